@@ -1,0 +1,1 @@
+"""How the Toybox models are trained: seeded, resumable recipes for two CPU cores (or one GPU)."""
