@@ -29,6 +29,8 @@ class Settings:
     weight_decay: float = 0.01
     save_every_s: float = 120.0
     final_lr: float = 0.05
+    decay_from: float = 0.0
+    """Where the decay begins, as a fraction of `steps`; with 0.7 a run may still be made longer before that point."""
 
 
 def device() -> torch.device:
@@ -41,9 +43,9 @@ def autocast() -> torch.autocast:
 
 
 def to_model(images: np.ndarray) -> Tensor:
-    """Pictures (B, H, W, 3) uint8 -> (B, 3, H, W) float32 in [-1, 1], channels last, on the training device."""
-    pictures = torch.from_numpy(np.ascontiguousarray(images)).to(device())
-    return pictures.permute(0, 3, 1, 2).float().div_(127.5).sub_(1).contiguous(memory_format=torch.channels_last)
+    """Pictures (B, H, W, 3) uint8 -> (B, 3, H, W) float32 in [-1, 1], on the training device."""
+    pictures = torch.from_numpy(np.array(images)).to(device())
+    return pictures.permute(0, 3, 1, 2).float().div_(127.5).sub_(1).contiguous()
 
 
 def batches(count: int, batch: int, seed: int, start: int = 0) -> Iterator[np.ndarray]:
@@ -109,7 +111,8 @@ class Trainer:
         s = self.settings
         if self.step < s.warmup:
             return s.lr * (self.step + 1) / s.warmup
-        done = min(1.0, (self.step - s.warmup) / max(1, s.steps - s.warmup))
+        start = max(s.warmup, s.decay_from * s.steps)
+        done = min(1.0, max(0.0, (self.step - start) / max(1, s.steps - start)))
         return s.lr * (s.final_lr + (1 - s.final_lr) * 0.5 * (1 + math.cos(math.pi * done)))
 
     def update(self, losses: dict[str, Tensor], total: Tensor) -> None:

@@ -1,0 +1,50 @@
+"""The methods: one frozen config per file that says what it wants at each step and how it edits guidance."""
+
+# ruff: noqa: I001 (methods are imported in the order in which lists show them)
+
+from negguide.methods.base import OWN, UNCONDITIONAL, Condition, Denoised, Guidance, Method, Step, Window
+from negguide.methods.mask import Mask
+from negguide.methods.negative import Concept, Negative, Positive
+from negguide.methods.negative_prompt import NegativePrompt
+from negguide.methods.perp_neg import PerpNeg
+from negguide.methods.contrastive import ContrastiveNegative
+from negguide.methods.dynamic import DynamicNegative
+from negguide.methods.apg import APG
+from negguide.methods.cfg_zero_star import CFGZeroStar
+from negguide.methods.rescale import Rescale
+from negguide.methods.interval import Interval
+from negguide.methods.prompt import format_prompt, parse_prompt
+from negguide.methods.registry import METHODS, Entry, from_dict, from_json, get_method, register, to_dict, to_json
+
+__all__ = [
+    "APG",
+    "METHODS",
+    "OWN",
+    "UNCONDITIONAL",
+    "CFGZeroStar",
+    "Concept",
+    "Condition",
+    "ContrastiveNegative",
+    "Denoised",
+    "DynamicNegative",
+    "Entry",
+    "Guidance",
+    "Interval",
+    "Mask",
+    "Method",
+    "Negative",
+    "NegativePrompt",
+    "PerpNeg",
+    "Positive",
+    "Rescale",
+    "Step",
+    "Window",
+    "format_prompt",
+    "from_dict",
+    "from_json",
+    "get_method",
+    "parse_prompt",
+    "register",
+    "to_dict",
+    "to_json",
+]

@@ -1,0 +1,149 @@
+"""Dynamic negative guidance: pushes an image as hard as it resembles the negative. Choose this to spare others."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+
+from negguide.maths import dng_odds, dng_update, log_likelihood_ratio, snr, squared_distance, sum_terms, widen
+from negguide.methods.base import Condition, Denoised, Guidance, Method, Step
+from negguide.methods.negative import (
+    ConceptLike,
+    Negative,
+    as_negatives,
+    as_unconditional,
+    finite,
+    live,
+    origin,
+    start_from,
+    strength,
+    subtract,
+    wanted,
+)
+from negguide.methods.registry import register
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class DynamicNegative(Method):
+    """`eps_0 + w d_+ - sum_i w_i s p_i / (1 - p_i) d_i`, `d = eps - eps_0`, p_i = p(negative i | x_t) of each image.
+
+    The posterior starts at `prior` and is updated by Bayes after every step from how the step taken compares with the
+    one that the negative would have taken (`negguide.maths.log_likelihood_ratio` has the derivation; it holds for
+    stochastic and deterministic samplers in expectation; flow models are treated as the diffusion with the same
+    marginals).
+
+    `prior` in [0, p_max]: how common the negative is among the pictures of this prompt; 0 never acts. `temperature`
+    (0 or more) tames the likelihood ratio, which sums over the whole latent: 0.2 as in the authors' example; 0 keeps
+    p at the prior. `offset`: nats added per e-fold by which the noise falls; a little above 0 keeps watching longer.
+    `p_max` bounds the push to `p_max / (1 - p_max)` times w_i s. `scale` is s; None means the guidance scale. A mask
+    confines the push and the evidence. `unconditional`: see `PerpNeg`. Neutral: prior 0, weight 0 or scale 0, without
+    a pass.
+
+    >>> DynamicNegative("cat", prior=0.1)
+    """
+
+    name: ClassVar[str] = "dng"
+    summary: ClassVar[str] = "pushes each image as hard as it is likely to show the negative"
+    cost: ClassVar[str] = "2 + K (live negatives)"
+    paper: ClassVar[str] = "arXiv:2410.14398"
+
+    negatives: ConceptLike | Sequence[ConceptLike]
+    prior: float = 0.01
+    temperature: float = 0.2
+    offset: float = 0.0
+    p_min: float = 1e-6
+    p_max: float = 0.8
+    scale: float | None = None
+    unconditional: str | tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "negatives", as_negatives(self.negatives, type(self).__name__))
+        object.__setattr__(self, "unconditional", as_unconditional(self.unconditional))
+        object.__setattr__(self, "p_max", finite("p_max", self.p_max, low=1e-6, high=1 - 1e-6))
+        object.__setattr__(self, "p_min", finite("p_min", self.p_min, low=1e-30, high=self.p_max))
+        object.__setattr__(self, "prior", finite("prior", self.prior, low=0.0, high=self.p_max))
+        object.__setattr__(self, "temperature", finite("temperature", self.temperature, low=0.0))
+        object.__setattr__(self, "offset", finite("offset", self.offset))
+        if self.scale is not None:
+            object.__setattr__(self, "scale", finite("scale", self.scale, low=0.0))
+
+    def conditions(self, step: Step, state: dict[str, Any]) -> Sequence[Condition]:
+        negatives = self._live(step)
+        return (origin(self.unconditional), *wanted(negatives)) if negatives else ()
+
+    def prompts(self) -> Sequence[Condition]:
+        conditions = wanted(self._all) if self._acts else ()
+        return (origin(self.unconditional), *conditions) if conditions else ()
+
+    def combine(self, guidance: Guidance, state: dict[str, Any]) -> None:
+        if not (negatives := self._live(guidance.step)):
+            return
+        eps_0 = widen(start_from(guidance, origin(self.unconditional)))
+        memory = self._advance(state, guidance.step)
+        terms, weights = [], []
+        for negative in negatives:
+            prediction = widen(guidance[negative.condition])
+            log_p = memory["log_p"].setdefault(negative, self._start(prediction))
+            odds = dng_odds(log_p).view(-1, *(1,) * (prediction.ndim - 1))
+            terms.append(prediction - eps_0)
+            weights.append(-odds * strength(negative, guidance.step))
+        subtract(guidance, sum_terms(terms, weights), self.scale)
+        memory["seen"] = (guidance.step, eps_0, {negative: guidance[negative.condition] for negative in negatives})
+
+    def denoised(self, denoised: Denoised, state: dict[str, Any]) -> None:
+        """Remember how far the step taken is from the one without and the one with each negative."""
+        memory = self._memory(state)
+        if (seen := memory.pop("seen", None)) is None or seen[0].index != denoised.step.index:
+            return
+        step, eps_0, predictions = seen
+        plain, distances = step.to_denoised(eps_0), {}
+        for negative, prediction in predictions.items():
+            mask = None if negative.mask is None else step.resize_mask(negative.mask).float()
+            distances[negative] = (
+                squared_distance(denoised.x0, plain, mask),
+                squared_distance(denoised.x0, step.to_denoised(widen(prediction)), mask),
+            )
+        memory["evidence"] = (step, distances)
+
+    def _advance(self, state: dict[str, Any], step: Step) -> dict[str, Any]:
+        """Bring the posteriors to this step: now its noise level, and so the last transition, is known."""
+        memory = self._memory(state)
+        if (evidence := memory.pop("evidence", None)) is not None:
+            last, distances = evidence
+            snr_from, snr_to = _snr(last), _snr(step)
+            drift = self.offset * 0.5 * math.log(snr_to / snr_from) if 0 < snr_from < snr_to < math.inf else 0.0
+            for negative, (to_plain, to_negative) in distances.items():
+                ratio = log_likelihood_ratio(to_plain, to_negative, snr_from, snr_to)
+                log_p = memory["log_p"][negative]
+                memory["log_p"][negative] = dng_update(log_p, self.temperature * ratio + drift, self.p_min, self.p_max)
+        return memory
+
+    def _memory(self, state: dict[str, Any]) -> dict[str, Any]:
+        """This method's own part of the state of a run; `log_p`: negative -> (B,) log posterior."""
+        return state.setdefault(f"{self.name}@{id(self)}", {"log_p": {}})
+
+    def _start(self, like: Tensor) -> Tensor:
+        return torch.full((like.shape[0],), math.log(self.prior), dtype=like.dtype, device=like.device)
+
+    def _live(self, step: Step) -> tuple[Negative, ...]:
+        return live(self._all, step) if self._acts else ()
+
+    @property
+    def _acts(self) -> bool:
+        return self.prior > 0 and self.scale != 0
+
+    @property
+    def _all(self) -> tuple[Negative, ...]:
+        return as_negatives(self.negatives, self.name)
+
+
+def _snr(step: Step) -> float:
+    return snr(step.sigma, flow=step.prediction_type.startswith("flow"))

@@ -1,0 +1,222 @@
+"""What is negated: a text with a weight, a window and a region; and the helpers that all negative methods share."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from negguide.maths import widen
+from negguide.methods.base import OWN, Condition, Guidance, Step, Window
+from negguide.methods.mask import Mask
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclasses.dataclass(frozen=True)
+class Concept:
+    """A text that takes part in guidance; see `Negative` and `Positive`."""
+
+    prompt: str | tuple[str, ...]
+    weight: float = 1.0
+    window: Window = dataclasses.field(default_factory=Window)
+    mask: Mask | None = None
+
+    def __post_init__(self) -> None:
+        kind = type(self).__name__.lower()
+        object.__setattr__(self, "prompt", _texts(self.prompt, kind))
+        object.__setattr__(self, "weight", finite(f"the weight of {kind} {self.prompt!r}", self.weight))
+        object.__setattr__(self, "window", as_window(self.window))
+        object.__setattr__(self, "mask", None if self.mask is None else Mask.of(self.mask))
+        if self.weight < 0:
+            raise ValueError(
+                f"{kind} {self.prompt!r} has weight {self.weight:g}; weights are 0 or more: a negative of weight 1 is "
+                "pushed away (papers write -1 for it); what is wanted goes into the prompt or PerpNeg(positives=...)"
+            )
+
+    @property
+    def condition(self) -> Condition:
+        """The prediction it needs."""
+        return Condition(self.prompt)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it can never act: weight 0 or an empty window."""
+        return self.weight == 0 or self.window.is_empty
+
+
+@dataclasses.dataclass(frozen=True)
+class Negative(Concept):
+    """Something that is not wanted.
+
+    `prompt`: its text, or a tuple with one text for each prompt of the call (an empty text there: no negative for
+    that prompt). `weight`: 0 (no effect, no pass) or more; choose 1 first, 0.5 to 2 is the useful range, and Perp-Neg
+    bears more. `window`: when it holds; `Window(0, 0.5)` keeps most of the effect at half the extra cost. `mask`:
+    where it holds (`Mask`, PIL picture, array or tensor; white = holds).
+
+    Wherever negatives are taken, a string stands for `Negative(string)` and a pair `("hat", 0.8)` for
+    `Negative("hat", 0.8)`.
+
+    >>> Negative("hat", weight=0.8, window=Window(0, 0.4))
+    Negative(prompt='hat', weight=0.8, window=Window(start=0, stop=0.4, unit='progress'), mask=None)
+    """
+
+
+@dataclasses.dataclass(frozen=True)
+class Positive(Concept):
+    """Something that is wanted besides the prompt, with a weight of 0 or more, a window and a region; see `PerpNeg`."""
+
+
+ConceptLike = str | Concept | tuple[str, float] | Mapping[str, Any]
+"""What stands for one negative: a text, a `Negative`, a (text, weight) pair, or the dict of its JSON form."""
+
+C = TypeVar("C", bound=Concept)
+
+
+def as_concepts(values: ConceptLike | Sequence[ConceptLike], kind: type[C]) -> tuple[C, ...]:
+    """One or many of what `ConceptLike` allows -> a tuple of `kind`. `TypeError` names what is possible."""
+    if isinstance(values, str | Concept | Mapping) or _is_pair(values):
+        values = (values,)  # type: ignore[assignment]
+    if not isinstance(values, Sequence):
+        raise TypeError(f"{kind.__name__.lower()}s are {values!r}; {_possible(kind)}, or a list of them")
+    return tuple(_as_concept(value, kind) for value in values)  # type: ignore[arg-type]
+
+
+def as_negatives(values: ConceptLike | Sequence[ConceptLike], method: str) -> tuple[Negative, ...]:
+    """As `as_concepts`, and at least one."""
+    negatives = as_concepts(values, Negative)
+    if not negatives:
+        raise ValueError(
+            f"{method} got no negative; give at least one, e.g. {method}('hat') or {method}(['hat', 'glasses'])"
+        )
+    return negatives
+
+
+def as_window(value: Window | Sequence[float] | Mapping[str, Any]) -> Window:
+    """A `Window`, a `(start, stop)` pair in fractions of sampling, or the dict of its JSON form."""
+    if isinstance(value, Window):
+        return value
+    if isinstance(value, Mapping):
+        return Window(**value)
+    if isinstance(value, Sequence) and not isinstance(value, str) and 2 <= len(value) <= 3:
+        return Window(*value)  # type: ignore[arg-type]  # (start, stop) or (start, stop, unit)
+    raise TypeError(f"window is {value!r}; possible: Window(0, 0.4), or the pair (0, 0.4) in fractions of sampling")
+
+
+def finite(what: str, value: Any, low: float = -math.inf, high: float = math.inf) -> float:
+    """`value` as a float; `TypeError` for what is no number, `ValueError` when not finite or outside [low, high]."""
+    if isinstance(value, bool | str) or not hasattr(value, "__float__"):
+        raise TypeError(f"{what} is {value!r}; a number is needed")
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"{what} is {number}; a finite number is needed")
+    if not low <= number <= high:
+        bounds = f"at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
+        raise ValueError(f"{what} is {number:g}; possible: {bounds}")
+    return number
+
+
+def live(concepts: Sequence[C], step: Step) -> tuple[C, ...]:
+    """Those that act at this step: window open and weight not 0."""
+    return tuple(concept for concept in concepts if concept.weight != 0 and concept.window.is_open(step))
+
+
+def wanted(concepts: Sequence[Concept]) -> tuple[Condition, ...]:
+    """The conditions of those that can ever act, each once."""
+    return tuple(dict.fromkeys(concept.condition for concept in concepts if not concept.is_idle))
+
+
+def strength(concept: Concept, step: Step) -> float | Tensor:
+    """Its weight, times its mask (a tensor that broadcasts against predictions) where it has one."""
+    return concept.weight if concept.mask is None else concept.weight * step.resize_mask(concept.mask).float()
+
+
+def origin(unconditional: str | tuple[str, ...] | None) -> Condition:
+    """What differences are taken from: the true unconditional (None), the pipeline's own ("own"), or a text."""
+    return OWN if unconditional == "own" else Condition(unconditional, role="base")
+
+
+def as_unconditional(value: str | Sequence[str] | None) -> str | tuple[str, ...] | None:
+    """Validates an `unconditional` option."""
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, Sequence) and value and all(isinstance(text, str) for text in value):
+        return tuple(value)
+    raise TypeError(
+        f"unconditional is {value!r}; possible: None (the true unconditional), 'own' (what the pipeline has in the "
+        "negative place), a text, or a tuple with one text per prompt"
+    )
+
+
+def start_from(guidance: Guidance, condition: Condition) -> Tensor:
+    """Let guidance start at `condition`, unless an earlier method chose the base; returns its prediction (B, ...)."""
+    prediction = guidance[condition]
+    if not is_base_chosen(guidance):
+        move_base(guidance, prediction)
+    return prediction
+
+
+def subtract(guidance: Guidance, term: Tensor, scale: float | None) -> None:
+    """Add `term` (negatives, already signed) to guidance, with the guidance scale (None) or a scale of its own."""
+    if scale is None:
+        guidance.direction = (widen(guidance.direction) + term).to(guidance.cond.dtype)
+    else:
+        before = 0.0 if guidance.offset is None else widen(guidance.offset)
+        guidance.offset = (before + scale * term).to(guidance.cond.dtype)
+
+
+def move_base(guidance: Guidance, base: Tensor) -> None:
+    """Replace the base so that `base + direction` stays where it is, also after a method has edited the direction."""
+    if guidance._direction is not None:  # an unedited direction follows the base by itself, and without rounding
+        moved = widen(guidance.direction) + widen(guidance.base) - widen(base)
+        guidance.direction = moved.to(guidance.direction.dtype)
+    guidance.base = base.view_as(base)  # never the very object of `plain_base`, see `is_base_chosen`
+
+
+def is_base_chosen(guidance: Guidance) -> bool:
+    """Whether a method has said where guidance starts (perhaps at the very prediction that stood there)."""
+    return guidance.base is not guidance.plain_base
+
+
+def _as_concept(value: ConceptLike, kind: type[C]) -> C:
+    if isinstance(value, kind):
+        return value
+    if isinstance(value, str):
+        return kind(value)
+    if isinstance(value, Mapping):
+        known = [field.name for field in dataclasses.fields(kind)]
+        if unknown := sorted(set(value) - set(known)):
+            raise ValueError(
+                f"{kind.__name__.lower()} has no {', '.join(map(repr, unknown))}; possible: {', '.join(known)}"
+            )
+        return kind(**value)
+    if _is_pair(value):
+        return kind(*value)  # type: ignore[misc]
+    raise TypeError(f"a {kind.__name__.lower()} is {value!r}; {_possible(kind)}")
+
+
+def _is_pair(value: object) -> bool:
+    """Whether it is a (text, weight) pair. Two texts are two concepts."""
+    return isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], str) and hasattr(value[1], "__float__")
+
+
+def _possible(kind: type[Concept]) -> str:
+    return f"possible: a text, a pair like ('hat', 0.8), or {kind.__name__}('hat', weight=0.8, window=Window(0, 0.4))"
+
+
+def _texts(prompt: object, kind: str) -> str | tuple[str, ...]:
+    if isinstance(prompt, str):
+        if not prompt.strip():
+            raise ValueError(
+                f"a {kind} has the empty text {prompt!r}; say in words what it is, or leave the {kind} out"
+            )
+        return prompt
+    if isinstance(prompt, Sequence) and prompt and all(isinstance(text, str) for text in prompt):
+        if not any(text.strip() for text in prompt):
+            raise ValueError(f"all texts of a {kind} are empty; at least one of {len(prompt)} must say something")
+        return tuple(prompt)
+    raise TypeError(
+        f"a {kind} has the prompt {prompt!r}; possible: a text, or a tuple with one text for each prompt of the call"
+    )

@@ -1,0 +1,135 @@
+"""Negative prompts as known, K of them, with weights, windows and regions. Choose this first; it is cheap."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from negguide.maths import compose, signed, widen
+from negguide.methods.base import OWN, Condition, Guidance, Method, Step
+from negguide.methods.negative import (
+    ConceptLike,
+    Negative,
+    as_negatives,
+    as_unconditional,
+    finite,
+    is_base_chosen,
+    live,
+    move_base,
+    origin,
+    start_from,
+    strength,
+    subtract,
+    wanted,
+)
+from negguide.methods.registry import register, register_preset
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class NegativePrompt(Method):
+    """Push away from negative texts, in one of two ways. For negatives that overlap with the prompt prefer `PerpNeg`.
+
+    `mode="replace"`: `eps_n + w (eps_+ - eps_n)`; the negative stands where the unconditional stood. This is the
+    negative prompt of every pipeline and costs nothing extra. K negatives are mixed in proportion to their weights,
+    the largest weight says how far the mixture stands from what the pipeline had there (`negguide.maths.compose`):
+    one of weight 1 is the classical negative prompt, two of weight 1 are averaged, 0.5 goes half the way, 1.5 beyond.
+    With a weight other than 1 as the largest, or with a mask, the pipeline's own negative (usually the unconditional)
+    is needed too, which costs one pass. Outside windows and masks, that own prediction stands. After another method
+    that chose a base, the mixture starts from that base.
+
+    `mode="signed"`: `eps_0 + w (eps_+ - eps_0) - sum_i w_i s (eps_i - eps_0)` (arXiv:2206.01714; the own scale as in
+    VL-DNP, arXiv:2510.26052). The negative has its own strength and the unconditional stays: precise, but strong
+    scales tear at what the negative shares with the prompt. `scale` is s; None means the guidance scale w, so that
+    weight 1 subtracts in full. `unconditional` is eps_0, see `PerpNeg`; only here.
+
+    >>> NegativePrompt("blurry")
+    >>> NegativePrompt([("hat", 0.8), Negative("glasses", window=Window(0, 0.4))], mode="signed", scale=5.0)
+    """
+
+    name: ClassVar[str] = "negative"
+    summary: ClassVar[str] = "the negative stands in the place of the unconditional; K are mixed by weight"
+    cost: ClassVar[str] = "2 (one negative of weight 1); 1 + K (largest weight 1); 2 + K otherwise or with masks"
+    paper: ClassVar[str] = "arXiv:2207.12598"
+
+    negatives: ConceptLike | Sequence[ConceptLike]
+    mode: Literal["replace", "signed"] = "replace"
+    scale: float | None = None
+    unconditional: str | tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "negatives", as_negatives(self.negatives, type(self).__name__))
+        object.__setattr__(self, "unconditional", as_unconditional(self.unconditional))
+        if self.mode not in ("replace", "signed"):
+            raise ValueError(
+                f"mode is {self.mode!r}; possible: 'replace' (stands where the unconditional stood) "
+                "or 'signed' (subtracted from it)"
+            )
+        if self.mode == "replace" and (self.scale is not None or self.unconditional is not None):
+            raise ValueError("scale and unconditional act only with mode='signed'; with mode='replace' use the weights")
+        if self.scale is not None:
+            object.__setattr__(self, "scale", finite("scale", self.scale, low=0.0))
+
+    def conditions(self, step: Step, state: dict[str, Any]) -> Sequence[Condition]:
+        if not (negatives := self._live(step)):
+            return ()
+        if self.mode == "signed":
+            return (origin(self.unconditional), *wanted(negatives))
+        if _fills(negatives):
+            return tuple(dataclasses.replace(condition, role="base") for condition in wanted(negatives))
+        return (OWN, *wanted(negatives))
+
+    def prompts(self) -> Sequence[Condition]:
+        if not (negatives := wanted(self._all)) or self.scale == 0:
+            return ()
+        return (origin(self.unconditional) if self.mode == "signed" else OWN, *negatives)
+
+    def combine(self, guidance: Guidance, state: dict[str, Any]) -> None:
+        if negatives := self._live(guidance.step):
+            (self._subtract if self.mode == "signed" else self._replace)(guidance, negatives)
+
+    def _replace(self, guidance: Guidance, negatives: Sequence[Negative]) -> None:
+        predictions = [guidance[negative.condition] for negative in negatives]
+        if _fills(negatives) and len(negatives) == 1:
+            base = predictions[0]
+        else:
+            weights = [strength(negative, guidance.step) for negative in negatives]
+            base = compose(predictions, weights, base=None if _fills(negatives) else _stood_there(guidance))
+        move_base(guidance, base.to(guidance.cond.dtype))
+
+    def _subtract(self, guidance: Guidance, negatives: Sequence[Negative]) -> None:
+        eps_0 = widen(start_from(guidance, origin(self.unconditional)))
+        others = [widen(guidance[negative.condition]) - eps_0 for negative in negatives]
+        term = signed(others, [strength(negative, guidance.step) for negative in negatives])
+        subtract(guidance, term, self.scale)
+
+    def _live(self, step: Step) -> tuple[Negative, ...]:
+        return () if self.scale == 0 else live(self._all, step)
+
+    @property
+    def _all(self) -> tuple[Negative, ...]:
+        return as_negatives(self.negatives, self.name)
+
+
+def _stood_there(guidance: Guidance) -> Tensor:
+    """What an earlier method put in the place of the unconditional, or else what the pipeline has there."""
+    return guidance.base if is_base_chosen(guidance) else guidance[OWN]
+
+
+def _fills(negatives: Sequence[Negative]) -> bool:
+    """Whether the mixture takes the whole place, so that nothing of the prediction that stood there is needed."""
+    return max(negative.weight for negative in negatives) == 1 and all(negative.mask is None for negative in negatives)
+
+
+register_preset(
+    "signed",
+    NegativePrompt,
+    summary="the negative is subtracted from the unconditional, in full or with its own scale",
+    cost="2 + K (live negatives)",
+    paper="arXiv:2206.01714",
+    mode="signed",
+)

@@ -1,0 +1,128 @@
+"""Methods by name: for the command line, for JSON, and for lists."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from negguide.methods.base import Method, Window
+from negguide.methods.mask import Mask
+from negguide.methods.negative import Concept
+
+M = TypeVar("M", bound=type[Method])
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """A method under a name: its class, and the options that the name presets. Call it with the other options."""
+
+    name: str
+    method: type[Method]
+    presets: Mapping[str, Any]
+    summary: str
+    cost: str
+    paper: str
+
+    @property
+    def takes_negatives(self) -> bool:
+        """Whether its first argument is negatives, so that it can be built from texts alone."""
+        return any(field.name == "negatives" for field in dataclasses.fields(self.method))
+
+    def __call__(self, *args: Any, **options: Any) -> Method:
+        """Build the method; options override the presets."""
+        return self.method(*args, **{**self.presets, **options})
+
+
+METHODS: dict[str, Entry] = {}
+"""Every known method by name, in the order they were registered."""
+
+
+def register(method: M) -> M:
+    """Class decorator: make a method known under its `name`. `ValueError` if it is empty or taken by another class."""
+    _add(Entry(method.name, method, {}, method.summary, method.cost, method.paper))
+    return method
+
+
+def register_preset(name: str, method: type[Method], summary: str, cost: str, paper: str, **presets: Any) -> None:
+    """Make a second name known for a method with some options set; it is saved under the method's own name."""
+    _add(Entry(name, method, presets, summary, cost, paper))
+
+
+def get_method(name: str) -> Entry:
+    """The method of that name; `ValueError` names the known ones and the closest."""
+    if name in METHODS:
+        return METHODS[name]
+    raise ValueError(f"no method is called {name!r}{_hint(str(name), list(METHODS))} Known: {', '.join(METHODS)}")
+
+
+def to_dict(method: Method) -> dict[str, Any]:
+    """A method as JSON types: `{"method": name, option: value, ...}`. `from_dict` gives an equal method back."""
+    known = METHODS.get(method.name)
+    if known is None or known.method is not type(method):
+        raise ValueError(f"{type(method).__name__} is not registered; decorate it with negguide.methods.register")
+    options = {field.name: _encode(getattr(method, field.name)) for field in dataclasses.fields(method)}
+    return {"method": method.name, **options}
+
+
+def from_dict(data: Mapping[str, Any]) -> Method:
+    """A method from its JSON form; `ValueError` for unknown names and options, with what is known."""
+    if not isinstance(data, Mapping) or "method" not in data:
+        raise ValueError(f"a method's JSON form is an object with the key 'method', not {data!r}")
+    entry = get_method(data["method"])
+    options = {key: _decode(value) for key, value in data.items() if key != "method"}
+    known = [field.name for field in dataclasses.fields(entry.method)]
+    for option in options:
+        if option not in known:
+            raise ValueError(f"{entry.name} has no option {option!r}{_hint(option, known)} Known: {', '.join(known)}")
+    return entry(**options)
+
+
+def to_json(method: Method, indent: int | None = None) -> str:
+    """`to_dict` as JSON text."""
+    return json.dumps(to_dict(method), indent=indent, ensure_ascii=False, allow_nan=False)
+
+
+def from_json(text: str) -> Method:
+    """`from_dict` of JSON text."""
+    return from_dict(json.loads(text))
+
+
+def _add(entry: Entry) -> None:
+    taken = METHODS.get(entry.name)
+    if not entry.name or (taken is not None and taken.method.__qualname__ != entry.method.__qualname__):
+        raise ValueError(f"{entry.method.__name__} needs a name of its own; {entry.name!r} is empty or taken")
+    METHODS[entry.name] = entry
+
+
+def _hint(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else "."
+
+
+def _encode(value: Any) -> Any:
+    if isinstance(value, Mask):
+        return value.to_dict()
+    if isinstance(value, Window):
+        return dataclasses.asdict(value)
+    if isinstance(value, Concept):
+        encoded = {field.name: _encode(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        if value.mask is None:
+            del encoded["mask"]
+        if value.window == Window():
+            del encoded["window"]
+        return encoded
+    if isinstance(value, tuple | list):
+        return [_encode(item) for item in value]
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    raise TypeError(
+        f"{value!r} has no JSON form; options are texts, numbers, windows, masks, negatives and lists of them"
+    )
+
+
+def _decode(value: Any) -> Any:
+    """JSON lists are tuples in configs; objects are understood by the configs themselves."""
+    return tuple(_decode(item) for item in value) if isinstance(value, list) else value

@@ -1,0 +1,141 @@
+"""The Stable-Diffusion-type denoiser: text encoder and UNet, trained together from scratch on the latents."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from torch import Tensor, nn
+from tqdm import tqdm
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from negguide.toybox.tokenizer import MAX_LENGTH, make_tokenizer
+from negguide.toybox.train.common import Settings, Trainer, autocast, batches, device
+from negguide.toybox.train.data import Dataset
+from negguide.toybox.train.vae import LATENT_CHANNELS, encode
+
+SETTINGS = Settings(steps=9000, batch=32, lr=7e-4, ema=0.9990, warmup=200, decay_from=0.6)
+UNCONDITIONAL_SHARE = 0.1
+"""Share of samples whose caption is replaced by the empty text, for classifier-free guidance."""
+MIN_SNR_GAMMA = 5.0
+"""Weighting of arXiv:2303.09556: min(SNR, gamma) / SNR for epsilon prediction."""
+TEXT_WIDTH = 128
+
+
+def make_unet() -> UNet2DConditionModel:
+    """About 8 M parameters; attention at 8x8 and 4x4, which is where a 64x64 drawing's parts are one token."""
+    return UNet2DConditionModel(
+        sample_size=16,
+        in_channels=LATENT_CHANNELS,
+        out_channels=LATENT_CHANNELS,
+        block_out_channels=(64, 128, 160),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=TEXT_WIDTH,
+        attention_head_dim=4,
+        norm_num_groups=16,
+    )
+
+
+def make_text_encoder(vocab_size: int) -> CLIPTextModel:
+    config = CLIPTextConfig(
+        vocab_size=vocab_size,
+        hidden_size=TEXT_WIDTH,
+        intermediate_size=4 * TEXT_WIDTH,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        max_position_embeddings=MAX_LENGTH,
+        projection_dim=TEXT_WIDTH,
+        bos_token_id=0,
+        eos_token_id=1,
+        pad_token_id=1,
+    )
+    return CLIPTextModel(config)
+
+
+def make_scheduler() -> DDIMScheduler:
+    """Stable Diffusion's noise schedule; DDIM, so that a seed alone determines the picture."""
+    return DDIMScheduler(
+        num_train_timesteps=1000,
+        beta_schedule="scaled_linear",
+        beta_start=0.00085,
+        beta_end=0.012,
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+    )
+
+
+def latents_of(vae: AutoencoderKL, data: Dataset, file: Path) -> Tensor:
+    """Scaled latents (N, 8, 16, 16) float16 of all pictures, encoded once and kept in `file`."""
+    if not file.exists():
+        latents = np.lib.format.open_memmap(file.with_suffix(".tmp"), "w+", np.float16, (len(data), LATENT_CHANNELS, 16, 16))
+        for start in tqdm(range(0, len(data), 1000), desc="latents", mininterval=20):
+            part = encode(vae, data.images[start : start + 1000]) * vae.config.scaling_factor
+            latents[start : start + 1000] = part.numpy().astype(np.float16)
+        latents.flush()
+        file.with_suffix(".tmp").rename(file)
+    return torch.from_numpy(np.load(file))
+
+
+def train_denoiser(
+    data: Dataset, vae: AutoencoderKL, folder: Path, settings: Settings = SETTINGS
+) -> StableDiffusionPipeline:
+    """Train (or resume) and return the finished pipeline with averaged weights."""
+    torch.manual_seed(settings.seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    latents = latents_of(vae, data, folder / "latents.npy")
+    tokenizer = make_tokenizer()
+    padding = {"padding": "max_length", "max_length": MAX_LENGTH, "truncation": True, "return_tensors": "pt"}
+    texts = tokenizer(data.captions, **padding).input_ids
+    empty = tokenizer("", **padding).input_ids[0]
+
+    unet = make_unet().to(memory_format=torch.channels_last)
+    text_encoder = make_text_encoder(len(tokenizer))
+    trainer = Trainer(nn.ModuleDict({"unet": unet, "text_encoder": text_encoder}), settings, folder)
+    scheduler = make_scheduler()
+    alphas = scheduler.alphas_cumprod.to(device())
+    order = batches(len(data), settings.batch, settings.seed, trainer.step)
+    while trainer.step < settings.steps:
+        chosen = torch.from_numpy(next(order))
+        generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + trainer.step)
+        x0 = latents[chosen].to(device(), torch.float32).contiguous(memory_format=torch.channels_last)
+        noise = torch.randn(x0.shape, generator=generator).to(x0)
+        t = torch.randint(1000, (len(chosen),), generator=generator).to(device())
+        dropped = torch.rand(len(chosen), generator=generator) < UNCONDITIONAL_SHARE
+        ids = torch.where(dropped[:, None], empty, texts[chosen]).to(device())
+        with autocast():
+            words = text_encoder(ids).last_hidden_state
+            prediction = unet(scheduler.add_noise(x0, noise, t), t, words).sample
+        snr = alphas[t] / (1 - alphas[t])
+        weight = snr.clamp(max=MIN_SNR_GAMMA) / snr
+        error = (prediction.float() - noise).square().flatten(1).mean(1)
+        trainer.update({"mse": error.mean()}, (weight * error).mean())
+    trainer.finish()
+    return make_pipeline(vae, text_encoder, unet)
+
+
+def make_pipeline(
+    vae: AutoencoderKL, text_encoder: CLIPTextModel, unet: UNet2DConditionModel
+) -> StableDiffusionPipeline:
+    return StableDiffusionPipeline(
+        vae=vae,
+        text_encoder=text_encoder,
+        tokenizer=make_tokenizer(),
+        unet=unet,
+        scheduler=make_scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+
+def snapshot(folder: Path, vae: AutoencoderKL) -> StableDiffusionPipeline:
+    """The pipeline of a run's latest checkpoint, for a look while it goes on."""
+    state = torch.load(folder / "state.pt", map_location="cpu", weights_only=True)
+    modules = nn.ModuleDict({"unet": make_unet(), "text_encoder": make_text_encoder(len(make_tokenizer()))})
+    modules.load_state_dict(state["average"])
+    return make_pipeline(vae, modules["text_encoder"].eval(), modules["unet"].eval())
