@@ -1,0 +1,81 @@
+"""negguide: say *no* to a diffusion model. Negative guidance for unmodified diffusers pipelines.
+
+>>> import negguide as ng
+>>> with ng.attach(pipe, ng.PerpNeg(["glasses", "hat"])):  # doctest: +SKIP
+...     images = pipe("a portrait of a person", num_images_per_prompt=4).images
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from negguide.integration import Attachment, Unsupported, attach
+    from negguide.methods import (
+        APG,
+        METHODS,
+        CFGZeroStar,
+        ContrastiveNegative,
+        DynamicNegative,
+        Interval,
+        Mask,
+        Method,
+        Negative,
+        NegativePrompt,
+        PerpNeg,
+        Positive,
+        Rescale,
+        Window,
+        format_prompt,
+        from_dict,
+        from_json,
+        get_method,
+        parse_prompt,
+        to_dict,
+        to_json,
+    )
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "APG",
+    "METHODS",
+    "Attachment",
+    "CFGZeroStar",
+    "ContrastiveNegative",
+    "DynamicNegative",
+    "Interval",
+    "Mask",
+    "Method",
+    "Negative",
+    "NegativePrompt",
+    "PerpNeg",
+    "Positive",
+    "Rescale",
+    "Unsupported",
+    "Window",
+    "__version__",
+    "attach",
+    "format_prompt",
+    "from_dict",
+    "from_json",
+    "get_method",
+    "parse_prompt",
+    "to_dict",
+    "to_json",
+]
+
+_INTEGRATION = frozenset({"Attachment", "Unsupported", "attach"})
+
+
+def __getattr__(name: str) -> Any:
+    """Names are imported when they are first used, so that `import negguide` costs next to nothing."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = "negguide.integration" if name in _INTEGRATION else "negguide.methods"
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

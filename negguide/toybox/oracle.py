@@ -144,6 +144,7 @@ class Oracle:
             if value.is_floating_point()
         }
         save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
+        (folder / WEIGHTS).chmod(0o644)
         config = {"widths": self.net.widths, "depths": self.net.depths, "heads": HEADS}
         (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
 

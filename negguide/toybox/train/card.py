@@ -64,7 +64,8 @@ def write_card(
     parts = [f"# {title}", about.strip(), "## Facts", "\n".join(f"- {name}: {value}" for name, value in facts.items())]
     parts += [
         "## Training",
-        f"Hardware: {hardware()}. torch {torch.__version__}, bf16 autocast, AdamW, averaged weights.",
+        f"Hardware: {hardware()}. torch {torch.__version__}, bf16 autocast, AdamW, averaged weights. "
+        "Wall times include whatever else the machine did meanwhile.",
     ]
     for name, (settings, seconds) in stages.items():
         chosen = ", ".join(f"{key} {value}" for key, value in asdict(settings).items() if key != "save_every_s")

@@ -32,6 +32,7 @@ SETTINGS = Settings(steps=1200, batch=192, lr=1.5e-3, ema=0.99, warmup=100, weig
 TUNING = Settings(steps=300, batch=192, lr=5e-4, ema=0.99, warmup=30, weight_decay=0.05, seed=1)
 """Then with a third of reconstructions of the autoencoder."""
 
+WEIGHTS: Final = "open_clip_model.safetensors"
 FULL_SHARE: Final = 0.5
 """Share of training pairs whose text names every attribute; the others are as the generator's captions are."""
 MAX_SCALE: Final = 100.0
@@ -131,7 +132,8 @@ def save_clip(model: open_clip.CLIP, folder: Path) -> None:
         name: (value.half() if value.is_floating_point() else value).detach().cpu().contiguous()
         for name, value in model.state_dict().items()
     }
-    save_file(weights, folder / "open_clip_model.safetensors", metadata={"format": "pt"})
+    save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
+    (folder / WEIGHTS).chmod(0o644)
     config = {"model_cfg": model_config(), "preprocess_cfg": PREPROCESS}
     (folder / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n")
     make_tokenizer().save_pretrained(folder)
@@ -205,9 +207,11 @@ def export_clip(model: open_clip.CLIP, folder: Path, held_out: Dataset, vae: Aut
         {name: (settings, seconds_of(place)) for (name, settings), place in zip(stages.items(), places, strict=False)},
         {
             "Retrieval": (
-                "Percent of pictures that find their text among 100 random ones, mean over 300 draws (second row: of "
-                "texts that find their picture). Full captions name every attribute and differ; of sampled captions any "
-                'that is true of the picture counts. Zero-shot kind: "a <kind>" among all 30, over all pictures.',
+                (
+                    "Percent of pictures that find their text among 100 random ones, mean over 300 draws (second row: of "
+                    "texts that find their picture). Full captions name every attribute and differ; of sampled captions any "
+                    'that is true of the picture counts. Zero-shot kind: "a <kind>" among all 30, over all pictures.'
+                ),
                 scores,
             )
         },

@@ -116,8 +116,12 @@ class Trainer:
         return s.lr * (s.final_lr + (1 - s.final_lr) * 0.5 * (1 + math.cos(math.pi * done)))
 
     def update(self, losses: dict[str, Tensor], total: Tensor) -> None:
-        """Backward, clip, step, average, log and save now and then."""
+        """Backward, then `apply`."""
         total.backward()
+        self.apply(losses)
+
+    def apply(self, losses: dict[str, Tensor]) -> None:
+        """Clip the gradients that are there, step, average, log and save now and then."""
         nn.utils.clip_grad_norm_(self.parameters, 1.0)
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from torch import Tensor, nn
-from tqdm import tqdm
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from negguide.toybox.tokenizer import MAX_LENGTH, make_tokenizer
@@ -22,15 +22,17 @@ UNCONDITIONAL_SHARE = 0.1
 MIN_SNR_GAMMA = 5.0
 """Weighting of arXiv:2303.09556: min(SNR, gamma) / SNR for epsilon prediction."""
 TEXT_WIDTH = 128
+WORKERS = 2
+"""Threads that each take an equal share of a batch; on CPUs faster than the threads inside the operators."""
 
 
 def make_unet() -> UNet2DConditionModel:
-    """About 8 M parameters; attention at 8x8 and 4x4, which is where a 64x64 drawing's parts are one token."""
+    """About 5 M parameters; attention at 8x8 and 4x4, which is where a 64x64 drawing's parts are one token."""
     return UNet2DConditionModel(
         sample_size=16,
         in_channels=LATENT_CHANNELS,
         out_channels=LATENT_CHANNELS,
-        block_out_channels=(64, 128, 160),
+        block_out_channels=(64, 96, 128),
         layers_per_block=1,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
@@ -70,13 +72,18 @@ def make_scheduler() -> DDIMScheduler:
 
 
 def latents_of(vae: AutoencoderKL, data: Dataset, file: Path) -> Tensor:
-    """Scaled latents (N, 8, 16, 16) float16 of all pictures, encoded once and kept in `file`."""
+    """Scaled latents (N, 8, 16, 16) float16 of all pictures, encoded once, by two threads, and kept in `file`."""
     if not file.exists():
-        latents = np.lib.format.open_memmap(file.with_suffix(".tmp"), "w+", np.float16, (len(data), LATENT_CHANNELS, 16, 16))
-        for start in tqdm(range(0, len(data), 1000), desc="latents", mininterval=20):
+        latents = np.zeros((len(data), LATENT_CHANNELS, 16, 16), np.float16)
+
+        def fill(start: int) -> None:
             part = encode(vae, data.images[start : start + 1000]) * vae.config.scaling_factor
             latents[start : start + 1000] = part.numpy().astype(np.float16)
-        latents.flush()
+
+        with ThreadPoolExecutor(2) as threads:
+            list(threads.map(fill, range(0, len(data), 1000)))
+        with file.with_suffix(".tmp").open("wb") as stream:
+            np.save(stream, latents)
         file.with_suffix(".tmp").rename(file)
     return torch.from_numpy(np.load(file))
 
@@ -93,27 +100,36 @@ def train_denoiser(
     texts = tokenizer(data.captions, **padding).input_ids
     empty = tokenizer("", **padding).input_ids[0]
 
-    unet = make_unet().to(memory_format=torch.channels_last)
-    text_encoder = make_text_encoder(len(tokenizer))
+    unet, text_encoder = make_unet(), make_text_encoder(len(tokenizer))
     trainer = Trainer(nn.ModuleDict({"unet": unet, "text_encoder": text_encoder}), settings, folder)
     scheduler = make_scheduler()
     alphas = scheduler.alphas_cumprod.to(device())
-    order = batches(len(data), settings.batch, settings.seed, trainer.step)
-    while trainer.step < settings.steps:
-        chosen = torch.from_numpy(next(order))
-        generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + trainer.step)
-        x0 = latents[chosen].to(device(), torch.float32).contiguous(memory_format=torch.channels_last)
-        noise = torch.randn(x0.shape, generator=generator).to(x0)
-        t = torch.randint(1000, (len(chosen),), generator=generator).to(device())
-        dropped = torch.rand(len(chosen), generator=generator) < UNCONDITIONAL_SHARE
-        ids = torch.where(dropped[:, None], empty, texts[chosen]).to(device())
+
+    def gradients(x0: Tensor, noise: Tensor, t: Tensor, ids: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         with autocast():
             words = text_encoder(ids).last_hidden_state
             prediction = unet(scheduler.add_noise(x0, noise, t), t, words).sample
         snr = alphas[t] / (1 - alphas[t])
         weight = snr.clamp(max=MIN_SNR_GAMMA) / snr
         error = (prediction.float() - noise).square().flatten(1).mean(1)
-        trainer.update({"mse": error.mean()}, (weight * error).mean())
+        return error.detach().mean(), torch.autograd.grad((weight * error).mean(), trainer.parameters, allow_unused=True)
+
+    order = batches(len(data), settings.batch, settings.seed, trainer.step)
+    with ThreadPoolExecutor(WORKERS) as workers:
+        while trainer.step < settings.steps:
+            chosen = torch.from_numpy(next(order))
+            chosen = chosen[torch.randperm(len(chosen), generator=torch.Generator().manual_seed(trainer.step))]
+            generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + trainer.step)
+            x0 = latents[chosen].to(device(), torch.float32)
+            noise = torch.randn(x0.shape, generator=generator).to(x0)
+            t = torch.randint(1000, (len(chosen),), generator=generator).to(device())
+            dropped = torch.rand(len(chosen), generator=generator) < UNCONDITIONAL_SHARE
+            ids = torch.where(dropped[:, None], empty, texts[chosen]).to(device())
+            parts = [part.chunk(WORKERS) for part in (x0, noise, t, ids)]
+            errors, slopes = zip(*workers.map(gradients, *parts), strict=True)
+            for parameter, *shares in zip(trainer.parameters, *slopes, strict=True):
+                parameter.grad = None if shares[0] is None else torch.stack(shares).mean(0)
+            trainer.apply({"mse": torch.stack(errors).mean()})
     trainer.finish()
     return make_pipeline(vae, text_encoder, unet)
 

@@ -216,8 +216,10 @@ def export_oracle(oracle: Oracle, folder: Path, held_out: Dataset, vae: Autoenco
         {
             "Accuracy": ("Percent judged right; the view over faces only.", right),
             "Nothing to see": (
-                'Percent called "none". "Unrecognisable" holds mixes, shuffles, erasures, warps and melts at random, some '
-                "of which a person can still name.",
+                (
+                    'Percent called "none". "Unrecognisable" holds mixes, shuffles, erasures, warps and melts at random, some '
+                    "of which a person can still name."
+                ),
                 {'called "none"': score_nothing(loaded, held_out.scenes, held_out.images)},
             ),
         },

@@ -1,0 +1,59 @@
+"""The columns of the metrics table: their titles, how they are written, and which direction is good."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import Literal
+
+Scores = Mapping[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """One score. `good`: whether lower or higher is better, or neither."""
+
+    key: str
+    title: str
+    form: str
+    good: Literal["low", "high", ""]
+    help: str
+
+    def write(self, value: float | None) -> str:
+        """The value as text; a dash where there is none."""
+        return "–" if value is None else self.form.format(value)
+
+
+COLUMNS: tuple[Column, ...] = (
+    Column(
+        "presence",
+        "negative present",
+        "{:.0%}",
+        "low",
+        "share of pictures with what was negated (CLIP: mean probability)",
+    ),
+    Column("subject", "subject kept", "{:.0%}", "high", "share of pictures with a kind that the prompt allows"),
+    Column("match", "prompt match", "{:.0%}", "high", "share of pictures that show all that the prompt names"),
+    Column("valid", "recognisable", "{:.0%}", "high", "share of pictures on which the oracle recognises a thing"),
+    Column("alignment", "alignment", "{:.3f}", "high", "CLIP cosine between picture and prompt, mean"),
+    Column("vendi", "Vendi", "{:.2f}", "high", "effective number of different pictures (CLIP features)"),
+    Column("mss", "similarity", "{:.3f}", "low", "mean CLIP cosine between pictures (MSS)"),
+    Column("kinds", "kinds", "{:.3g}", "high", "distinct kinds among the pictures"),
+    Column("entropy", "entropy", "{:.2f}", "high", "entropy of the kinds, in bits"),
+    Column("passes", "passes", "{:.4g}", "", "denoiser passes per picture"),
+    Column("seconds", "seconds", "{:.3g}", "", "wall time per picture"),
+)
+
+
+def used(rows: Iterable[Scores]) -> list[Column]:
+    """The columns that at least one row has a value for."""
+    keys = {key for row in rows for key in row}
+    return [column for column in COLUMNS if column.key in keys]
+
+
+def best(column: Column, rows: Iterable[Scores]) -> float | None:
+    """The best value of a column, or None where there is no better or worse, or all are alike."""
+    values = [row[column.key] for row in rows if column.key in row]
+    if not column.good or len({column.write(value) for value in values}) < 2:
+        return None
+    return min(values) if column.good == "low" else max(values)

@@ -1,0 +1,147 @@
+"""Who judges the pictures: the Toybox oracle, which knows its world, or zero-shot CLIP, which guesses for any."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from negguide.compare.request import Task
+from negguide.metrics import Clip, alignment, distinct, entropy, mss, presence, vendi
+from negguide.metrics.presence import NEUTRAL, TEMPLATE
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from negguide.compare.models import Model
+
+
+@dataclasses.dataclass
+class Verdict:
+    """What was found on N pictures of one prompt. `notes`, `shows_negative`: one each; None where nothing can be said."""
+
+    scores: dict[str, float] = dataclasses.field(default_factory=dict)
+    notes: list[str] | None = None
+    shows_negative: list[bool] | None = None
+
+
+class Judge(Protocol):
+    """Anything that can judge pictures."""
+
+    name: str
+
+    def judge(self, pictures: Sequence[Image], task: Task) -> Verdict:
+        """Judge at least one picture of this prompt."""
+        ...
+
+
+class OracleJudge:
+    """The Toybox oracle. Leaves out what the texts say in words that are not of its world."""
+
+    name = "Toybox oracle (presence, subject, match, kinds)"
+
+    def __init__(self, oracle: Any) -> None:
+        self.oracle = oracle
+
+    def judge(self, pictures: Sequence[Image], task: Task) -> Verdict:
+        from negguide.toybox.phrases import parse
+
+        seen = self.oracle.judge(list(pictures))
+        verdict = Verdict({"valid": float((seen.kind != "none").mean())})
+        kinds = [str(kind) for kind in seen.kind]
+        verdict.scores |= {"kinds": float(distinct([k for k in kinds if k != "none"])), "entropy": entropy(kinds)}
+        verdict.notes = [_note(row) for row in seen.rows()]
+        try:
+            asked = parse(task.prompt)
+            verdict.scores["match"] = float(seen.has(task.prompt).mean())
+            if asked.kinds is not None:
+                verdict.scores["subject"] = sum(kind in asked.kinds for kind in kinds) / len(kinds)
+        except ValueError:
+            pass
+        try:
+            shown = [seen.has(str(negative.prompt)) for negative in task.negatives]
+        except ValueError:
+            return verdict
+        if shown:
+            verdict.shows_negative = [any(bool(one[i]) for one in shown) for i in range(len(kinds))]
+            verdict.scores["presence"] = sum(verdict.shows_negative) / len(kinds)
+        return verdict
+
+
+class ClipJudge:
+    """Alignment, diversity and zero-shot presence by CLIP."""
+
+    def __init__(self, clip: Clip) -> None:
+        self.clip = clip
+        self.name = f"CLIP {clip.name} (alignment, diversity, zero-shot presence where no oracle judges)"
+
+    def judge(self, pictures: Sequence[Image], task: Task) -> Verdict:
+        features = self.clip.images(pictures)
+        verdict = Verdict({"alignment": float(alignment(features, self.clip.texts([task.prompt])).mean())})
+        if len(pictures) > 1:
+            verdict.scores |= {"vendi": vendi(features), "mss": mss(features)}
+        if task.negatives:
+            neutral = self.clip.texts(NEUTRAL)
+            things = self.clip.texts([TEMPLATE.format(negative.prompt) for negative in task.negatives])
+            likely = presence(features, things[0], neutral, self.clip.scale)
+            for thing in things[1:]:
+                likely = likely.maximum(presence(features, thing, neutral, self.clip.scale))
+            verdict.scores["presence"] = float(likely.mean())
+            verdict.shows_negative = (likely > 0.5).tolist()
+        return verdict
+
+
+def choose_judges(model: Model, clip: str | None) -> list[Judge]:
+    """The judges for a model: oracle and Toybox CLIP for the Toybox, the CLIP of that name (if any) for the others.
+
+    `clip="toybox"` asks for the Toybox CLIP on any model. `ValueError` if a judge cannot be loaded.
+    """
+    judges: list[Judge] = []
+    if model.is_toybox:
+        from negguide.toybox.oracle import Oracle
+
+        try:
+            judges.append(OracleJudge(Oracle.load()))
+        except FileNotFoundError as error:
+            raise ValueError(
+                f"the Toybox oracle is missing ({error}); leave the judging out with --no-judge"
+            ) from error
+    name = clip or ("toybox" if model.is_toybox else None)
+    if name is not None:
+        judges.append(ClipJudge(load_clip(name)))
+    return judges
+
+
+def load_clip(name: str) -> Clip:
+    """A CLIP by name; "toybox" is the bundled one."""
+    if name != "toybox":
+        return Clip.load(name)
+    from negguide.toybox import clip as toybox_clip
+
+    try:
+        return Clip("toybox", *toybox_clip.load_clip())
+    except OSError as error:
+        raise ValueError(f"the Toybox CLIP is missing ({error}); leave the judging out with --no-judge") from error
+
+
+def judge_all(judges: Sequence[Judge], pictures: Sequence[Image], task: Task) -> Verdict:
+    """The verdicts of all judges as one; the first that says something about a score has the word."""
+    together = Verdict()
+    for judge in judges:
+        verdict = judge.judge(pictures, task)
+        together.scores = {**verdict.scores, **together.scores}
+        together.notes = together.notes or verdict.notes
+        if together.shows_negative is None:
+            together.shows_negative = verdict.shows_negative
+    return together
+
+
+def _note(row: dict[str, Any]) -> str:
+    """One picture in words: "orange cat with hat, grass"."""
+    if row["kind"] == "none":
+        return f"nothing known, {row['background']}"
+    count = "two " if row["count"] == 2 else ""
+    worn = f" with {' and '.join(row['accessories'])}" if row["accessories"] else ""
+    view = f", {row['view']} view" if row["view"] != "front" else ""
+    style = f", {row['style']}" if row["style"] != "clean" else ""
+    return f"{count}{row['colour']} {row['kind']}{worn}, {row['background']}{view}{style}"

@@ -1,0 +1,110 @@
+"""Which model is compared, and how it is loaded."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
+TOYBOX = "toybox"
+"""The name of the bundled model."""
+
+LONG = 160
+DTYPES = ("auto", "float32", "float16", "bfloat16")
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """A loaded pipeline and what should be known of it."""
+
+    name: str
+    pipe: DiffusionPipeline
+    is_toybox: bool = False
+
+    @property
+    def device(self) -> str:
+        return str(getattr(self.pipe, "_execution_device", self.pipe.device))
+
+
+def load_model(name: str, dtype: str = "auto", device: str = "auto") -> Model:
+    """`"toybox"`, a folder, or a model of the Hub -> `Model`, on its device and silent.
+
+    `dtype`: "auto" is float16 on a GPU and float32 elsewhere. `device`: "auto" is the GPU when there is one. `ValueError` says
+    in one line what cannot be had, and why.
+    """
+    import torch
+
+    if dtype not in DTYPES:
+        raise ValueError(f"the dtype is {dtype!r}; possible: {', '.join(DTYPES)}")
+    place = _device(device)
+    choice = (
+        ("float16" if place.type in ("cuda", "mps") and name != TOYBOX else "float32") if dtype == "auto" else dtype
+    )
+    torch_dtype = getattr(torch, choice)
+    if name == TOYBOX:
+        pipe: Any = _load_toybox(torch_dtype)
+    else:
+        pipe = _load(name, torch_dtype)
+    try:
+        pipe.to(place)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"the device {device!r} cannot be used: {_short(error)}") from error
+    pipe.set_progress_bar_config(disable=True)
+    return Model(name, pipe, is_toybox=name == TOYBOX)
+
+
+def _device(name: str) -> Any:
+    import torch
+
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"unknown device {name!r}; possible: auto, cpu, cuda, cuda:0, mps, ...") from error
+
+
+def _load_toybox(dtype: Any) -> Any:
+    from negguide.toybox.load import load_pipeline, pipeline_dir
+
+    try:
+        if not (folder := pipeline_dir()).is_dir():
+            raise FileNotFoundError(f"the folder {folder} is missing")
+        return load_pipeline(dtype=dtype)
+    except OSError as error:
+        raise ValueError(f"the bundled Toybox model cannot be loaded: {_short(error)}") from error
+
+
+def _load(name: str, dtype: Any) -> Any:
+    from diffusers import DiffusionPipeline
+
+    if _looks_like_path(name) and not Path(name).expanduser().is_dir():
+        raise ValueError(f"no folder {name!r}; {_POSSIBLE}")
+    if Path(name).expanduser().is_dir() and not (Path(name).expanduser() / "model_index.json").is_file():
+        raise ValueError(f"the folder {name!r} holds no diffusers pipeline (model_index.json is missing)")
+    source = str(Path(name).expanduser()) if Path(name).expanduser().is_dir() else name
+    try:
+        return DiffusionPipeline.from_pretrained(source, dtype=dtype)
+    except Exception as error:  # diffusers, transformers and the Hub raise all kinds
+        raise ValueError(f"the model {name!r} cannot be loaded: {_short(error)}; {_POSSIBLE}") from error
+
+
+_POSSIBLE = "possible: 'toybox', a folder with a diffusers pipeline, or a model of the Hub such as 'org/name'"
+
+
+def _looks_like_path(name: str) -> bool:
+    return name.startswith((".", "/", "~")) or name.count("/") != 1
+
+
+def _short(error: BaseException) -> str:
+    """The first line of a message, and of a long one the first sentence."""
+    line = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    if len(line) > LONG:
+        line = re.split(r" \(|[.;] ", line)[0][:LONG]
+    return line.rstrip(".")

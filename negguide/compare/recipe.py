@@ -1,0 +1,126 @@
+"""How a comparison is made again: the command, the Python lines, the versions."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+import shlex
+from functools import cache
+from importlib import metadata
+from typing import TYPE_CHECKING
+
+from negguide.compare.arms import Arm
+from negguide.compare.request import Request
+from negguide.methods import Method, Negative, Window
+
+if TYPE_CHECKING:
+    from negguide.compare.models import Model
+
+PACKAGES = ("torch", "diffusers", "transformers", "open_clip_torch", "numpy", "pillow")
+
+
+@cache
+def versions() -> dict[str, str]:
+    """What is at work here."""
+    from negguide import __version__
+
+    found = {"negguide": __version__, "python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def command_line(model: str, request: Request) -> str:
+    """The `negguide compare` line of a request."""
+    words = ["negguide", "compare", *(task.text for task in request.tasks)]
+    words += ["--methods", ",".join(arm.label for arm in request.arms)]
+    words += ["--seeds", format_seeds(request.seeds), "--steps", str(request.steps)]
+    if model != "toybox":
+        words += ["--model", model]
+    if request.guidance_scale is not None:
+        words += ["--guidance", f"{request.guidance_scale:g}"]
+    if request.size is not None:
+        words += ["--size", "x".join(map(str, request.size))]
+    words += ["--takeover"] if request.takeover else []
+    return shlex.join([*words, "--out", str(request.out)])
+
+
+def format_seeds(seeds: tuple[int, ...]) -> str:
+    """`(0, 1, 2, 5)` -> `"0-2,5"`, the shortest text that `parse_seeds` reads back."""
+    runs: list[list[int]] = []
+    for seed in seeds:
+        if runs and seed == runs[-1][-1] + 1:
+            runs[-1].append(seed)
+        else:
+            runs.append([seed])
+    return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
+
+
+def python_lines(model: Model, request: Request) -> str:
+    """A script that makes the pictures of the first prompt under the last method again."""
+    task, arm = request.tasks[0], _most_telling(request.arms)
+    methods = ", ".join(python_of(method) for method in arm.build(task.negatives))
+    cls = type(model.pipe).__name__
+    dtype = str(model.pipe.dtype)
+    if model.is_toybox:
+        loading = ["from negguide.toybox.load import load_pipeline", "", "pipe = load_pipeline()"]
+    else:
+        loading = [
+            f"from diffusers import {cls}",
+            "",
+            f"pipe = {cls}.from_pretrained({model.name!r}, dtype={dtype})",
+        ]
+    if model.device != "cpu":
+        loading.append(f"pipe.to({model.device!r})")
+    scale = ""
+    if request.guidance_scale is not None and not request.takeover:
+        known = type(model.pipe).__call__.__annotations__
+        name = "true_cfg_scale" if "true_cfg_scale" in known else "guidance_scale"
+        scale = f", {name}={request.guidance_scale:g}"
+    size = f", width={request.size[0]}, height={request.size[1]}" if request.size else ""
+    takeover = f", guidance_scale={request.guidance_scale:g}" if request.takeover and methods else ""
+    attach = f"with ng.attach(pipe, {methods}{takeover}):" if methods else "if True:"
+    return "\n".join(
+        [
+            "import torch",
+            "import negguide as ng",
+            *loading,
+            f"seeds = {list(request.seeds)}",
+            "noise = [torch.Generator().manual_seed(seed) for seed in seeds]",
+            attach,
+            f"    images = pipe({task.prompt!r}, num_inference_steps={request.steps}{scale}{size},",
+            "                  num_images_per_prompt=len(seeds), generator=noise).images",
+        ]
+    )
+
+
+def python_of(method: Method) -> str:
+    """The shortest expression that makes this method: `ng.PerpNeg("cat")`."""
+    given = []
+    for field in dataclasses.fields(method):
+        value = getattr(method, field.name)
+        if field.name == "negatives":
+            texts = [_negative(negative) for negative in value]
+            given.append(texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]")
+        elif field.default is dataclasses.MISSING or value != field.default:
+            given.append(f"{field.name}={_window(value) if isinstance(value, Window) else repr(value)}")
+    return f"ng.{type(method).__name__}({', '.join(given)})"
+
+
+def _most_telling(arms: tuple[Arm, ...]) -> Arm:
+    """The arm that the Python lines show: Perp-Neg if it was compared, else the last."""
+    return next((arm for arm in arms if arm.label == "perp_neg"), arms[-1])
+
+
+def _negative(negative: Negative) -> str:
+    if negative.window != Window():
+        return f"ng.Negative({negative.prompt!r}, {negative.weight:g}, {_window(negative.window)})"
+    return repr(negative.prompt) if negative.weight == 1 else f"({negative.prompt!r}, {negative.weight:g})"
+
+
+def _window(window: Window) -> str:
+    unit = "" if window.unit == "progress" else f", {window.unit!r}"
+    return f"ng.Window({window.start:g}, {window.stop:g}{unit})"

@@ -1,0 +1,101 @@
+"""What a comparison has found, as it stands in `results.json`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+FILE = "results.json"
+
+
+class Record(BaseModel):
+    """Base of all records: what is not known is an error."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Picture(Record):
+    """One picture. `file` is relative to the folder of the results; `note` is what a judge saw on it."""
+
+    seed: int
+    file: str
+    note: str = ""
+    shows_negative: bool | None = None
+
+
+class Row(Record):
+    """One method on one prompt. `methods` is their JSON form; `error` says why there are no (more) pictures."""
+
+    label: str
+    summary: str
+    methods: list[dict[str, Any]]
+    pictures: list[Picture] = Field(default_factory=list)
+    scores: dict[str, float] = Field(default_factory=dict)
+    error: str | None = None
+
+
+class Comparison(Record):
+    """One prompt under every method."""
+
+    prompt: str
+    negatives: list[str]
+    text: str
+    slug: str
+    rows: list[Row] = Field(default_factory=list)
+    sheet: str | None = None
+
+
+class Results(Record):
+    """Everything. `totals`: label -> mean scores over the prompts."""
+
+    title: str
+    command: str
+    python: str
+    model: str
+    pipeline: str
+    judge: str
+    seeds: list[int]
+    settings: dict[str, Any]
+    versions: dict[str, str]
+    started: str
+    seconds: float = 0.0
+    finished: bool = False
+    comparisons: list[Comparison] = Field(default_factory=list)
+    totals: dict[str, dict[str, float]] = Field(default_factory=dict)
+
+    @property
+    def errors(self) -> list[str]:
+        """One line per method that failed."""
+        rows = [(comparison.prompt, row) for comparison in self.comparisons for row in comparison.rows]
+        return [f"{row.label} on {prompt!r}: {row.error}" for prompt, row in rows if row.error]
+
+    def save(self, folder: Path) -> Path:
+        """Write `results.json` in one go, so that a reader never sees half of it."""
+        return write(folder / FILE, self.model_dump_json(indent=2).encode())
+
+    @classmethod
+    def load(cls, folder: Path) -> Results:
+        """Read `results.json`."""
+        return cls.model_validate_json((folder / FILE).read_bytes())
+
+
+def write(path: Path, data: bytes) -> Path:
+    """Write a file under a temporary name and rename it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(data)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def mean_scores(rows: list[dict[str, float]]) -> dict[str, float]:
+    """The mean of each score over the rows that have it."""
+    keys = dict.fromkeys(key for row in rows for key in row)
+    values = {key: [row[key] for row in rows if key in row] for key in keys}
+    return {key: sum(found) / len(found) for key, found in values.items()}

@@ -1,0 +1,125 @@
+"""The report: one HTML file that holds everything, opens from disk and asks nothing of the network."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from negguide.compare.columns import COLUMNS, Column, best, used
+from negguide.compare.records import Comparison, Results, Row, write
+
+FILE = "report.html"
+TEMPLATE = "report.html.jinja"
+AS_IT_IS, LARGEST = 256, 1024
+"""Pictures up to `AS_IT_IS` pixels are embedded losslessly; larger ones as WebP of at most `LARGEST` pixels."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One number of the table. `ratio` compares it with the plain pipeline, where that means something."""
+
+    text: str
+    is_best: bool
+    ratio: str = ""
+
+
+def write_report(out: Path, results: Results) -> Path:
+    """Write `report.html` for results that lie in `out`."""
+    return write(out / FILE, render(out, results).encode())
+
+
+def render(out: Path, results: Results) -> str:
+    """The page as text; pictures that cannot be read are left out."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("negguide.compare", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    tables = {"": _table(results.totals)}
+    tables |= {c.slug: _table({row.label: row.scores for row in c.rows}) for c in results.comparisons}
+    return environment.get_template(TEMPLATE).render(
+        results=results,
+        tables=tables,
+        columns=COLUMNS,
+        grids=[_grid(out, comparison, results.seeds) for comparison in results.comparisons],
+        facts=_facts(results),
+    )
+
+
+def data_uri(file: Path) -> tuple[str, int, int] | None:
+    """A picture as a `data:` address, with its width and height; None if it cannot be read."""
+    try:
+        with Image.open(file) as image:
+            width, height = image.size
+            if max(width, height) <= AS_IT_IS:
+                return f"data:image/png;base64,{base64.b64encode(file.read_bytes()).decode()}", width, height
+            small = image.convert("RGB")
+            small.thumbnail((LARGEST, LARGEST))
+    except OSError:
+        return None
+    buffer = io.BytesIO()
+    small.save(buffer, "WEBP", quality=90)
+    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}", width, height
+
+
+def _grid(out: Path, comparison: Comparison, seeds: list[int]) -> dict[str, Any]:
+    rows = [(row, _pictures(out, row, seeds)) for row in comparison.rows]
+    sizes = [picture["width"] for _, pictures in rows for picture in pictures if picture]
+    return {"comparison": comparison, "rows": rows, "tiny": bool(sizes) and max(sizes) <= 128}
+
+
+def _pictures(out: Path, row: Row, seeds: list[int]) -> list[dict[str, Any] | None]:
+    """One entry per seed; None where there is no picture."""
+    made = {picture.seed: picture for picture in row.pictures}
+    found: list[dict[str, Any] | None] = []
+    for seed in seeds:
+        picture = made.get(seed)
+        loaded = data_uri(out / picture.file) if picture else None
+        if picture is None or loaded is None:
+            found.append(None)
+            continue
+        found.append({"picture": picture, "uri": loaded[0], "width": loaded[1], "height": loaded[2]})
+    return found
+
+
+def _table(rows: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
+    columns = used(rows.values())
+    plain = rows.get("plain", {})
+    body = [(label, [_cell(column, scores, rows, plain) for column in columns]) for label, scores in rows.items()]
+    return {"columns": columns, "body": body}
+
+
+def _cell(
+    column: Column, scores: Mapping[str, float], rows: Mapping[str, Mapping[str, float]], plain: Mapping[str, float]
+) -> Cell:
+    value = scores.get(column.key)
+    top = best(column, rows.values())
+    is_best = value is not None and top is not None and column.write(value) == column.write(top)
+    ratio = ""
+    if column.key in ("passes", "seconds") and value and plain.get(column.key):
+        ratio = f"{value / plain[column.key]:.2f}×"
+    return Cell(column.write(value), is_best, ratio)
+
+
+def _facts(results: Results) -> list[tuple[str, str]]:
+    """What the page says about the run, in words."""
+    settings = {
+        name.replace("_", " "): value for name, value in results.settings.items() if value != "pipeline default"
+    }
+    return [
+        ("model", f"{results.model} ({results.pipeline})"),
+        ("settings", ", ".join(f"{name} {value}" for name, value in settings.items())),
+        ("judges", results.judge),
+        ("made", f"{results.started}, in {results.seconds:.1f} s" + ("" if results.finished else " (not finished)")),
+        ("versions", ", ".join(f"{name} {version}" for name, version in results.versions.items())),
+    ]

@@ -1,0 +1,228 @@
+"""Run a comparison: every method on every prompt from the same seeds; each picture is on disk as soon as it exists."""
+
+from __future__ import annotations
+
+import datetime
+import inspect
+import io
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from negguide.compare.arms import Arm
+from negguide.compare.judges import Judge, judge_all
+from negguide.compare.models import Model
+from negguide.compare.recipe import command_line, python_lines, versions
+from negguide.compare.records import Comparison, Picture, Results, Row, mean_scores, write
+from negguide.compare.request import Request, Task, describe, slugs
+from negguide.methods import Method, to_dict
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Progress = Callable[[str, float], None]
+"""Told what is being made (`"perp_neg · a pet"`) and how many pictures more are done (a fraction of one, often)."""
+
+
+def compare(
+    model: Model,
+    request: Request,
+    judges: Sequence[Judge] = (),
+    command: str = "",
+    progress: Progress = lambda what, pictures: None,
+) -> Results:
+    """Make the pictures of all arms, judge them, and write pictures, contact sheets, `results.json` and `report.html`.
+
+    A method that fails is recorded (`Results.errors`) and the others go on. When interrupted, what is there is written.
+    `judges`: from `choose_judges`, or your own. `progress`: see `Progress`.
+    """
+    from negguide.compare.report import write_report
+    from negguide.compare.sheet import write_sheet
+
+    started = time.monotonic()
+    results = _start(model, request, judges, command)
+    names = slugs([task.text for task in request.tasks])
+    _warm_up(model, request)
+    try:
+        for task, name in zip(request.tasks, names, strict=True):
+            comparison = Comparison(
+                prompt=task.prompt, negatives=[describe(one) for one in task.negatives], text=task.text, slug=name
+            )
+            results.comparisons.append(comparison)
+            folders = slugs([arm.label for arm in request.arms])
+            for arm, folder in zip(request.arms, folders, strict=True):
+                row = Row(label=arm.label, summary=arm.summary, methods=[])
+                comparison.rows.append(row)
+                _fill(row, model, request, task, arm, Path(name) / folder, judges, progress)
+                results.save(request.out)
+            comparison.sheet = write_sheet(request.out, comparison, results.seeds)
+        results.finished = True
+    finally:
+        results.seconds = time.monotonic() - started
+        results.totals = _totals(results)
+        results.save(request.out)
+        write_report(request.out, results)
+    return results
+
+
+def _start(model: Model, request: Request, judges: Sequence[Judge], command: str) -> Results:
+    task = request.tasks[0]
+    width, height = request.size or (None, None)
+    return Results(
+        title=task.prompt if len(request.tasks) == 1 else f"{len(request.tasks)} prompts",
+        command=command or command_line(model.name, request),
+        python=python_lines(model, request),
+        model=model.name,
+        pipeline=type(model.pipe).__name__,
+        judge="; ".join(judge.name for judge in judges) or "none",
+        seeds=list(request.seeds),
+        settings={
+            "steps": request.steps,
+            "guidance_scale": request.guidance_scale if request.guidance_scale is not None else "pipeline default",
+            "width": width or "pipeline default",
+            "height": height or "pipeline default",
+            "batch": request.batch,
+            "scheduler": type(getattr(model.pipe, "scheduler", None)).__name__,
+            "dtype": str(model.pipe.dtype).removeprefix("torch."),
+            "device": model.device,
+        },
+        versions=versions(),
+        started=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    )
+
+
+def _warm_up(model: Model, request: Request) -> None:
+    """One short call, so that the first method does not pay for what is set up once. Its errors show up in the run."""
+    try:
+        call = _arguments(model, request, request.tasks[0], request.seeds[:1])
+        model.pipe(**{**call, "num_inference_steps": min(2, request.steps)})
+    except Exception:  # whatever it is, the run meets it again and records it
+        return
+
+
+def _fill(
+    row: Row,
+    model: Model,
+    request: Request,
+    task: Task,
+    arm: Arm,
+    folder: Path,
+    judges: Sequence[Judge],
+    progress: Progress,
+) -> None:
+    """One method on one prompt; errors are recorded, not raised."""
+    pictures: list[Image] = []
+    seconds, passes = 0.0, 0.0
+    try:
+        methods = arm.build(task.negatives)
+        row.methods = [to_dict(method) for method in methods]
+        for start in range(0, len(request.seeds), request.batch):
+            seeds = request.seeds[start : start + request.batch]
+            images, batch_seconds, passes = _generate(model, request, task, arm, methods, seeds, progress)
+            seconds += batch_seconds
+            for seed, image in zip(seeds, images, strict=True):
+                file = folder / f"{seed}.png"
+                write(request.out / file, _png(image, _metadata(model, task, row, seed, passes)))
+                row.pictures.append(Picture(seed=seed, file=file.as_posix()))
+                pictures.append(image)
+        row.scores = {"passes": passes, "seconds": seconds / len(pictures)}
+        if judges:
+            _judge(row, judges, pictures, task)
+    except Exception as error:  # a method that fails must not take the others with it
+        row.error = f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def _generate(
+    model: Model,
+    request: Request,
+    task: Task,
+    arm: Arm,
+    methods: Sequence[Method],
+    seeds: Sequence[int],
+    progress: Progress,
+) -> tuple[list[Image], float, float]:
+    """Pictures of these seeds, seconds, and denoiser passes per picture."""
+    from negguide.integration import attach
+
+    what = f"{arm.label} · {task.prompt}"
+    told = 0.0
+
+    def tick(pipe: Any, step: int, timestep: Any, values: dict[str, Any]) -> dict[str, Any]:
+        nonlocal told
+        share = len(seeds) / request.steps
+        if told + share <= len(seeds):
+            told += share
+            progress(what, share)
+        return values
+
+    call = _arguments(model, request, task, seeds)
+    if "callback_on_step_end" in inspect.signature(type(model.pipe).__call__).parameters:
+        call["callback_on_step_end"] = tick
+    takeover = request.guidance_scale if request.takeover and methods else None
+    started = time.perf_counter()
+    with attach(model.pipe, *methods, guidance_scale=takeover) as attached:
+        output = model.pipe(**call)
+    seconds = time.perf_counter() - started
+    progress(what, len(seeds) - told)
+    images = getattr(output, "images", None)
+    if images is None:
+        raise TypeError(f"{type(model.pipe).__name__} makes no pictures (its output is {type(output).__name__})")
+    return [image.convert("RGB") for image in images], seconds, float(attached.passes)
+
+
+def _arguments(model: Model, request: Request, task: Task, seeds: Sequence[int]) -> dict[str, Any]:
+    """Arguments of the pipeline's call; the starting noise of a seed does not depend on the batch or the device."""
+    import torch
+
+    known = inspect.signature(type(model.pipe).__call__).parameters
+    call: dict[str, Any] = {
+        "prompt": task.prompt,
+        "num_inference_steps": request.steps,
+        "num_images_per_prompt": len(seeds),
+        "generator": [torch.Generator("cpu").manual_seed(seed) for seed in seeds],
+    }
+    if request.guidance_scale is not None and not request.takeover:
+        scale = "true_cfg_scale" if "true_cfg_scale" in known else "guidance_scale"
+        call[scale] = request.guidance_scale
+    if request.size is not None:
+        call["width"], call["height"] = request.size
+    return call
+
+
+def _judge(row: Row, judges: Sequence[Judge], pictures: Sequence[Image], task: Task) -> None:
+    verdict = judge_all(judges, pictures, task)
+    row.scores |= verdict.scores
+    for place, picture in enumerate(row.pictures):
+        picture.note = verdict.notes[place] if verdict.notes else ""
+        picture.shows_negative = verdict.shows_negative[place] if verdict.shows_negative else None
+
+
+def _metadata(model: Model, task: Task, row: Row, seed: int, passes: float) -> dict[str, str]:
+    return {
+        "prompt": task.prompt,
+        "negatives": json.dumps([describe(one) for one in task.negatives], ensure_ascii=False),
+        "methods": json.dumps(row.methods, ensure_ascii=False),
+        "seed": str(seed),
+        "model": model.name,
+        "passes": f"{passes:g}",
+        "versions": json.dumps(versions()),
+    }
+
+
+def _png(image: Image, metadata: dict[str, str]) -> bytes:
+    from PIL.PngImagePlugin import PngInfo
+
+    info = PngInfo()
+    for key, value in metadata.items():
+        info.add_itxt(key, value)
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", pnginfo=info)
+    return buffer.getvalue()
+
+
+def _totals(results: Results) -> dict[str, dict[str, float]]:
+    rows = [row for comparison in results.comparisons for row in comparison.rows]
+    labels = dict.fromkeys(row.label for row in rows)
+    return {label: mean_scores([row.scores for row in rows if row.label == label and row.scores]) for label in labels}

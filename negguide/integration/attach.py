@@ -1,0 +1,188 @@
+"""`attach`: let methods guide a stock pipeline, and leave it exactly as it was."""
+
+from __future__ import annotations
+
+import functools
+import math
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any
+
+import torch
+
+from negguide.integration import swap
+from negguide.integration.call import Call
+from negguide.integration.families import Family, check_call, check_pipeline, family_of
+from negguide.integration.plan import Plan, make_plan, read_mode
+from negguide.integration.plan_cache import PlanCache, plan_key
+from negguide.integration.probe import probe
+from negguide.integration.runner import Runner, StepRecord
+from negguide.integration.side import SIDE_MODELS, SideModel
+from negguide.integration.tree import copied
+from negguide.methods.base import Method
+
+
+def attach(
+    pipe: Any,
+    *methods: Method,
+    takeover: bool | None = None,
+    guidance_scale: float | None = None,
+    one_call: bool = False,
+    max_batch: int | None = None,
+) -> Attachment:
+    """Let methods guide every call of a diffusers pipeline until detached.
+
+        with negguide.attach(pipe, negguide.PerpNeg(["glasses"])) as attached:
+            images = pipe("a portrait of a person", num_inference_steps=25).images
+        attached.passes      # denoiser passes of the last call, in units of one row per image
+
+    The pipeline is called as ever, with any of its features; methods act in the order given. Neutral settings give the
+    plain pipeline's pixels bit for bit.
+
+    `guidance_scale`: w of `uncond + w (cond - uncond)` where negguide guides instead of the pipeline (*takeover*):
+    needed for pipelines that have no guidance of their own (Flux.2, distilled models). Elsewhere leave it out and give
+    the scale to the call. `takeover`: None takes over only if `guidance_scale` is given; True or False insist.
+    `one_call`: one forward for all conditions also where the pipeline itself makes several calls (faster on large
+    GPUs; rounding differs). `max_batch`: most rows per forward when conditions are joined; lower it if memory runs out.
+
+    Raises `TypeError` for something that is no pipeline or no method, `RuntimeError` if the pipeline is attached
+    already, `Unsupported` for pipelines whose guidance cannot be entered.
+    """
+    from diffusers import DiffusionPipeline
+
+    if not isinstance(pipe, DiffusionPipeline):
+        raise TypeError(f"attach needs a diffusers pipeline, got {type(pipe).__name__}")
+    wrong = [method for method in methods if not isinstance(method, Method)]
+    if wrong:
+        hint = " (an instance is meant, not the class)" if isinstance(wrong[0], type) else ""
+        raise TypeError(f"attach takes methods such as PerpNeg(['hat']), got {wrong[0]!r}{hint}")
+    if guidance_scale is not None and not math.isfinite(guidance_scale):
+        raise ValueError(f"guidance_scale={guidance_scale} is not finite")
+    if takeover and guidance_scale is None:
+        raise ValueError(
+            "takeover=True switches the pipeline's own guidance off: give attach the guidance_scale to use"
+        )
+    if takeover is False and guidance_scale is not None:
+        raise ValueError("guidance_scale= is for takeover; with takeover=False give the scale to the call: pipe(...)")
+    if max_batch is not None and max_batch < 1:
+        raise ValueError(f"max_batch={max_batch}: at least one row per forward")
+    if swap.is_intercepted(pipe):
+        raise RuntimeError("this pipeline is attached already: detach it first, or give one attach all methods")
+    return Attachment(pipe, methods, guidance_scale, one_call, max_batch)
+
+
+class Attachment:
+    """Methods at work on a pipeline, until `detach` (or the end of the `with` block).
+
+    `trace`: a `StepRecord` per step of the last call; `passes`: its denoiser passes; `runs`: calls finished so far.
+    """
+
+    def __init__(
+        self, pipe: Any, methods: tuple[Method, ...], scale: float | None, one_call: bool, max_batch: int | None
+    ) -> None:
+        self.pipe = pipe
+        self.methods = methods
+        self.trace: list[StepRecord] = []
+        self.passes = 0.0
+        self.runs = 0
+        self._scale = scale
+        self._one_call = one_call
+        self._max_batch = max_batch
+        self._cls = swap.base_class(pipe)
+        self._family = family_of(self._cls)
+        self._cache = PlanCache()
+        call = Call.parameters_of(self._cls)
+        if "prompt" not in call:
+            raise TypeError(f"{self._cls.__name__} takes no prompt, so there is nothing to say no to")
+        check_pipeline(pipe, self._cls, call)
+        self._undo: Any = swap.enter(pipe, {"__call__": self._run})
+
+    def __enter__(self) -> Attachment:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.detach()
+
+    def detach(self) -> None:
+        """Give the pipeline its own class back; calling it again does nothing."""
+        if self._undo is not None:
+            self._undo()
+            self._undo = None
+
+    def _denoisers(self) -> dict[str, torch.nn.Module]:
+        parts = {name: getattr(self.pipe, name, None) for name in self._family.denoisers}
+        found = {name: part for name, part in parts.items() if isinstance(part, torch.nn.Module)}
+        if not found:
+            raise TypeError(f"{self._cls.__name__} has no denoiser named {' or '.join(self._family.denoisers)}")
+        return found
+
+    def _run(self, original: Any, *args: Any, **kwargs: Any) -> Any:
+        call = Call(self._cls, args, kwargs)
+        denoisers = self._denoisers()
+        plan = self._plan(call, denoisers)
+        parts = [getattr(self.pipe, name, None) for name in SIDE_MODELS]
+        sides = {part: SideModel(part) for part in parts if isinstance(part, torch.nn.Module)}
+        runner = Runner(plan, self.methods, self._one_call, self._max_batch, list(sides.values()))
+        with ExitStack() as stack:
+            for part, side in sides.items():
+                stack.enter_context(swap.entered(part, {"__call__": side.watch}))
+            for name, module in denoisers.items():
+                handler = functools.partial(runner.denoise, name, module)
+                stack.enter_context(swap.entered(module, {"__call__": handler}))
+            handlers: dict[str, Any] = {"step": runner.step_done}
+            if hasattr(self.pipe.scheduler, "scale_model_input"):
+                handlers["scale_model_input"] = runner.scale_input
+            stack.enter_context(swap.entered(self.pipe.scheduler, handlers))
+            try:
+                output = original(**copied({**call.arguments, **plan.arguments}))
+            finally:
+                self.trace, self.passes = runner.trace, runner.evaluator.passes
+        runner.guard.finish()
+        self.runs += 1
+        return output
+
+    def _plan(self, call: Call, denoisers: dict[str, torch.nn.Module]) -> Plan:
+        caching = check_call(self._family, denoisers, call.complete)
+        key = plan_key(self.pipe, call)
+        plan = self._cache.get(key)
+        if plan is None:
+            plan = self._new_plan(call, denoisers, caching)
+            self._cache.put(key, plan)
+        plan.begin(call, caching)
+        for method in self.methods:
+            for condition in method.prompts():
+                if plan.mode != "single" or plan.takeover:
+                    plan.key(condition)
+        if getattr(self.pipe, "_all_hooks", None):
+            self.pipe.maybe_free_model_hooks()
+        return plan
+
+    def _new_plan(self, call: Call, denoisers: dict[str, torch.nn.Module], caching: bool) -> Plan:
+        changes: dict[str, Any] = {}
+        if self._scale is not None:
+            changes = {key: value for key, value in self._family.cfg_off.items() if key in call.parameters}
+        found = probe(self.pipe, denoisers, call.probing(changes))
+        name = self._cls.__name__
+        mode = read_mode(found, name)
+        if self._scale is not None and mode != "single":
+            raise ValueError(f"takeover: {name} still guides with {changes}; call it with its own guidance off")
+        needing = [m.name or type(m).__name__ for m in self.methods if m.needs_guidance]
+        if mode == "single" and self._scale is None and needing:
+            if "negative_prompt" in call.parameters and not call.has_negative:
+                changes = {"negative_prompt": call.texts("")}
+                found = probe(self.pipe, denoisers, call.probing(changes))
+                mode = read_mode(found, name)
+            if mode == "single":
+                raise ValueError(_without_guidance(name, needing, self._family, call))
+        return make_plan(self.pipe, call, self._family, denoisers, found, mode, changes, self._scale, caching)
+
+
+def _without_guidance(name: str, needing: list[str], family: Family, call: Call) -> str:
+    scales = [key for key in ("true_cfg_scale", "guidance_scale") if key in call.parameters]
+    given = f" ({scales[0]}={call.complete[scales[0]]!r})" if scales else ""
+    above = family.cfg_off.get(scales[0], 1.0) if scales else 1.0
+    if "negative_prompt" in call.parameters and scales:
+        advice = f"call it with {scales[0]} above {above:g}, or give guidance_scale= to attach"
+    else:
+        advice = "give guidance_scale= to attach, which then guides in the pipeline's stead"
+    return f"{', '.join(needing)} acts on classifier-free guidance, but {name} runs without it{given}: {advice}"

@@ -1,0 +1,128 @@
+"""Denoiser calls for a set of conditions: in as few forwards as the arguments and the memory allow, all counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from negguide.integration import tree
+from negguide.integration.layout import prediction_of
+from negguide.integration.plan import OWN_KEY, Plan
+from negguide.integration.probe import main_input, named_arguments, rows_of
+from negguide.integration.side import SideModel
+
+COND = -1
+"""Key of the conditional prediction."""
+
+
+@dataclass
+class Ask:
+    """One call that the pipeline makes to its denoiser."""
+
+    name: str
+    module: torch.nn.Module
+    original: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        self.named = named_arguments(self.module, self.args, self.kwargs)
+        self.value = main_input(self.named)[1]
+        self.rows = rows_of(self.value)
+
+    def unchanged(self) -> Any:
+        """The very call that the pipeline made."""
+        return self.original(*self.args, **self.kwargs)
+
+
+class Evaluator:
+    """Predicts the conditions of a step; `passes` counts rows in units of one row per image."""
+
+    def __init__(self, plan: Plan, one_call: bool, max_batch: int | None, sides: Sequence[SideModel] = ()) -> None:
+        self.plan = plan
+        self.sides = sides
+        self.joined = one_call or (plan.mode == "batch" and not plan.caching)
+        self.max_batch = max_batch
+        self.passes = 0.0
+        self.output: Any = None
+        """The last thing a denoiser returned: shows what kind of output the pipeline expects."""
+
+    def unchanged(self, ask: Ask) -> Any:
+        self.passes += ask.rows / self.plan.rows
+        self.output = ask.unchanged()
+        return self.output
+
+    def predict(self, ask: Ask, keys: Sequence[int], index: int) -> dict[int, Tensor]:
+        """Whole predictions (B, ...) for the conditional and for each key."""
+        plan = self.plan
+        if plan.mode == "batch" and (set(keys) == {OWN_KEY} or (OWN_KEY in keys and not self.joined)):
+            whole = prediction_of(self.unchanged(ask))
+            first, second = whole[: plan.rows], whole[plan.rows :]
+            cond, own = (first, second) if plan.family.cond_first else (second, first)
+            rest = [key for key in keys if key != OWN_KEY]
+            return {COND: cond, OWN_KEY: own, **self._replay(ask, rest, index)}
+        if plan.mode != "batch" and not (self.joined and keys):
+            cond = prediction_of(self.unchanged(ask))
+            return {COND: cond, **self._replay(ask, keys, index)}
+        order = [COND, *keys] if plan.family.cond_first else [*keys[:1], COND, *keys[1:]]
+        if not self.joined:
+            return self._replay(ask, order, index)
+        found: dict[int, Tensor] = {}
+        for part in self._parts(order):
+            found |= self._together(ask, part, index)
+        return found
+
+    def _parts(self, keys: Sequence[int]) -> list[list[int]]:
+        size = max(1, (self.max_batch or len(keys) * self.plan.rows) // self.plan.rows)
+        return [list(keys[start : start + size]) for start in range(0, len(keys), size)]
+
+    def _together(self, ask: Ask, keys: Sequence[int], index: int) -> dict[int, Tensor]:
+        plan = self.plan
+        calls = [self._call(ask, key) for key in keys]
+        try:
+            named = tree.join(calls, plan.rows, plan.family.batches, plan.family.shared)
+        except tree.Unjoinable:
+            return self._replay(ask, keys, index)
+        whole = self._forward(ask, named, len(keys))
+        return dict(zip(keys, whole.chunk(len(keys)), strict=True))
+
+    def _replay(self, ask: Ask, keys: Sequence[int], index: int) -> dict[int, Tensor]:
+        """One forward per condition, each in its own cache context."""
+        found = {}
+        for key in keys:
+            with self._context(ask.module, key, index):
+                found[key] = self._forward(ask, self._call(ask, key), 1)
+        return found
+
+    def _forward(self, ask: Ask, named: Mapping[str, Any], passes: int) -> Tensor:
+        self.passes += passes
+        self.output = ask.original(**named)
+        return prediction_of(self.output)
+
+    def _call(self, ask: Ask, key: int) -> Any:
+        plan = self.plan
+        if plan.mode != "batch":
+            return ask.named if key == COND else tree.overlaid(ask.named, plan.overlays[key])
+        if key == COND:
+            return plan.half(ask.named, "cond")
+        overlay = dict(plan.overlays[key])
+        for side in self.sides if key != OWN_KEY else ():
+            overlay |= side.overlay(plan, ask.named, plan.overlays[key])
+        return tree.overlaid(plan.half(ask.named, "uncond"), overlay)
+
+    @contextmanager
+    def _context(self, module: Any, key: int, index: int) -> Iterator[None]:
+        """Caches (first block, TaylorSeer, ...) keep what they remember apart by the name of the context."""
+        if not self.plan.caching or not hasattr(module, "cache_context"):
+            yield
+            return
+        name = {COND: "negguide_cond", OWN_KEY: "uncond"}.get(key, f"negguide_{key}")
+        schedule = self.plan.schedule
+        where = {"step_index": index, "sigma": schedule.sigmas[index], "num_inference_steps": len(schedule.timesteps)}
+        with module.cache_context(name, **where):
+            yield

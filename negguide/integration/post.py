@@ -1,0 +1,53 @@
+"""What pipelines do to a guided prediction after their affine formula, so that it is done inside ours.
+
+On the T that is handed back the pipeline's own step then changes nothing: it measures T against T.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Post = Callable[[Tensor, Tensor, Mapping[str, Any]], Tensor]
+"""(guided, cond, arguments of the call) -> guided, all (B, ...)."""
+
+
+def rescale(guided: Tensor, cond: Tensor, arguments: Mapping[str, Any]) -> Tensor:
+    """`guidance_rescale` as the pipelines do it (arXiv:2305.08891, section 3.4), per image."""
+    strength = arguments.get("guidance_rescale") or 0.0
+    if strength <= 0.0:
+        return guided
+    dims = list(range(1, guided.ndim))
+    size = guided.std(dim=dims, keepdim=True)
+    rescaled = _scaled(guided, cond.std(dim=dims, keepdim=True), size)
+    return torch.where(size > 0, strength * rescaled + (1 - strength) * guided, rescaled)
+
+
+def norm_of_cond(guided: Tensor, cond: Tensor, arguments: Mapping[str, Any]) -> Tensor:
+    """Every token keeps the norm of the conditional prediction (Qwen-Image; Lumina 2 with `cfg_normalization`)."""
+    if not arguments.get("cfg_normalization", True):
+        return guided
+    return _scaled(guided, cond.norm(dim=-1, keepdim=True), guided.norm(dim=-1, keepdim=True))
+
+
+def norm_at_most(guided: Tensor, cond: Tensor, arguments: Mapping[str, Any]) -> Tensor:
+    """The norm of an image is limited to a multiple of the conditional's (Z-Image, `cfg_normalization`)."""
+    factor = float(arguments.get("cfg_normalization") or 0.0)
+    if factor <= 0.0:
+        return guided
+    dims = list(range(1, guided.ndim))
+    limit = torch.linalg.vector_norm(cond.float(), dim=dims, keepdim=True) * factor
+    norm = torch.linalg.vector_norm(guided.float(), dim=dims, keepdim=True)
+    return guided * torch.where(norm > limit, limit / norm, torch.ones_like(norm)).to(guided.dtype)
+
+
+def _scaled(guided: Tensor, wanted: Tensor, size: Tensor) -> Tensor:
+    """`guided * wanted / size`; an exact zero (CFG-Zero*'s first steps) becomes a negligible ramp instead.
+
+    The pipeline will divide by the size of what it gets: 0 / 0 there would be NaN.
+    """
+    ramp = torch.linspace(-1e-6, 1e-6, guided.shape[-1], device=guided.device, dtype=guided.dtype)
+    return torch.where(size > 0, guided * (wanted / size), ramp)

@@ -1,0 +1,179 @@
+"""Run a pipeline's own front end up to its first scheduler step, with a denoiser that computes nothing.
+
+What the denoiser was asked is the *call plan* of this pipeline for these arguments; doing so again with another negative
+prompt shows exactly what that pipeline would feed for it. No prompt is encoded by code of ours.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from diffusers.utils import logging as diffusers_logging
+from torch import Tensor
+
+from negguide.integration.layout import stacked
+from negguide.integration.swap import base_class, entered, plain_copy
+from negguide.integration.tree import copied
+
+
+class _Stop(BaseException):
+    """Ends a probe at the first scheduler step; no pipeline catches it."""
+
+
+@dataclass
+class Asked:
+    """One denoiser call of a probe."""
+
+    denoiser: str
+    named: dict[str, Any]
+    answer: Tensor
+    """What the fake denoiser said: noise, another one in every call."""
+
+    @property
+    def rows(self) -> int:
+        return self.answer.shape[0]
+
+
+@dataclass
+class Probe:
+    """What a pipeline did until its first scheduler step."""
+
+    asked: list[Asked] = field(default_factory=list)
+    guided: Tensor | None = None
+    """The prediction that reached the scheduler, i.e. what the pipeline's formula makes of the answers."""
+    sample: Tensor | None = None
+    timestep: float = 0.0
+    scheduler: Any = None
+    count: int | None = None
+    property_scale: float | None = None
+    """The pipeline's `guidance_scale` property during this call, where it has one."""
+
+
+def named_arguments(module: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """A denoiser call as keyword arguments, by the signature of the (uncompiled, unhooked) forward."""
+    if not args:
+        return dict(kwargs)
+    inner = getattr(module, "_orig_mod", module)
+    cls: Any = base_class(inner)
+    parameters = list(inspect.signature(cls.forward).parameters)[1:]
+    return {**dict(zip(parameters, args, strict=False)), **kwargs}
+
+
+def main_input(named: Mapping[str, Any]) -> tuple[str, Any]:
+    """Name and value of the noisy input: the first argument of every diffusers denoiser."""
+    for name in ("sample", "hidden_states", "x"):
+        if name in named:
+            return name, named[name]
+    name = next(iter(named))
+    return name, named[name]
+
+
+def rows_of(value: Any) -> int:
+    """Rows of a noisy input, a tensor or a list of rows."""
+    return len(value) if isinstance(value, (list, tuple)) else int(value.shape[0])
+
+
+def _answer_shape(module: Any, value: Tensor) -> tuple[int, ...]:
+    """Shape of the denoiser's prediction for a noisy input, by its configuration."""
+    shape = list(value.shape)
+    config = module.config
+    inside, outside, patch = config.get("in_channels"), config.get("out_channels"), config.get("patch_size")
+    if not isinstance(outside, int) or value.ndim < 3:
+        return tuple(shape)
+    if value.ndim == 3:
+        patch = patch if isinstance(patch, int) else 1
+        return tuple(shape if shape[-1] in (outside, outside * patch**2) else [*shape[:-1], outside])
+    for axis in (1, 2) if value.ndim == 5 else (1,):
+        if shape[axis] == inside:
+            shape[axis] = outside
+            break
+    return tuple(shape)
+
+
+class _FakeDenoiser:
+    """Answers every call with fresh float32 noise of the right shape and remembers what it was asked."""
+
+    def __init__(self, name: str, module: torch.nn.Module, probe: Probe) -> None:
+        self.name, self.module, self.probe = name, module, probe
+
+    def __call__(self, original: Any, *args: Any, **kwargs: Any) -> Any:
+        named = named_arguments(self.module, args, kwargs)
+        _, value = main_input(named)
+        whole = stacked(value)
+        generator = torch.Generator().manual_seed(len(self.probe.asked) + 1)
+        shape = tuple(whole.shape) if isinstance(value, (list, tuple)) else _answer_shape(self.module, whole)
+        answer = torch.randn(shape, generator=generator).to(whole.device)
+        self.probe.asked.append(Asked(self.name, copied(named), answer))
+        prediction = list(answer.unbind(0)) if isinstance(value, (list, tuple)) else answer
+        if named.get("return_dict", True):
+            from diffusers.models.modeling_outputs import Transformer2DModelOutput
+
+            return Transformer2DModelOutput(sample=prediction)
+        return (prediction,)
+
+
+def clone_generators(value: Any) -> Any:
+    """Generators in the same state, so that drawing from them leaves the caller's as they are."""
+    if isinstance(value, torch.Generator):
+        return torch.Generator(value.device).set_state(value.get_state())
+    if isinstance(value, (list, tuple)):
+        return type(value)(clone_generators(item) for item in value)
+    return value
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """A probe repeats what the real call will say anyway."""
+    level = diffusers_logging.get_verbosity()
+    diffusers_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        diffusers_logging.set_verbosity(level)
+
+
+def probe(pipe: Any, denoisers: Mapping[str, torch.nn.Module], arguments: Mapping[str, Any]) -> Probe:
+    """Ask what `pipe(**arguments)` would ask its denoiser first.
+
+    Works on a shallow copy of the pipeline with a copy of its scheduler and of the generators; global random state is
+    restored. Also fit for use while the pipeline is running (adaptive negatives). Raises what the pipeline raises.
+    """
+    cls = base_class(pipe)
+    twin = plain_copy(pipe, copy.copy)
+    scheduler = plain_copy(pipe.scheduler, copy.deepcopy)
+    twin.__dict__.update(scheduler=scheduler, _progress_bar_config={"disable": True})
+    twin.__dict__.pop("_num_timesteps", None)
+    result = Probe(scheduler=scheduler)
+
+    def stop(original: Any, *args: Any, **kwargs: Any) -> Any:
+        bound = inspect.signature(original).bind(*args, **kwargs).arguments
+        result.guided, result.sample = bound["model_output"], bound["sample"]
+        result.timestep = float(bound["timestep"])
+        result.count = twin.__dict__.get("_num_timesteps")
+        scale = twin.__dict__.get("_guidance_scale")
+        result.property_scale = float(scale) if isinstance(scale, (int, float)) else None
+        raise _Stop
+
+    given = {key: clone_generators(copied(value)) for key, value in arguments.items()}
+    cuda = [device for device in {getattr(pipe, "_execution_device", None)} if device is not None]
+    indices = [d.index or 0 for d in cuda if d.type == "cuda"]
+    with ExitStack() as stack:
+        stack.enter_context(torch.random.fork_rng(devices=indices))
+        stack.enter_context(_quiet())
+        stack.enter_context(entered(scheduler, {"step": stop}))
+        for name, module in denoisers.items():
+            stack.enter_context(entered(module, {"__call__": _FakeDenoiser(name, module, result)}))
+        try:
+            cls.__call__(twin, **given)
+        except _Stop:
+            return result
+    raise ValueError(
+        f"{cls.__name__} finished without one scheduler step: negguide reads the call from the first step, "
+        "so ask for at least one inference step"
+    )

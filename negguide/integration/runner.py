@@ -1,0 +1,236 @@
+"""The events of a step, run inside a stock pipeline: conditions -> passes -> combine -> denoised -> what is returned.
+
+The guided prediction T is returned in place of every half of the pipeline's guidance (`[T; T]`, or T twice), so that the
+pipeline's own formula, affine with weights that sum to one, yields exactly T.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from negguide.integration.evaluate import COND, Ask, Evaluator
+from negguide.integration.finite import FiniteGuard
+from negguide.integration.layout import prediction_of, stacked, with_prediction
+from negguide.integration.plan import OWN_KEY, Plan
+from negguide.integration.side import SideModel
+from negguide.methods.base import Condition, Denoised, Guidance, Method, Step
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """What happened at one step: `passes` in units of one denoiser row per image."""
+
+    index: int
+    sigma: float
+    timestep: float
+    conditions: tuple[Condition, ...]
+    passes: float
+    methods: tuple[str, ...]
+    """Names of the methods that asked for a prediction or changed one."""
+
+
+@dataclass
+class _Second:
+    """What waits for the unconditional call of sequential guidance."""
+
+    output: Any
+    touched: bool
+
+
+class Runner:
+    """One run of a pipeline. `denoise`, `step_done` and `scale_input` are its handlers (see `swap`)."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        methods: Sequence[Method],
+        one_call: bool,
+        max_batch: int | None,
+        sides: Sequence[SideModel] = (),
+    ) -> None:
+        self.plan = plan
+        self.methods = methods
+        self.states: list[dict[str, Any]] = [{} for _ in methods]
+        self.evaluator = Evaluator(plan, one_call, max_batch, sides)
+        self.sides = sides
+        self.guard = FiniteGuard()
+        self.trace: list[StepRecord] = []
+        self.index = 0
+        self._calls = 0
+        self._second: _Second | None = None
+        self._unscaled: Tensor | None = None
+        self._noted: tuple[tuple[Condition, ...], tuple[str, ...]] = ((), ())
+        self._counted = 0.0
+        self._combines = any(type(m).combine is not Method.combine for m in methods)
+        self._looks_at_x0 = any(type(m).denoised is not Method.denoised for m in methods)
+
+    def scale_input(self, original: Callable[..., Any], sample: Tensor, *args: Any, **kwargs: Any) -> Any:
+        self._unscaled = sample
+        return original(sample, *args, **kwargs)
+
+    def step_done(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """The scheduler's step: the end of ours."""
+        schedule, passes = self.plan.schedule, self.evaluator.passes - self._counted
+        at = min(self.index, len(schedule.timesteps) - 1)
+        live, names = self._noted
+        self.trace.append(StepRecord(self.index, schedule.sigmas[at], schedule.timesteps[at], live, passes, names))
+        self._counted, self._noted = self.evaluator.passes, ((), ())
+        self._calls, self._second, self._unscaled = 0, None, None
+        self.index += 1
+        for side in self.sides:
+            side.forget()
+        return original(*args, **kwargs)
+
+    def denoise(
+        self, name: str, module: torch.nn.Module, original: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> Any:
+        """A denoiser call of the pipeline. Calls that are not in the plan (callbacks that cut rows) pass through."""
+        ask = Ask(name, module, original, args, kwargs)
+        self._calls += 1
+        expected = self.plan.rows * (2 if self.plan.mode == "batch" else 1)
+        if self._second is not None and self._calls == 2:
+            return self._answer_second(ask, self._second)
+        if ask.rows != expected or self._calls > 1 or self.index >= len(self.plan.schedule.timesteps):
+            return self.evaluator.unchanged(ask)
+        return self._guided(ask)
+
+    def _guided(self, ask: Ask) -> Any:
+        step = self._step(ask)
+        live, bases, names = self._wanted(step)
+        if not live and not self._combines and not self._looks_at_x0 and not self.plan.takeover:
+            return self.evaluator.unchanged(ask)
+        keys = self._keys(live, bases)
+        found = self.evaluator.predict(ask, keys, self.index)
+        layout = self.plan.layout
+        cond = layout.core(found[COND])
+        predictions = {c: layout.core(found[self.plan.key(c)]) for c in live}
+        start = OWN_KEY if OWN_KEY in found and not bases else (self.plan.key(bases[0]) if bases else COND)
+        guidance = Guidance(step, cond, layout.core(found[start]), self._scale(ask), predictions)
+        target = self._combine(guidance, names, replaced=start not in (OWN_KEY, COND))
+        target = self._denoised(guidance, target, names)
+        self._noted = (tuple(live), tuple(names))
+        return self._answer(found, target)
+
+    def _step(self, ask: Ask) -> Step:
+        plan, i = self.plan, self.index
+        schedule, layout = plan.schedule, plan.layout
+        held = ask.value if self._unscaled is None else self._unscaled
+        sample = layout.core(stacked(held))[: plan.rows]
+        return Step(
+            index=i,
+            count=len(schedule.timesteps),
+            sigma=schedule.sigmas[i],
+            timestep=schedule.timesteps[i],
+            sample=sample,
+            prediction_type=schedule.prediction,
+            to_denoised=functools.partial(schedule.to_denoised, sample=sample, index=i, sign=plan.sign),
+            from_denoised=functools.partial(schedule.from_denoised, sample=sample, index=i, sign=plan.sign),
+            resize_mask=functools.partial(layout.mask, like=sample),
+        )
+
+    def _wanted(self, step: Step) -> tuple[list[Condition], list[Condition], list[str]]:
+        """Live conditions without repetition, those that stand in the unconditional's place, who asked."""
+        live: list[Condition] = []
+        bases: list[Condition] = []
+        names = []
+        for method, state in zip(self.methods, self.states, strict=True):
+            asked = method.conditions(step, state)
+            live += [c for c in dict.fromkeys(asked) if c not in live]
+            bases += [c for c in asked if c.role == "base" and c not in bases]
+            if asked:
+                names.append(method.name or type(method).__name__)
+        if live and self.plan.mode == "single" and not self.plan.takeover:
+            raise ValueError(
+                f"{', '.join(names)} asked for extra predictions, but this call runs without guidance; "
+                "raise the pipeline's guidance scale, or give guidance_scale= to attach"
+            )
+        return live, bases, names
+
+    def _keys(self, live: Sequence[Condition], bases: Sequence[Condition]) -> list[int]:
+        """Keys to predict beside the conditional one, the base first."""
+        plan = self.plan
+        if plan.mode == "single" and not plan.takeover:
+            return []
+        if plan.takeover and plan.scale == 1.0 and not live:
+            return []
+        first = [plan.key(c) for c in bases] if bases else [OWN_KEY]
+        return list(dict.fromkeys([*first, *(plan.key(c) for c in live)]))
+
+    def _scale(self, ask: Ask) -> float:
+        plan = self.plan
+        if plan.takeover or plan.mode == "single":
+            return plan.scale
+        if ask.name == "transformer_2" and plan.family.scale_2:
+            second = plan.call.complete.get(plan.family.scale_2)
+            return plan.scale if second is None else float(second)
+        if plan.family.live_scale and plan.property_scale is not None:
+            return plan.scale + float(plan.pipe._guidance_scale) - plan.property_scale
+        return plan.scale
+
+    def _combine(self, guidance: Guidance, names: list[str], replaced: bool) -> Tensor | None:
+        """The guided prediction, or None where no method touched it."""
+        result: Tensor | None = None
+        for method, state in zip(self.methods, self.states, strict=True):
+            before, guidance.touched = guidance.touched, False
+            method.combine(guidance, state)
+            if guidance.touched:
+                name = method.name or type(method).__name__
+                result = guidance.result()
+                self.guard.check(result, (guidance.cond, guidance.plain_base), name, self.index)
+                if name not in names:
+                    names.append(name)
+            guidance.touched |= before
+        if result is None and not replaced and not self.plan.takeover:
+            return None
+        return self._post(guidance.result() if result is None else result, guidance)
+
+    def _post(self, guided: Tensor, guidance: Guidance) -> Tensor:
+        """What the pipeline itself would do to its guided prediction; on our T its own step then changes nothing."""
+        if self.plan.mode == "single" and not self.plan.takeover:
+            return guided
+        return self.plan.family.post(guided, guidance.cond, self.plan.call.complete)
+
+    def _denoised(self, guidance: Guidance, target: Tensor | None, names: list[str]) -> Tensor | None:
+        if not self._looks_at_x0:
+            return target
+        step = guidance.step
+        guided = self._post(guidance.result(), guidance) if target is None else target
+        event = Denoised(step, step.to_denoised(guided))
+        for method, state in zip(self.methods, self.states, strict=True):
+            before, event.touched = event.touched, False
+            method.denoised(event, state)
+            if event.touched:
+                name = method.name or type(method).__name__
+                self.guard.check(event.x0, (guided,), name, self.index)
+                if name not in names:
+                    names.append(name)
+            event.touched |= before
+        return step.from_denoised(event.x0).to(guided.dtype) if event.touched else target
+
+    def _answer(self, found: dict[int, Tensor], target: Tensor | None) -> Any:
+        """What the pipeline gets: its own predictions where nothing was touched, else T in every half."""
+        plan, output = self.plan, self.evaluator.output
+        cond, own = found[COND], found.get(OWN_KEY)
+        if target is not None:
+            cond = own = plan.layout.placed(cond, target)
+        elif plan.mode == "batch" and len(found) == 2 and prediction_of(output).shape[0] == 2 * plan.rows:
+            return output
+        if plan.mode == "batch":
+            assert own is not None
+            return with_prediction(output, torch.cat([cond, own] if plan.family.cond_first else [own, cond]))
+        if plan.mode == "sequential":
+            assert own is not None
+            self._second = _Second(with_prediction(output, own), target is not None)
+        return with_prediction(output, cond)
+
+    def _answer_second(self, ask: Ask, waiting: _Second) -> Any:
+        """The unconditional call: already answered, unless the pipeline now asks something else than foreseen."""
+        own = self.plan.overlays[OWN_KEY]
+        changed = self.plan.refresh_own(ask.named) if own else False
+        return self.evaluator.unchanged(ask) if changed and not waiting.touched else waiting.output

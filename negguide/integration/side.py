@@ -1,0 +1,62 @@
+"""Side models (ControlNet) that read the text themselves and feed the denoiser: asked again for extra conditions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from negguide.integration import tree
+from negguide.integration.plan import Plan
+from negguide.integration.probe import named_arguments
+
+SIDE_MODELS = ("controlnet",)
+
+
+class SideModel:
+    """Watches a side model during a run. Only batched guidance: elsewhere pipelines share one answer among all texts."""
+
+    def __init__(self, module: torch.nn.Module) -> None:
+        self._module = module
+        self.forget()
+
+    def forget(self) -> None:
+        """A new step begins."""
+        self._named: dict[str, Any] | None = None
+        self._answers: dict[int, tree.Path] = {}
+
+    def watch(self, original: Any, *args: Any, **kwargs: Any) -> Any:
+        """Handler of its `__call__`."""
+        output = original(*args, **kwargs)
+        self._original, self._named = original, named_arguments(self._module, args, kwargs)
+        self._answers = {id(leaf): path for path, leaf in _leaves(_plain(output)).items()}
+        self._output = output
+        return output
+
+    def overlay(self, plan: Plan, named: Mapping[str, Any], texts: tree.Overlay) -> dict[tree.Path, Any]:
+        """What the denoiser arguments `named` (both halves) become where they are this model's answers.
+
+        Empty if the model is not at work, does not read what the condition changes, or what it said was processed on
+        the way (guess mode: negatives get no control, like the unconditional).
+        """
+        if self._named is None or plan.mode != "batch":
+            return {}
+        mine, theirs = _leaves(self._named), _leaves(named)
+        used = {path: self._answers[id(leaf)] for path, leaf in theirs.items() if id(leaf) in self._answers}
+        shared = {path: value for path, value in texts.items() if path in mine and mine[path] is theirs.get(path)}
+        if not used or not shared:
+            return {}
+        call = tree.overlaid(plan.half(self._named, "uncond"), shared)
+        answers = _leaves(_plain(self._original(**call)))
+        return {path: answers[where] for path, where in used.items()}
+
+
+def _leaves(named: Any) -> dict[tree.Path, Any]:
+    found: dict[tree.Path, Any] = {}
+    tree.rebuild(named, found.__setitem__)
+    return found
+
+
+def _plain(output: Any) -> Any:
+    return output if isinstance(output, tuple) else output.to_tuple()

@@ -1,0 +1,67 @@
+"""The whole recipe: what is trained after what, and where the results go."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from negguide.toybox.train.data import HELD_OUT, TRAIN, Dataset, make_dataset
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL
+
+PARTS = ("vae", "denoiser", "oracle", "clip")
+"""In the order of their needs: the denoiser needs the autoencoder, the judges look at its reconstructions."""
+TRAINING_PICTURES, HELD_OUT_PICTURES = 100_000, 4_000
+
+
+def datasets(work: Path) -> tuple[Dataset, Dataset]:
+    """Training and held-out pictures, rendered into `work/data` unless they are there."""
+    return (
+        make_dataset(work / "data", TRAINING_PICTURES, TRAIN),
+        make_dataset(work / "data", HELD_OUT_PICTURES, HELD_OUT),
+    )
+
+
+def load_vae(work: Path) -> AutoencoderKL:
+    from diffusers import AutoencoderKL
+
+    return AutoencoderKL.from_pretrained(work / "vae" / "model").eval()
+
+
+def train_part(part: str, work: Path, assets: Path) -> None:
+    """Train one of `PARTS` in `work` (an interrupted training goes on) and export it to `assets/toybox`.
+
+    Raises `ValueError` for an unknown part, `FileNotFoundError` when what it builds on has not been trained.
+    """
+    if part not in PARTS:
+        raise ValueError(f"unknown part {part!r}; possible: {', '.join(PARTS)}")
+    data, held_out = datasets(work)
+    if part == "vae":
+        from negguide.toybox.train.vae import train_vae, tune_decoder
+
+        vae = tune_decoder(train_vae(data, work / "vae"), data, work / "decoder")
+        vae.save_pretrained(work / "vae" / "model")
+    elif part == "denoiser":
+        from negguide.toybox.train.denoiser import train_denoiser
+        from negguide.toybox.train.export import export_denoiser
+
+        pipe = train_denoiser(data, load_vae(work), work / "denoiser")
+        export_denoiser(pipe, assets / "toybox" / "sd", held_out, work)
+    elif part == "oracle":
+        from negguide.toybox.oracle import Oracle
+        from negguide.toybox.train.oracle import TUNING, export_oracle, train_oracle
+        from negguide.toybox.train.spoil import reconstructions
+
+        vae = load_vae(work)
+        net = train_oracle(data, work / "oracle" / "renders")
+        net = train_oracle(data, work / "oracle" / "tuning", TUNING, net, reconstructions(vae, data, work / "oracle"))
+        export_oracle(Oracle(net), assets / "toybox" / "oracle", held_out, vae, work / "oracle")
+    else:
+        from negguide.toybox.train.clip import export_clip, train_clip
+
+        model = train_clip(data, work / "clip")
+        export_clip(model, assets / "toybox" / "clip", held_out, work / "clip")
+    torch.manual_seed(0)

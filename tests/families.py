@@ -1,0 +1,116 @@
+"""Tiny pipelines of the real classes, with random weights, made from configs offline; one builder per family.
+
+`build(name)` builds once per process; `run(name, ...)` makes a short call. Weights are random, so pictures mean nothing:
+what is tested is plumbing and arithmetic.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import families_transformers as transformers
+import families_unets as unets
+import numpy as np
+import torch
+from PIL import Image
+
+
+def picture(size: int = 32) -> Image.Image:
+    pixels = np.random.RandomState(0).randint(0, 255, (size, size, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+def region(size: int = 32) -> Image.Image:
+    pixels = np.zeros((size, size), dtype=np.uint8)
+    pixels[:, size // 2 :] = 255
+    return Image.fromarray(pixels)
+
+
+@dataclass(frozen=True)
+class Tiny:
+    """A family under test. `arguments`: what a call needs beyond the prompt; `scale`: the argument that turns guidance on."""
+
+    builder: Callable[[], Any]
+    arguments: Callable[[], dict[str, Any]] = dict
+    scale: str = "guidance_scale"
+    w: float = 5.0
+    denoiser: str = "transformer"
+    off: float = 1.0
+    needs_negative: bool = False
+
+
+def _size(pixels: int = 32, **more: Any) -> Callable[[], dict[str, Any]]:
+    return lambda: {"height": pixels, "width": pixels, **more}
+
+
+FAMILIES: dict[str, Tiny] = {
+    "sd15": Tiny(unets.sd15, _size(), denoiser="unet"),
+    "img2img": Tiny(unets.img2img, lambda: {"image": picture(), "strength": 0.7}, denoiser="unet"),
+    "inpaint": Tiny(
+        unets.inpaint,
+        lambda: {"image": picture(), "mask_image": region(), "height": 32, "width": 32},
+        denoiser="unet",
+    ),
+    "controlnet": Tiny(unets.controlnet, lambda: {"image": picture(), "height": 32, "width": 32}, denoiser="unet"),
+    "sdxl": Tiny(unets.sdxl, _size(), denoiser="unet"),
+    "sd3": Tiny(transformers.sd3, _size()),
+    "flux": Tiny(transformers.flux, _size(max_sequence_length=24), scale="true_cfg_scale", needs_negative=True),
+    "pixart": Tiny(transformers.pixart, _size(use_resolution_binning=False, clean_caption=False)),
+    "sana": Tiny(
+        transformers.sana, _size(use_resolution_binning=False, complex_human_instruction=None, max_sequence_length=24)
+    ),
+    "wan": Tiny(transformers.wan, _size(16, num_frames=5, max_sequence_length=16)),
+    "wan22": Tiny(transformers.wan22, _size(16, num_frames=5, max_sequence_length=16)),
+    "qwen": Tiny(transformers.qwen_image, _size(max_sequence_length=32), scale="true_cfg_scale", needs_negative=True),
+    "zimage": Tiny(transformers.z_image, _size(max_sequence_length=64), off=0.0),
+    "klein": Tiny(transformers.flux2_klein, _size(max_sequence_length=32, text_encoder_out_layers=(1, 2, 3))),
+}
+
+
+@functools.cache
+def build(name: str) -> Any:
+    """The pipeline of a family, built once, in evaluation mode, with the same weights in every process."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        pipe = FAMILIES[name].builder()
+        for part in pipe.components.values():
+            if isinstance(part, torch.nn.Module):
+                part.eval().requires_grad_(False)
+                _enliven(part)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def _enliven(part: torch.nn.Module) -> None:
+    """Layers that start at zero (gates, output convolutions) get weights, so that text changes the prediction."""
+    for parameter in part.parameters():
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.05)
+
+
+def arguments(name: str, prompt: Any = "a pet on grass", steps: int = 3, seed: int = 0, **more: Any) -> dict[str, Any]:
+    """Arguments of a short call with guidance on."""
+    tiny = FAMILIES[name]
+    count = (len(prompt) if isinstance(prompt, list) else 1) * more.get("num_images_per_prompt", 1)
+    seeds: Any = [torch.Generator().manual_seed(seed + i) for i in range(count)]
+    result = {
+        "prompt": list(prompt) if isinstance(prompt, list) else prompt,
+        "num_inference_steps": steps,
+        "generator": seeds if count > 1 else seeds[0],
+        "output_type": "latent",
+        tiny.scale: tiny.w,
+        **tiny.arguments(),
+    }
+    if tiny.needs_negative:
+        result["negative_prompt"] = [""] * len(prompt) if isinstance(prompt, list) else ""
+    return result | more
+
+
+def run(name: str, pipe: Any = None, **more: Any) -> torch.Tensor:
+    """Latents of a short call."""
+    pipe = pipe or build(name)
+    output = pipe(**arguments(name, **more))
+    return output[0] if isinstance(output, tuple) else (output.frames if hasattr(output, "frames") else output.images)

@@ -1,0 +1,129 @@
+"""The command line: what it prints, its exit codes, and one clear line for everything that is wrong."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from standin import standin_folder
+
+import negguide
+from negguide.cli import main
+from negguide.compare import Results
+
+
+def _compare(out: Path, *more: str) -> list[str]:
+    return ["compare", "a pet on grass", "--model", standin_folder(), "--steps", "2", "--out", str(out), *more]
+
+
+def test_compare_from_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("# two more\na face --no hat\n\na pet on grass\n")
+    out = tmp_path / "out"
+    code = main(
+        _compare(out, "--prompts", str(prompts), "-n", "cat:2@0-0.5", "--seeds", "0,3", "--methods", "plain,perp_neg")
+    )
+    printed = capsys.readouterr()
+    assert code == 0
+    assert "perp_neg" in printed.out and str(out / "report.html") in printed.out
+    assert "judged by: none" in printed.out
+    results = Results.load(out)
+    assert [comparison.text for comparison in results.comparisons] == [
+        "a pet on grass --no cat:2@0-0.5",
+        "a face --no hat, cat:2@0-0.5",
+    ]
+    assert len(list(out.rglob("[03].png"))) == 2 * 2 * 2
+    assert len(list(out.rglob("sheet.png"))) == 2
+    assert results.totals["perp_neg"]["passes"] == ((4 + 1) + (4 + 2 + 1)) / 2
+
+
+def test_a_method_that_fails_gives_1(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def combine(self: Any, guidance: Any, state: Any) -> None:
+        raise RuntimeError("no more memory")
+
+    monkeypatch.setattr(negguide.PerpNeg, "combine", combine)
+    assert main(_compare(tmp_path, "-n", "cat", "--seeds", "0", "--methods", "perp_neg,signed")) == 1
+    error = capsys.readouterr().err
+    assert error == "negguide: failed: perp_neg on 'a pet on grass': RuntimeError: no more memory\n"
+    assert (tmp_path / "a-pet-on-grass-no-cat" / "signed" / "0.png").is_file()
+
+
+def test_interrupted_gives_130(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def combine(self: Any, guidance: Any, state: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(negguide.PerpNeg, "combine", combine)
+    assert main(_compare(tmp_path, "-n", "cat", "--seeds", "0", "--methods", "plain,perp_neg")) == 130
+    assert "what was made stays" in capsys.readouterr().err
+    assert len(Results.load(tmp_path).comparisons[0].rows[0].pictures) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["compare", "a pet", "-n", "cat", "--methods", "perpneg"], "did you mean 'perp_neg'"),
+        (["compare", " ", "-n", "cat"], "the prompt ' ' is empty"),
+        (["compare", "-n", "cat"], "no prompt"),
+        (["compare", "a pet"], "need a negative and 'a pet' has none"),
+        (["compare", "a pet", "-n", ""], "the negative '' is empty"),
+        (["compare", "a pet", "-n", "cat:heavy"], "'heavy' is not a number"),
+        (["compare", "a pet", "-n", "cat", "--seeds", "1,two"], "seeds are '1,two'"),
+        (["compare", "a pet", "-n", "cat", "--weight", "nan"], "not a finite number"),
+        (["compare", "a pet", "-n", "cat", "--weight", "-1"], "of 0 or more"),
+        (["compare", "a pet", "-n", "cat", "--steps", "0"], "steps is 0"),
+        (["compare", "a pet", "-n", "cat", "--steps", "many"], "--steps"),
+        (["compare", "a pet", "-n", "cat", "--guidance", "inf"], "not finite"),
+        (["compare", "a pet", "-n", "cat", "--size", "big"], "the size is 'big'"),
+        (["compare", "a pet", "-n", "cat", "--model", "/no/such/folder"], "no folder '/no/such/folder'"),
+        (["compare", "a pet", "-n", "cat", "--model", "no-such/model"], "'no-such/model' cannot be loaded"),
+        (["compare", "a pet", "-n", "cat", "--model", "."], "model_index.json is missing"),
+        (["compare", "a pet", "-n", "cat", "--dtype", "int3"], "float16"),
+        (["compare", "a pet", "-n", "cat", "--device", "toaster"], "unknown device 'toaster'"),
+        (["compare", "a pet", "-n", "cat", "--prompts", "/no/such.txt"], "prompts file"),
+        (["compare", "a pet", "-n", "cat", "--stesp", "3"], "--steps"),
+        (["compere"], "No such command 'compere'"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = ["--out", str(tmp_path / "out")] if arguments[0] == "compare" else []
+    assert main([*arguments, *out]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("negguide: ") and printed.err.count("\n") == 1
+    assert message in printed.err
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("")
+    assert main(["compare", "a pet", "-n", "cat", "--out", str(tmp_path / "file" / "out")]) == 2
+    assert "cannot write to the folder" in capsys.readouterr().err
+
+
+def test_methods_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["methods"]) == 0
+    text = capsys.readouterr().out
+    for name, entry in negguide.METHODS.items():
+        assert name in text and entry.summary in text and entry.cost in text
+    assert main(["methods", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["name"] for row in rows] == list(negguide.METHODS)
+    needs = {row["name"]: row["needs"] for row in rows}
+    assert needs["perp_neg"] == "negatives" and needs["apg"] == ""
+
+
+def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"negguide {negguide.__version__}\n"
+    assert main(["compare", "--help"]) == 0
+    text = capsys.readouterr().out
+    assert 'negguide compare "a pet on grass" --negative cat' in text and "Exit codes" in text
+    assert main(["--help"]) == 0
+    assert "toybox" in capsys.readouterr().out

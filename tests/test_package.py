@@ -1,0 +1,78 @@
+"""The package as it is installed: what importing costs, what the wheel holds, that it works outside the checkout."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import negguide
+
+ROOT = Path(__file__).parents[1]
+HEAVY = ("diffusers", "gradio", "matplotlib", "open_clip", "torch", "transformers")
+
+
+def _python(code: str, cwd: Path, path: Path) -> str:
+    environment = {**os.environ, "PYTHONPATH": str(path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=cwd, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("module", ["negguide", "negguide.cli"])
+def test_importing_is_cheap(module: str, tmp_path: Path) -> None:
+    code = f"import sys, {module}; print([name for name in {HEAVY!r} if name in sys.modules])"
+    assert _python(code, tmp_path, ROOT).strip() == "[]"
+
+
+def test_methods_need_torch_only(tmp_path: Path) -> None:
+    code = f"import sys, negguide; negguide.PerpNeg; print([name for name in {HEAVY!r} if name in sys.modules])"
+    assert _python(code, tmp_path, ROOT).strip() in ("[]", "['torch']")
+
+
+def test_every_exported_name_is_there() -> None:
+    assert [name for name in negguide.__all__ if getattr(negguide, name, None) is None] == []
+    assert set(negguide.__all__) <= set(dir(negguide))
+    with pytest.raises(AttributeError, match="perpneg"):
+        negguide.perpneg  # noqa: B018
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "build", "--no-isolation", "--wheel", "--outdir", str(out), str(ROOT)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return next(out.glob("*.whl"))
+
+
+def test_wheel_holds_what_is_needed(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+    assert wheel.name == f"negguide-{negguide.__version__}-py3-none-any.whl"
+    assert "negguide/py.typed" in names
+    assert "negguide/pipelines/negguide_sd/pipeline.py" in names
+    assert {f"negguide/compare/templates/report.{kind}" for kind in ("html.jinja", "css", "js")} <= names
+    assets = {f"negguide/{file.relative_to(ROOT)}" for file in (ROOT / "assets").rglob("*") if file.is_file()}
+    assert assets and assets <= names
+    assert not [name for name in names if name.startswith(("tests/", "benchmarks/", ".train"))]
+
+
+def test_wheel_works_outside_the_checkout(wheel: Path, tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(site)
+    code = (
+        "import negguide, negguide.cli; from negguide.toybox.load import assets_dir;"
+        "print(negguide.__file__); print(assets_dir()); negguide.cli.main(['methods'])"
+    )
+    lines = _python(code, tmp_path, site).splitlines()
+    assert Path(lines[0]) == site / "negguide" / "__init__.py"
+    assert Path(lines[1]) == site / "negguide" / "assets"
+    assert any(line.startswith("perp_neg") for line in lines)
