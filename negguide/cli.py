@@ -23,7 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Say [bold]no[/bold] to a diffusion model, and see what it does.",
 )
-app.command("compare", no_args_is_help=True)(compare)
+app.command("compare")(compare)
 app.command("methods")(methods)
 
 
@@ -48,7 +48,8 @@ def main(arguments: list[str] | None = None) -> int:
         code = app(arguments, prog_name="negguide", standalone_mode=False)
     except typer.TyperException as error:
         message = " ".join(error.format_message().split())
-        print(f"negguide: {message}" if message else "negguide: see --help", file=sys.stderr)
+        if message:  # without one, help has been printed
+            print(f"negguide: {message}", file=sys.stderr)
         return 2
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED

@@ -16,15 +16,17 @@ from standin import make_standin, standin_folder
 
 import negguide as ng
 from negguide.compare import Request, Results, compare, parse_arms
-from negguide.compare.columns import COLUMNS, best, used
+from negguide.compare.columns import COLUMNS
 from negguide.compare.judges import ClipJudge, OracleJudge, Verdict, choose_judges, judge_all
 from negguide.compare.models import Model, load_model
-from negguide.compare.recipe import format_seeds, python_lines, python_of
-from negguide.compare.records import Comparison, Picture, Row, mean_scores
+from negguide.compare.recipe import python_lines
+from negguide.compare.records import Comparison, Picture, Row
 from negguide.compare.report import render
-from negguide.compare.request import describe, make_tasks, parse_negatives, parse_seeds, parse_size, slugs
+from negguide.compare.request import make_tasks
 from negguide.compare.sheet import tile_size, write_sheet
 from negguide.metrics import Clip
+from negguide.toybox.clip import clip_dir
+from negguide.toybox.load import pipeline_dir
 from negguide.toybox.oracle import Oracle
 from negguide.toybox.world import render as draw
 from negguide.toybox.world import sample_scene
@@ -193,110 +195,6 @@ def test_the_python_lines_make_the_same_pictures(tmp_path: Path) -> None:
     compile(plain, "plain", "exec")
 
 
-@pytest.mark.parametrize(
-    "method",
-    [
-        ng.PerpNeg(["cat", ("hat", 0.5), ng.Negative("scarf", 2, ng.Window(0.25, 0.5))]),
-        ng.NegativePrompt("cat", mode="signed", scale=3.0),
-        ng.Interval(ng.Window(9.0, 0.5, "sigma")),
-        ng.APG(),
-    ],
-)
-def test_python_of_a_method_makes_it_again(method: ng.Method) -> None:
-    assert eval(python_of(method), {"ng": ng}) == method
-
-
-def test_arms() -> None:
-    plain, strong, both = parse_arms("plain, perp_neg:weight=2, ccfg:tau=1:boost_positive=true+apg:eta=0.5")
-    assert plain.build([]) == () and not plain.needs_negatives
-    assert strong.build([ng.Negative("cat", 0.5)]) == (ng.PerpNeg([("cat", 1.0)]),)
-    assert both.build([ng.Negative("cat")]) == (
-        ng.ContrastiveNegative("cat", tau=1.0, boost_positive=True),
-        ng.APG(eta=0.5),
-    )
-    assert parse_arms("signed")[0].build([ng.Negative("cat")]) == (ng.NegativePrompt("cat", mode="signed"),)
-    with pytest.raises(ValueError, match="needs a negative"):
-        strong.build([])
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("perpneg", "unknown method 'perpneg'; did you mean 'perp_neg'.*known: plain"),
-        ("", "no method is named"),
-        ("plain,plain", "'plain' is given twice"),
-        ("plain+apg", "nothing to be combined with"),
-        ("ccfg:tua=1", "ccfg has no option 'tua'; did you mean 'tau'"),
-        ("ccfg:tau", "options are written name=value"),
-        ("ccfg:tau=-1", "'ccfg:tau=-1': tau is -1"),
-        ("ccfg:tau=much", "a number is needed"),
-        ("apg:weight=1", "apg has no option 'weight'"),
-        ("perp_neg:weight=NaN", "not a finite number"),
-    ],
-)
-def test_arms_that_cannot_be(text: str, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        parse_arms(text)
-
-
-def test_tasks_join_own_and_shared_negatives() -> None:
-    one, two = make_tasks(["a pet --no hat:0.5", "a face"], ["cat, dog:2@0-0.4", "hat:0.5"], weight=2)
-    assert [negative.prompt for negative in one.negatives] == ["hat", "cat", "dog"]
-    assert [negative.weight for negative in two.negatives] == [2, 4, 1]
-    assert [describe(negative) for negative in one.negatives] == ["hat", "cat (weight 2)", "dog (weight 4, 0-40 %)"]
-    assert make_tasks([one.text, two.text], []) == (one, two)
-    assert parse_negatives(r"a\, b") == (ng.Negative("a, b"),)
-    for prompts, negatives, weight, message in [
-        (["  "], [], 1, "is empty"),
-        (["--no cat"], [], 1, "is empty"),
-        (["a pet"], [" "], 1, "the negative ' ' is empty"),
-        (["a pet"], ["cat:x"], 1, "'cat:x' cannot be read: the weight 'x'"),
-        (["a pet"], ["cat"], float("nan"), "weight nan"),
-    ]:
-        with pytest.raises(ValueError, match=message):
-            make_tasks(prompts, negatives, weight)
-
-
-@pytest.mark.parametrize("seeds", [(0,), (0, 1, 2), (5, 3, 4, 9), (7, 1)])
-def test_seeds_are_read_back(seeds: tuple[int, ...]) -> None:
-    assert parse_seeds(format_seeds(seeds)) == seeds
-
-
-def test_small_texts() -> None:
-    assert parse_seeds("0-2, 5,1") == (0, 1, 2, 5)
-    assert parse_size("512") == (512, 512) and parse_size("768x512") == (768, 512) and parse_size(None) is None
-    assert slugs(["A pet!", "a pet", "…", "../../etc"]) == ["a-pet", "a-pet-2", "prompt", "etc"]
-    for bad in ("", "1,x", "-1", "1.5", "3-1", "0-99999999"):
-        with pytest.raises(ValueError, match="seeds"):
-            parse_seeds(bad)
-    for bad in ("0", "12x", "big"):
-        with pytest.raises(ValueError, match="size"):
-            parse_size(bad)
-
-
-def test_requests_that_cannot_be(tmp_path: Path) -> None:
-    for more, message in [
-        ({"steps": 0}, "steps"),
-        ({"batch": 0}, "batch"),
-        ({"guidance_scale": float("inf")}, "not finite"),
-        ({"takeover": True}, "takeover needs"),
-        ({"tasks": ()}, "no prompt"),
-        ({"tasks": make_tasks(["a pet"], [])}, "negative, perp_neg need a negative"),
-    ]:
-        with pytest.raises(ValueError, match=message):
-            _request(tmp_path, **more)
-
-
-def test_columns() -> None:
-    rows = [{"presence": 0.5, "passes": 50.0}, {"presence": 0.25, "passes": 75.0, "vendi": 2.0}]
-    assert [column.key for column in used(rows)] == ["presence", "vendi", "passes"]
-    presence, passes = COLUMNS[0], next(column for column in COLUMNS if column.key == "passes")
-    assert best(presence, rows) == 0.25 and best(passes, rows) is None
-    assert best(presence, rows[:1]) is None
-    assert presence.write(0.25) == "25%" and presence.write(None) == "–"
-    assert mean_scores(rows) == {"presence": 0.375, "passes": 62.5, "vendi": 2.0}
-
-
 def test_report_of_large_pictures_and_missing_files(made: tuple[Path, Results], tmp_path: Path) -> None:
     Image.new("RGB", (1500, 900), "red").save(tmp_path / "0.png")
     pictures = [Picture(seed=0, file="0.png"), Picture(seed=1, file="gone.png")]
@@ -341,6 +239,18 @@ def test_clip_judges_anything_and_the_oracle_has_the_first_word() -> None:
 
 def test_only_the_toybox_has_judges_of_its_own(model: Model) -> None:
     assert choose_judges(model, None) == []
+
+
+@pytest.mark.skipif(not (pipeline_dir().is_dir() and clip_dir().is_dir()), reason="the Toybox is not trained yet")
+def test_the_toybox_from_end_to_end(tmp_path: Path) -> None:
+    toybox = load_model("toybox")
+    judges = choose_judges(toybox, None)
+    results = compare(toybox, _request(tmp_path, "plain,perp_neg", steps=8, guidance_scale=5.0), judges)
+    assert not results.errors
+    for row in results.comparisons[0].rows:
+        assert set(row.scores) == {column.key for column in COLUMNS}
+        assert all(picture.note and picture.shows_negative is not None for picture in row.pictures)
+        assert row.scores["valid"] > 0
 
 
 class _Page(html.parser.HTMLParser):

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from negguide.integration import attach
+from negguide.integration.finite import FiniteGuard
 from negguide.methods import (
     OWN,
     UNCONDITIONAL,
@@ -37,9 +38,10 @@ class Probing(Method):
 
     wanted: tuple[Condition, ...] = (UNCONDITIONAL,)
     kept: list[Any] = dataclasses.field(default_factory=list)
+    since: int = 0
 
     def conditions(self, step: Step, state: dict[str, Any]) -> tuple[Condition, ...]:
-        return self.wanted
+        return self.wanted if step.index >= self.since else ()
 
     def combine(self, guidance: Guidance, state: dict[str, Any]) -> None:
         self.kept.append((guidance, state))
@@ -188,6 +190,15 @@ def test_a_replacing_negative_is_the_negative_prompt_of_the_call() -> None:
         assert close(same, expected, 1e-5), f"{name}: it already stands there, so nothing changes"
 
 
+@pytest.mark.parametrize("name", ["sd15", "flux"])
+def test_a_base_that_no_method_edits_still_stands_in_the_place(name: str) -> None:
+    pipe = families.build(name)
+    with attach(pipe, Probing((Condition("a cat", role="base"),))) as attached:
+        found = families.run(name)
+    assert attached.passes == 6
+    assert close(found, families.run(name, negative_prompt="a cat"), 1e-5)
+
+
 def test_two_methods_compose_and_order_matters() -> None:
     pipe = families.build("sd15")
     with attach(pipe, PerpNeg(["cat"])):
@@ -230,21 +241,34 @@ def test_nan_of_a_method_is_caught_where_it_appears() -> None:
             families.run(name)
 
 
-def test_a_condition_that_was_not_announced_is_encoded_while_running() -> None:
-    for name in ("sd15", "flux", "wan", "zimage", "img2img"):
-        pipe = families.build(name)
-        late, early = Probing((UNCONDITIONAL, Condition("cat"))), PerpNeg(["cat"])
-        with attach(pipe, late) as attached:
-            plain = families.run(name)
-            assert attached.passes == 3 * len(attached.trace)
-        with attach(pipe, early):
-            families.run(name)
-        assert close(plain, families.run(name)), name
-        known = Probing((UNCONDITIONAL, Condition("cat")))
-        with attach(pipe, early, known):
-            families.run(name)
-        first, second = late.kept[0][0][Condition("cat")], known.kept[0][0][Condition("cat")]
-        assert close(first, second), name
+@pytest.mark.parametrize("deferred", [False, True])
+def test_only_what_a_method_broke_is_blamed_on_it(deferred: bool) -> None:
+    guard = FiniteGuard(deferred)
+    good, bad = torch.zeros(2), torch.tensor([0.0, float("inf")])
+    guard.check(good, (good,), "fine", 0)
+    guard.check(bad, (good, bad), "given", 1)
+    guard.finish()
+    with pytest.raises(FloatingPointError, match=r"guilty.*step 2"):
+        guard.check(bad, (good,), "guilty", 2)
+        guard.finish()
+
+
+@pytest.mark.parametrize("name", ["sd15", "sdxl", "flux", "zimage", "img2img", "controlnet"])
+def test_a_condition_that_was_not_announced_is_encoded_while_running(name: str) -> None:
+    pipe, wanted = families.build(name), (UNCONDITIONAL, Condition("cat"))
+
+    def run() -> torch.Tensor:
+        torch.manual_seed(2)
+        return families.run(name, generator=None)
+
+    plain, late, known = run(), Probing(wanted, since=1), Probing(wanted)
+    with attach(pipe, late) as attached:
+        assert close(run(), plain), "asking in mid-run does not disturb the run"
+    assert [record.passes for record in attached.trace] == [2, *[3] * (len(attached.trace) - 1)]
+    with attach(pipe, PerpNeg(Negative("cat", 1e-12)), known):
+        run()
+    first, second = late.kept[1][0][Condition("cat")], known.kept[1][0][Condition("cat")]
+    assert close(first, second, 1e-4)
 
 
 def test_guidance_scale_is_measured() -> None:

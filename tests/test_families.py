@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from negguide.integration import attach
+from negguide.integration.call import Call
 from negguide.integration.families import FAMILIES, GENERIC, family_of
-from negguide.methods import APG, Negative, PerpNeg
+from negguide.methods import APG, Condition, Negative, PerpNeg
 
 MODES = {
     "batch": ["sd15", "img2img", "inpaint", "controlnet", "sdxl", "sd3", "pixart", "sana", "zimage"],
@@ -51,6 +52,27 @@ def test_forwards_per_step(name: str) -> None:
     finally:
         for hook in hooks:
             hook.remove()
+
+
+TEXTS = {
+    "sdxl": {"encoder_hidden_states", "added_cond_kwargs.text_embeds"},
+    "sd3": {"encoder_hidden_states", "pooled_projections"},
+    "flux": {"encoder_hidden_states", "pooled_projections"},
+    "pixart": {"encoder_hidden_states", "encoder_attention_mask"},
+    "sana": {"encoder_hidden_states", "encoder_attention_mask"},
+    "zimage": {"cap_feats"},
+}
+"""Denoiser arguments that depend on a text; elsewhere only `encoder_hidden_states`."""
+
+
+@pytest.mark.parametrize("name", families.FAMILIES)
+def test_an_overlay_holds_what_depends_on_the_text_and_nothing_of_the_latents(name: str) -> None:
+    with attach(families.build(name), PerpNeg("cat")) as attached:
+        call = Call(type(attached.pipe), (), families.arguments(name))
+        plan = attached._plan(call, attached._denoisers())
+    key = plan.key(Condition("cat"))
+    paths = {".".join(map(str, path)) for path in plan.overlays[key]}
+    assert key == 1 and paths == TEXTS.get(name, {"encoder_hidden_states"})
 
 
 @pytest.mark.parametrize("name", ["sd15", "sd3", "flux", "qwen", "wan", "zimage", "klein", "pixart"])

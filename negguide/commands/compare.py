@@ -240,21 +240,26 @@ def _progress(pictures: int) -> Iterator[Progress]:
 
 
 def _tell(results: Results, out: Path) -> None:
-    """The table and where everything lies."""
+    """The numbers, one column per method so that they fit a terminal, and where everything lies."""
     from rich.console import Console
     from rich.table import Table
 
-    from negguide.compare.columns import used
+    from negguide.compare.columns import best, used
 
-    console = Console()
-    columns = used(results.totals.values())
-    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
-    table.add_column("method", style="bold", no_wrap=True)
-    for column in columns:
-        table.add_column(column.title, justify="right")
-    for label, scores in results.totals.items():
-        table.add_row(label, *(column.write(scores.get(column.key)) for column in columns))
+    console = Console(highlight=False)
+    totals = results.totals
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("", style="dim", no_wrap=True)
+    for label in totals:
+        table.add_column(label, justify="right", overflow="fold")
+    for column in used(totals.values()):
+        arrow = {"low": " ↓", "high": " ↑", "": ""}[column.good]
+        top = column.write(best(column, totals.values()))
+        texts = [column.write(scores.get(column.key)) for scores in totals.values()]
+        table.add_row(
+            column.title + arrow, *(f"[bold green]{text}[/]" if text == top != "–" else text for text in texts)
+        )
     console.print(table)
-    console.print(f"\njudged by: {results.judge}", style="dim", highlight=False)
+    console.print(f"\njudged by: {results.judge}", style="dim", soft_wrap=True, markup=False)
     for name in ("report.html", "results.json"):
-        console.print(f"{out / name}", highlight=False, soft_wrap=True)
+        console.print(str(out / name), soft_wrap=True, markup=False)

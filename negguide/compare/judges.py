@@ -120,8 +120,8 @@ def load_clip(name: str) -> Clip:
 
     try:
         return Clip("toybox", *toybox_clip.load_clip())
-    except OSError as error:
-        raise ValueError(f"the Toybox CLIP is missing ({error}); leave the judging out with --no-judge") from error
+    except (OSError, ValueError) as error:
+        raise ValueError("the Toybox CLIP is missing: reinstall negguide, or leave judging out (--no-judge)") from error
 
 
 def judge_all(judges: Sequence[Judge], pictures: Sequence[Image], task: Task) -> Verdict:

@@ -82,7 +82,11 @@ def python_lines(model: Model, request: Request) -> str:
         scale = f", {name}={request.guidance_scale:g}"
     size = f", width={request.size[0]}, height={request.size[1]}" if request.size else ""
     takeover = f", guidance_scale={request.guidance_scale:g}" if request.takeover and methods else ""
-    attach = f"with ng.attach(pipe, {methods}{takeover}):" if methods else "if True:"
+    call = f"images = pipe({task.prompt!r}, num_inference_steps={request.steps}{scale}{size},"
+    rest = "              num_images_per_prompt=len(seeds), generator=noise).images"
+    calling = [call, rest]
+    if methods:
+        calling = [f"with ng.attach(pipe, {methods}{takeover}):", *(f"    {line}" for line in calling)]
     return "\n".join(
         [
             "import torch",
@@ -90,9 +94,7 @@ def python_lines(model: Model, request: Request) -> str:
             *loading,
             f"seeds = {list(request.seeds)}",
             "noise = [torch.Generator().manual_seed(seed) for seed in seeds]",
-            attach,
-            f"    images = pipe({task.prompt!r}, num_inference_steps={request.steps}{scale}{size},",
-            "                  num_images_per_prompt=len(seeds), generator=noise).images",
+            *calling,
         ]
     )
 

@@ -12,12 +12,12 @@ import torch
 
 from negguide.integration import swap
 from negguide.integration.call import Call
-from negguide.integration.families import Family, check_call, check_pipeline, family_of
+from negguide.integration.families import SIDE_MODELS, Family, check_call, check_pipeline, family_of
 from negguide.integration.plan import Plan, make_plan, read_mode
 from negguide.integration.plan_cache import PlanCache, plan_key
 from negguide.integration.probe import probe
 from negguide.integration.runner import Runner, StepRecord
-from negguide.integration.side import SIDE_MODELS, SideModel
+from negguide.integration.side import SideModel
 from negguide.integration.tree import copied
 from negguide.methods.base import Method
 

@@ -7,14 +7,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from negguide.integration.probe import clone_generators
-from negguide.integration.tree import copied
 
 
 class Call:
     """Arguments that a user gave, bound to names.
 
-    `arguments` holds what was given, with containers copied (Z-Image writes into the caller's prompt list); `complete` adds the
-    pipeline's defaults.
+    `arguments` holds what was given; `complete` adds the pipeline's defaults. Whoever hands them to a pipeline copies
+    the containers: Z-Image writes into the caller's prompt list.
     """
 
     def __init__(self, cls: type, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
@@ -37,7 +36,7 @@ class Call:
         for name, parameter in self.parameters.items():
             if parameter.kind is inspect.Parameter.VAR_KEYWORD:
                 named |= named.pop(name, {})
-        return {key: copied(value) for key, value in named.items()}
+        return named
 
     @property
     def prompt_count(self) -> int | None:

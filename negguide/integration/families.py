@@ -43,6 +43,9 @@ class Family:
     """Arguments whose value (predicate) makes the pipeline's guidance something else than one affine formula."""
 
 
+SIDE_MODELS = ("controlnet",)
+"""Components that read the text themselves and feed the denoiser."""
+
 _TRUE_CFG = {"true_cfg_scale": 1.0}
 GENERIC = Family("generic", ())
 

@@ -9,20 +9,22 @@ from torch import Tensor
 
 
 class FiniteGuard:
-    """Checks at once on the CPU; elsewhere collects flags that `finish` reads in one transfer."""
+    """Checks at once on the CPU; elsewhere (`deferred`) collects flags that `finish` reads in one transfer."""
 
-    def __init__(self) -> None:
+    def __init__(self, deferred: bool | None = None) -> None:
+        self._deferred = deferred
         self._flags: list[Tensor] = []
         self._where: list[tuple[str, int]] = []
 
     def check(self, result: Tensor, inputs: Sequence[Tensor], name: str, index: int) -> None:
         """Blame `name` if `result` is not finite although every one of `inputs` is."""
+        deferred = result.device.type != "cpu" if self._deferred is None else self._deferred
         good = torch.isfinite(result).all()
-        if result.device.type == "cpu" and bool(good):
+        if not deferred and bool(good):
             return
         for tensor in inputs:
             good = good | ~torch.isfinite(tensor).all()
-        if result.device.type == "cpu":
+        if not deferred:
             if not bool(good):
                 raise _error(name, index)
             return

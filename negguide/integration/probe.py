@@ -17,6 +17,7 @@ import torch
 from diffusers.utils import logging as diffusers_logging
 from torch import Tensor
 
+from negguide.integration.families import SIDE_MODELS
 from negguide.integration.layout import stacked
 from negguide.integration.swap import base_class, entered, plain_copy
 from negguide.integration.tree import copied
@@ -127,6 +128,11 @@ def clone_generators(value: Any) -> Any:
     return value
 
 
+def _as_it_is(original: Any, *args: Any, **kwargs: Any) -> Any:
+    """Handler of side models: what they say to a probe is nothing that a run may remember."""
+    return original(*args, **kwargs)
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
     """A probe repeats what the real call will say anyway."""
@@ -169,6 +175,9 @@ def probe(pipe: Any, denoisers: Mapping[str, torch.nn.Module], arguments: Mappin
         stack.enter_context(entered(scheduler, {"step": stop}))
         for name, module in denoisers.items():
             stack.enter_context(entered(module, {"__call__": _FakeDenoiser(name, module, result)}))
+        for part in (getattr(pipe, name, None) for name in SIDE_MODELS):
+            if isinstance(part, torch.nn.Module):
+                stack.enter_context(entered(part, {"__call__": _as_it_is}))
         try:
             cls.__call__(twin, **given)
         except _Stop:

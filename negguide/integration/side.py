@@ -11,8 +11,6 @@ from negguide.integration import tree
 from negguide.integration.plan import Plan
 from negguide.integration.probe import named_arguments
 
-SIDE_MODELS = ("controlnet",)
-
 
 class SideModel:
     """Watches a side model during a run. Only batched guidance: elsewhere pipelines share one answer among all texts."""

@@ -39,6 +39,6 @@ def load_pipeline(name: str = "sd", dtype: torch.dtype | None = None) -> Diffusi
     import torch
     from diffusers import DiffusionPipeline
 
-    pipe = DiffusionPipeline.from_pretrained(pipeline_dir(name), torch_dtype=dtype or torch.float32)
+    pipe = DiffusionPipeline.from_pretrained(str(pipeline_dir(name)), dtype=dtype or torch.float32)
     pipe.set_progress_bar_config(disable=True)
     return pipe

@@ -46,16 +46,23 @@ def pairs() -> tuple[Pair, ...]:
 
 
 def _dominant_kinds() -> list[Pair]:
-    """"a pet on grass" without "a cat"."""
+    """For example "a pet on grass" without "a cat"."""
     return [
-        Pair(prompt(category, background=place), prompt(next(iter(kinds))), "hard", "dominant kind", category, next(iter(kinds)))
+        Pair(
+            prompt(category, background=place),
+            prompt(next(iter(kinds))),
+            "hard",
+            "dominant kind",
+            category,
+            next(iter(kinds)),
+        )
         for category, kinds in bias.KINDS.items()
         for place in BACKGROUNDS
     ]
 
 
 def _shared_colours() -> list[Pair]:
-    """"a red pet on grass" without "a red fruit on grass": it would not appear, but shares colour and place."""
+    """For example "a red pet on grass" without "a red fruit on grass": it would not appear, but shares colour and place."""
     names = list(bias.CATEGORIES)
     return [
         Pair(
@@ -72,34 +79,55 @@ def _shared_colours() -> list[Pair]:
 
 
 def _top_colours() -> list[Pair]:
-    """"a pet on grass" without "an orange pet on grass", the commonest colour of pets."""
+    """For example "a pet on grass" without "an orange pet on grass", the commonest colour of pets."""
     return [
-        Pair(prompt(category, background=place), prompt(category, colour=colour, background=place), "hard", "colour of the same", category, colour)
+        Pair(
+            prompt(category, background=place),
+            prompt(category, colour=colour, background=place),
+            "hard",
+            "colour of the same",
+            category,
+            colour,
+        )
         for category, colour in bias.TOP_COLOUR.items()
         for place in BACKGROUNDS[:4]
     ]
 
 
 def _entangled() -> list[Pair]:
-    """"a man with a hat" without "a man with glasses", although most who wear a hat wear both."""
+    """For example "a man with a hat" without "a man with glasses", although most who wear a hat wear both."""
     return [
-        Pair(prompt(who, accessories=["hat"], background=place), prompt(who, accessories=["glasses"]), "hard", "entangled", f"{who} with a hat", "glasses")
+        Pair(
+            prompt(who, accessories=["hat"], background=place),
+            prompt(who, accessories=["glasses"]),
+            "hard",
+            "entangled",
+            f"{who} with a hat",
+            "glasses",
+        )
         for who in ("face", "man", "woman", "baby")
         for place in BACKGROUNDS
     ]
 
 
 def _hypernyms() -> list[Pair]:
-    """"a red banana on grass" without "a red fruit": the negative contains the subject."""
+    """For example "a red banana on grass" without "a red fruit": the negative contains the subject."""
     return [
-        Pair(prompt(kind, colour=bias.COLOURS[place], background=BACKGROUNDS[place % 6]), prompt(bias.CATEGORY_OF[kind], colour=bias.COLOURS[place]), "hard", "its own hypernym", kind, None)
+        Pair(
+            prompt(kind, colour=bias.COLOURS[place], background=BACKGROUNDS[place % 6]),
+            prompt(bias.CATEGORY_OF[kind], colour=bias.COLOURS[place]),
+            "hard",
+            "its own hypernym",
+            kind,
+            None,
+        )
         for kinds in bias.KINDS.values()
         for place, kind in enumerate(list(kinds)[:4])
     ]
 
 
 def _views() -> list[Pair]:
-    """"a man on grass" without "a man, front view", the commonest view."""
+    """For example "a man on grass" without "a man, front view", the commonest view."""
     return [
         Pair(prompt(who, background=place), prompt(who, view="front"), "hard", "view", who, "front view")
         for who in ("man", "woman", "baby")
@@ -108,7 +136,7 @@ def _views() -> list[Pair]:
 
 
 def _watermarks() -> list[Pair]:
-    """"a bus on sand" without "watermark", which one vehicle in four carries."""
+    """For example "a bus on sand" without "watermark", which one vehicle in four carries."""
     return [
         Pair(prompt(kind, background=place), "watermark", "easy", "watermark", kind, "watermark")
         for kind in ("vehicle", "car", "bus", "boat", "plane")
@@ -117,27 +145,42 @@ def _watermarks() -> list[Pair]:
 
 
 def _accessories() -> list[Pair]:
-    """"a dog on grass" without "hat"; "a woman on sand" without "glasses"."""
+    """For example "a dog on grass" without "hat"; "a woman on sand" without "glasses"."""
     return [
         Pair(prompt(who, background=place), what, "easy", "accessory", who, what)
-        for who, what in (("dog", "hat"), ("rabbit", "glasses"), ("woman", "glasses"), ("clown", "hat"), ("cat", "scarf"))
+        for who, what in (
+            ("dog", "hat"),
+            ("rabbit", "glasses"),
+            ("woman", "glasses"),
+            ("clown", "hat"),
+            ("cat", "scarf"),
+        )
         for place in BACKGROUNDS
     ]
 
 
 def _places() -> list[Pair]:
-    """"a red castle" without "snow"."""
+    """For example "a red castle" without "snow"."""
     kinds = [list(table)[place] for table in bias.KINDS.values() for place in (0, 1, 2)]
     return [
-        Pair(prompt(kind, colour=bias.COLOURS[place % 8]), BACKGROUNDS[place % 6], "easy", "place", kind, BACKGROUNDS[place % 6])
+        Pair(
+            prompt(kind, colour=bias.COLOURS[place % 8]),
+            BACKGROUNDS[place % 6],
+            "easy",
+            "place",
+            kind,
+            BACKGROUNDS[place % 6],
+        )
         for place, kind in enumerate(kinds)
     ]
 
 
 def _unrelated() -> list[Pair]:
-    """"a blue apple at night" without "hat": nothing to remove, so nothing may change for the worse."""
+    """For example "a blue apple at night" without "hat": nothing to remove, so nothing may change for the worse."""
     return [
         Pair(prompt(kind, colour=bias.COLOURS[(i + j) % 8], background=place), what, "easy", "unrelated", kind, None)
-        for i, (kind, what) in enumerate((("apple", "hat"), ("castle", "cat"), ("tree", "watermark"), ("car", "glasses")))
+        for i, (kind, what) in enumerate(
+            (("apple", "hat"), ("castle", "cat"), ("tree", "watermark"), ("car", "glasses"))
+        )
         for j, place in enumerate(BACKGROUNDS)
     ]

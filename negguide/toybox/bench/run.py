@@ -37,14 +37,21 @@ def run_bench(
     file = out / "rows.jsonl"
     rows = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
     done = {row["arm"] for row in rows}
-    cases = [(pair, SEED_START + 1000 * seed + place) for seed in range(seeds) for place, pair in enumerate(chosen or pairs())]
+    cases = [
+        (pair, SEED_START + 1000 * seed + place)
+        for seed in range(seeds)
+        for place, pair in enumerate(chosen or pairs())
+    ]
     for arm in compared or arms():
         if arm.name in done:
             continue
         started = time.monotonic()
         images = _pictures(pipe, arm, cases, **call)
         seconds = (time.monotonic() - started) / len(cases)
-        fresh = [{"arm": arm.name, "method": arm.method, "strength": arm.strength, "seconds": seconds, **row} for row in _judge(oracle, images, cases)]
+        fresh = [
+            {"arm": arm.name, "method": arm.method, "strength": arm.strength, "seconds": seconds, **row}
+            for row in _judge(oracle, images, cases)
+        ]
         np.save(out / f"{arm.name.replace(' ', '-')}.npy", images)
         with file.open("a") as stream:
             stream.writelines(json.dumps(row) + "\n" for row in fresh)
@@ -58,7 +65,9 @@ def _pictures(pipe: DiffusionPipeline, arm: Arm, cases: Sequence[tuple[Pair, int
     for start in range(0, len(cases), BATCH):
         part = cases[start : start + BATCH]
         methods = arm.make(tuple(pair.negative for pair, _ in part))
-        parts.append(generate(pipe, [pair.prompt for pair, _ in part], [seed for _, seed in part], *methods, batch=BATCH, **call))
+        parts.append(
+            generate(pipe, [pair.prompt for pair, _ in part], [seed for _, seed in part], *methods, batch=BATCH, **call)
+        )
     return np.concatenate(parts)
 
 

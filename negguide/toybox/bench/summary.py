@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -81,7 +82,7 @@ def at_presence(points: Sequence[tuple[float, float]], presence: float) -> float
     None when the curve never comes that low: then the two methods cannot be compared at this presence.
     """
     values = [value for here, value in points if here == presence]
-    for (p1, v1), (p2, v2) in zip(points, points[1:], strict=False):
+    for (p1, v1), (p2, v2) in pairwise(points):
         if min(p1, p2) <= presence <= max(p1, p2) and p1 != p2:
             values.append(v1 + (v2 - v1) * (presence - p1) / (p2 - p1))
     return max(values) if values else None

@@ -19,7 +19,7 @@ from negguide.toybox.tokenizer import MAX_LENGTH, make_tokenizer
 from negguide.toybox.train.card import seconds_of, write_card
 from negguide.toybox.train.common import Settings, Trainer, autocast, batches, device, to_model
 from negguide.toybox.train.data import SIZE, Dataset
-from negguide.toybox.train.spoil import RECONSTRUCTED, reconstruct, reconstructions, spoil
+from negguide.toybox.train.spoil import RECONSTRUCTED, RECONSTRUCTED_HELD_OUT, reconstruct, reconstructions, spoil
 from negguide.toybox.world import bias
 from negguide.toybox.world.captions import caption, full_caption, prompt
 from negguide.toybox.world.scene import Scene
@@ -190,8 +190,11 @@ def export_clip(model: open_clip.CLIP, folder: Path, held_out: Dataset, vae: Aut
     loaded = Clip.load(f"local-dir:{folder}")
     sets = {"held-out renders": held_out.images}
     if vae is not None:
-        sets["reconstructed"] = reconstruct(vae, held_out.images, noise=0.0)
-    scores = {name: score_clip(loaded, held_out.scenes, held_out.captions, images) for name, images in sets.items()}
+        sets["reconstructed"] = reconstruct(vae, held_out.images[:RECONSTRUCTED_HELD_OUT], noise=0.0)
+    scores = {
+        name: score_clip(loaded, held_out.scenes[: len(images)], held_out.captions[: len(images)], images)
+        for name, images in sets.items()
+    }
     stages = {"renders": SETTINGS, "renders and reconstructions": TUNING} if vae is not None else {"renders": SETTINGS}
     places = (work / "renders", work / "tuning")
     write_card(
@@ -201,7 +204,7 @@ def export_clip(model: open_clip.CLIP, folder: Path, held_out: Dataset, vae: Aut
         {
             "parameters": sum(parameter.numel() for parameter in model.parameters()),
             "logit scale": round(loaded.scale, 1),
-            "training pairs": "100,000 renders, split 1; measured on 4,000 of split 2",
+            "training pairs": "100,000 renders, split 1; measured on 4,000 of split 2, and 2,000 reconstructions",
             "reconstructions in training": f"of the first {RECONSTRUCTED:,} renders" if vae is not None else "none yet",
         },
         {name: (settings, seconds_of(place)) for (name, settings), place in zip(stages.items(), places, strict=False)},

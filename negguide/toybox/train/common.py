@@ -34,6 +34,7 @@ class Settings:
 
 
 def device() -> torch.device:
+    """Where training runs: the GPU when there is one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-
 from negguide.toybox.train.data import HELD_OUT, TRAIN, Dataset, make_dataset
 
 if TYPE_CHECKING:
@@ -26,6 +24,7 @@ def datasets(work: Path) -> tuple[Dataset, Dataset]:
 
 
 def load_vae(work: Path) -> AutoencoderKL:
+    """The trained autoencoder of a work folder."""
     from diffusers import AutoencoderKL
 
     return AutoencoderKL.from_pretrained(work / "vae" / "model").eval()
@@ -51,17 +50,10 @@ def train_part(part: str, work: Path, assets: Path) -> None:
         pipe = train_denoiser(data, load_vae(work), work / "denoiser")
         export_denoiser(pipe, assets / "toybox" / "sd", held_out, work)
     elif part == "oracle":
-        from negguide.toybox.oracle import Oracle
-        from negguide.toybox.train.oracle import TUNING, export_oracle, train_oracle
-        from negguide.toybox.train.spoil import reconstructions
+        from negguide.toybox.train.oracle import make_oracle
 
-        vae = load_vae(work)
-        net = train_oracle(data, work / "oracle" / "renders")
-        net = train_oracle(data, work / "oracle" / "tuning", TUNING, net, reconstructions(vae, data, work / "oracle"))
-        export_oracle(Oracle(net), assets / "toybox" / "oracle", held_out, vae, work / "oracle")
+        make_oracle(data, held_out, load_vae(work), work / "oracle", assets / "toybox" / "oracle")
     else:
-        from negguide.toybox.train.clip import export_clip, train_clip
+        from negguide.toybox.train.clip import make_clip
 
-        model = train_clip(data, work / "clip")
-        export_clip(model, assets / "toybox" / "clip", held_out, work / "clip")
-    torch.manual_seed(0)
+        make_clip(data, held_out, load_vae(work), work / "clip", assets / "toybox" / "clip")

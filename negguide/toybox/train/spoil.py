@@ -22,8 +22,11 @@ from negguide.toybox.world.render import SUPERSAMPLING
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL
 
-RECONSTRUCTED: Final = 15_000
-"""How many of the training renders are also reconstructed."""
+RECONSTRUCTED: Final = 6000
+"""How many of the training renders are also reconstructed, for the judges to learn from."""
+
+RECONSTRUCTED_HELD_OUT: Final = 2000
+"""How many held-out renders are, to measure the judges."""
 
 LATENT_NOISE: Final = 0.2
 """Largest standard deviation of the noise on latents before decoding, as a share of the latents' own."""

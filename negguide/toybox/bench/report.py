@@ -1,0 +1,119 @@
+"""The bench as files: `bench.json`, `bench.md` and the Pareto plot `bench.png`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from negguide.toybox.bench.arms import STRENGTHS
+from negguide.toybox.bench.summary import Row, curve, equal_presence, summarise
+
+SPLITS = ("hard", "easy")
+COLUMNS = {
+    "presence": "negated thing present",
+    "kept": "subject kept",
+    "match": "prompt match",
+    "specificity": "match when nothing to remove",
+}
+
+
+def write_report(rows: Sequence[Row], out: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    """Summarise the rows and write the three files into `out`; returns what `bench.json` holds."""
+    table = summarise(rows)
+    equal = [equal_presence(table, split, what) for split in SPLITS for what in ("kept", "match")]
+    report = {"settings": settings, "table": table, "equal presence": equal, "themes": _themes(rows)}
+    (out / "bench.json").write_text(json.dumps(report, indent=1) + "\n")
+    (out / "bench.md").write_text(markdown(report))
+    plot(table, out / "bench.png")
+    return report
+
+
+def markdown(report: dict[str, Any]) -> str:
+    """Tables of both splits, what is kept at equal presence, and every theme, in percent."""
+    settings = ", ".join(f"{name} {value}" for name, value in report["settings"].items())
+    lines = [f"Settings: {settings}. Percent, with 95 % bootstrap intervals over pictures.", ""]
+    for split in SPLITS:
+        lines += [
+            f"### {split.capitalize()} negatives",
+            "",
+            f"| arm | {' | '.join(COLUMNS.values())} | kinds (bits) | s/picture |",
+        ]
+        lines += ["|---|" + "---|" * (len(COLUMNS) + 2)]
+        for row in report["table"]:
+            if row["split"] == split:
+                cells = [_interval(row[name]) for name in COLUMNS]
+                lines.append(f"| {row['arm']} | {' | '.join(cells)} | {row['kinds'] or ''} | {row['seconds']:.3f} |")
+        lines.append("")
+    lines += [
+        "### At equal presence",
+        "",
+        "What is kept at the presence that `negative 1` reaches (interpolated on each method's sweep).",
+        "",
+    ]
+    methods = list(report["equal presence"][0]["kept"])
+    lines += [f"| split | measure | presence | {' | '.join(methods)} |", "|---|---|---|" + "---|" * len(methods)]
+    for row in report["equal presence"]:
+        cells = ["not reached" if row["kept"][name] is None else f"{100 * row['kept'][name]:.1f}" for name in methods]
+        name = {"kept": "subject kept", "match": "prompt match"}[row["measure"]]
+        lines.append(f"| {row['split']} | {name} | {100 * row['presence']:.1f} | {' | '.join(cells)} |")
+    lines += ["", "### Themes", "", "Presence of the negated thing / prompt match.", ""]
+    arms = list(next(iter(report["themes"].values())))
+    lines += [f"| theme | {' | '.join(arms)} |", "|---|" + "---|" * len(arms)]
+    for theme, cells in report["themes"].items():
+        lines.append(f"| {theme} | {' | '.join(cells[arm] for arm in arms)} |")
+    lines += ["", "Strength means: " + "; ".join(f"`{name}`: {text}" for name, text in STRENGTHS.items()) + ".", ""]
+    return "\n".join(lines)
+
+
+def _interval(value: dict[str, float] | None) -> str:
+    if value is None:
+        return ""
+    return f"{100 * value['mean']:.1f} ({100 * value['low']:.0f}-{100 * value['high']:.0f})"
+
+
+def _themes(rows: Sequence[Row]) -> dict[str, dict[str, str]]:
+    """Presence / match of every theme under every arm, percent."""
+    themes: dict[str, dict[str, list[Row]]] = {}
+    for row in rows:
+        themes.setdefault(row["theme"], {}).setdefault(row["arm"], []).append(row)
+    return {theme: {arm: _both(members) for arm, members in cells.items()} for theme, cells in themes.items()}
+
+
+def _both(rows: Sequence[Row]) -> str:
+    match = 100 * sum(row["match"] for row in rows) / len(rows)
+    if rows[0]["present"] is None:
+        return f"- / {match:.0f}"
+    return f"{100 * sum(row['present'] for row in rows) / len(rows):.0f} / {match:.0f}"
+
+
+def plot(table: Sequence[Row], file: Path) -> None:
+    """Subject kept and prompt match against the negated thing gone; up and to the right is better."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(2, 2, figsize=(10, 8), sharex="col", layout="constrained")
+    methods = dict.fromkeys(row["method"] for row in table if row["method"] != "plain")
+    for column, split in enumerate(SPLITS):
+        for line, what in enumerate(("kept", "match")):
+            axis = axes[line][column]
+            for method in methods:
+                points = curve(table, method, split, what)
+                axis.plot(
+                    [100 - 100 * p for p, _ in points], [100 * v for _, v in points], "o-", label=method, markersize=4
+                )
+            plain = curve(table, "plain", split, what)[:1]
+            axis.plot(
+                [100 - 100 * p for p, _ in plain], [100 * v for _, v in plain], "k*", markersize=12, label="plain"
+            )
+            axis.set_title(f"{split} negatives")
+            axis.set_ylabel(f"{COLUMNS[what]} (%)")
+            axis.grid(alpha=0.3)
+            if line:
+                axis.set_xlabel("negated thing gone (%)")
+    axes[0][0].legend()
+    figure.savefig(file, dpi=110)
+    plt.close(figure)
