@@ -106,7 +106,7 @@ def bench(
     from negguide.toybox.load import load_pipeline
     from negguide.toybox.oracle import Oracle
 
-    settings = {"steps": steps, "guidance_scale": guidance}
-    rows = run_bench(load_pipeline("sd"), Oracle.load(), out, seeds, **settings)
-    write_report(rows, out, {"pairs x seeds": len(rows) // len({row["arm"] for row in rows}), **settings})
+    rows = run_bench(load_pipeline("sd"), Oracle.load(), out, seeds, steps=steps, guidance_scale=guidance)
+    pictures = len(rows) // len({row["arm"] for row in rows})
+    write_report(rows, out, {"pictures per arm": pictures, "steps": steps, "guidance scale": guidance})
     typer.echo((out / "bench.md").read_text())

@@ -10,39 +10,59 @@ from negguide.methods import ContrastiveNegative, DynamicNegative, Method, Negat
 Texts = tuple[str, ...]
 
 
+def _negative(texts: Texts, weight: float) -> Method:
+    return NegativePrompt([Negative(texts, weight)])
+
+
+def _signed(texts: Texts, weight: float) -> Method:
+    return NegativePrompt([Negative(texts, weight)], mode="signed")
+
+
+def _perp_neg(texts: Texts, weight: float) -> Method:
+    return PerpNeg([Negative(texts, weight)])
+
+
+def _ccfg(texts: Texts, weight: float) -> Method:
+    return ContrastiveNegative([Negative(texts, weight)], tau=TAU)
+
+
+def _dng(texts: Texts, prior: float) -> Method:
+    return DynamicNegative([Negative(texts)], prior=prior)
+
+
+TAU = 0.2
+SWEEPS: dict[str, tuple[Callable[[Texts, float], Method], tuple[float, ...], str]] = {
+    "negative": (
+        _negative,
+        (0.5, 1.0, 1.5),
+        "weight where the unconditional stood (1 is the classical negative prompt)",
+    ),
+    "signed": (_signed, (0.25, 0.5, 1.0), "weight in units of the guidance scale (1: subtracted in full)"),
+    "perp_neg": (_perp_neg, (0.5, 1.0, 2.0, 3.0), "weight of the perpendicular part"),
+    "ccfg": (_ccfg, (0.5, 1.0, 2.0), f"weight, at tau {TAU}"),
+    "dng": (_dng, (0.05, 0.3), "prior probability of the negative, other options at their defaults"),
+}
+"""Each method: how it is made, its strengths from weak to strong, and what the strength means."""
+
+
 @dataclass(frozen=True)
 class Arm:
-    """A method at one strength; `make` takes one negative text for each prompt of the batch."""
+    """A method at one strength."""
 
     method: str
-    strength: float
-    make: Callable[[Texts], tuple[Method, ...]]
+    strength: float = 0.0
 
     @property
     def name(self) -> str:
+        """As in the tables: "perp_neg 2"."""
         return self.method if self.method == "plain" else f"{self.method} {self.strength:g}"
 
-
-def _weighted(texts: Texts, weight: float) -> list[Negative]:
-    return [Negative(texts, weight=weight)]
+    def make(self, texts: Texts) -> tuple[Method, ...]:
+        """The methods to attach, with one negative text for each prompt of the batch."""
+        return () if self.method == "plain" else (SWEEPS[self.method][0](texts, self.strength),)
 
 
 def arms() -> tuple[Arm, ...]:
-    """Plain first, then each method from weak to strong; what the strength means is said in `STRENGTHS`."""
-    return (
-        Arm("plain", 0.0, lambda texts: ()),
-        *(Arm("negative", w, lambda t, w=w: (NegativePrompt(_weighted(t, w)),)) for w in (0.5, 1.0, 1.5)),
-        *(Arm("signed", w, lambda t, w=w: (NegativePrompt(_weighted(t, w), mode="signed"),)) for w in (0.25, 0.5, 1.0)),
-        *(Arm("perp_neg", w, lambda t, w=w: (PerpNeg(_weighted(t, w)),)) for w in (0.5, 1.0, 1.5, 2.0, 3.0)),
-        *(Arm("ccfg", w, lambda t, w=w: (ContrastiveNegative(_weighted(t, w), tau=0.2),)) for w in (0.5, 1.0, 2.0)),
-        *(Arm("dng", p, lambda t, p=p: (DynamicNegative(_weighted(t, 1.0), prior=p),)) for p in (0.05, 0.2, 0.5)),
-    )
-
-
-STRENGTHS = {
-    "negative": "weight of the negative that stands where the unconditional stood (1 = classical)",
-    "signed": "weight, in units of the guidance scale (1 = subtracted in full)",
-    "perp_neg": "weight of the perpendicular part",
-    "ccfg": "weight, at tau 0.2",
-    "dng": "prior probability of the negative, at temperature 0.2",
-}
+    """Plain first, then each method from weak to strong."""
+    swept = (Arm(method, strength) for method, (_, strengths, _) in SWEEPS.items() for strength in strengths)
+    return (Arm("plain"), *swept)

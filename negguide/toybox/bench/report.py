@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from negguide.toybox.bench.arms import STRENGTHS
+from negguide.toybox.bench.arms import SWEEPS
 from negguide.toybox.bench.summary import Row, curve, equal_presence, summarise
 
 SPLITS = ("hard", "easy")
@@ -63,7 +63,8 @@ def markdown(report: dict[str, Any]) -> str:
     lines += [f"| theme | {' | '.join(arms)} |", "|---|" + "---|" * len(arms)]
     for theme, cells in report["themes"].items():
         lines.append(f"| {theme} | {' | '.join(cells[arm] for arm in arms)} |")
-    lines += ["", "Strength means: " + "; ".join(f"`{name}`: {text}" for name, text in STRENGTHS.items()) + ".", ""]
+    meanings = "; ".join(f"`{name}`: {meaning}" for name, (_, _, meaning) in SWEEPS.items())
+    lines += ["", f"Strength means: {meanings}.", ""]
     return "\n".join(lines)
 
 
@@ -90,8 +91,11 @@ def _both(rows: Sequence[Row]) -> str:
 
 def plot(table: Sequence[Row], file: Path) -> None:
     """Subject kept and prompt match against the negated thing gone; up and to the right is better."""
-    import matplotlib
-
+    try:
+        import matplotlib
+    except ImportError:
+        print('no plot: matplotlib is missing; pip install "negguide[metrics]"')
+        return
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
