@@ -140,11 +140,19 @@ def test_first_block_cache_keeps_conditions_apart() -> None:
     from diffusers.hooks import FirstBlockCacheConfig
 
     pipe = copy.deepcopy(families.build("flux"))
-    pipe.transformer.enable_cache(FirstBlockCacheConfig(threshold=0.2))
+    pipe.transformer.enable_cache(FirstBlockCacheConfig(threshold=5.0))
     plain = families.run("flux", pipe, steps=4)
-    for method in (NEUTRAL, Keeping((UNCONDITIONAL, Condition("cat"), Condition("a hat!")))):
+    assert not torch.equal(plain, families.run("flux", steps=4)), "the cache is at work"
+    wanted = (UNCONDITIONAL, Condition("cat"), Condition("a hat!"))
+    cached, uncached = Keeping(wanted), Keeping(wanted)
+    for method in (NEUTRAL, cached):
         with attach(pipe, method):
             assert torch.equal(families.run("flux", pipe, steps=4), plain), method
+    with attach(families.build("flux"), uncached):
+        families.run("flux", steps=4)
+    for condition in wanted:
+        first, alone = cached.kept[0][condition], uncached.kept[0][condition]
+        assert torch.equal(first, alone), "nothing to reuse yet: no condition reads what another one left"
 
 
 def test_saving_while_attached_writes_the_plain_pipeline(tmp_path: Path) -> None:

@@ -71,5 +71,5 @@ def write_card(
         chosen = ", ".join(f"{key} {value}" for key, value in asdict(settings).items() if key != "save_every_s")
         parts.append(f"- {name}: {chosen}; wall time {seconds / 60:.1f} minutes")
     for heading, (sentence, scores) in tables.items():
-        parts += [f"## {heading}", sentence, table(scores)]
+        parts += [f"## {heading}", sentence.strip(), table(scores)]
     (folder / "README.md").write_text("\n\n".join(parts) + "\n")

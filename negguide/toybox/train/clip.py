@@ -183,6 +183,12 @@ tokenizer = open_clip.get_tokenizer(f"local-dir:{clip_dir()}")
 ```
 """
 
+MEASURED = """
+Percent of pictures that find their text among 100 random ones, mean over 300 draws (second row: of texts that find
+their picture). Full captions name every attribute and differ; of sampled captions any that is true of the picture
+counts. Zero-shot kind: "a <kind>" among all 30, over all pictures.
+"""
+
 
 def export_clip(model: open_clip.CLIP, folder: Path, held_out: Dataset, vae: AutoencoderKL | None, work: Path) -> None:
     """Write the open_clip folder, measure it as it will be loaded, and write the model card; see `export_oracle`."""
@@ -210,11 +216,7 @@ def export_clip(model: open_clip.CLIP, folder: Path, held_out: Dataset, vae: Aut
         {name: (settings, seconds_of(place)) for (name, settings), place in zip(stages.items(), places, strict=False)},
         {
             "Retrieval": (
-                (
-                    "Percent of pictures that find their text among 100 random ones, mean over 300 draws (second row: of "
-                    "texts that find their picture). Full captions name every attribute and differ; of sampled captions any "
-                    'that is true of the picture counts. Zero-shot kind: "a <kind>" among all 30, over all pictures.'
-                ),
+                MEASURED,
                 scores,
             )
         },

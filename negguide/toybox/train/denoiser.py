@@ -22,13 +22,17 @@ UNCONDITIONAL_SHARE = 0.1
 MIN_SNR_GAMMA = 5.0
 """Weighting of arXiv:2303.09556: min(SNR, gamma) / SNR for epsilon prediction."""
 TEXT_WIDTH = 128
-BETA_END = 0.025
-"""Leaves an SNR of 4e-5 at the last timestep. Stable Diffusion's 0.012 leaves 5e-3: on latents as small as 16x16 the mean
-of the starting noise then says more about the background than the prompt does, and "at night" is not obeyed."""
-EARLY_STEPS, EARLY_BETA_END = 3840, 0.012
-"""The first steps of the released weights were trained before that was noticed; they are part of the recipe."""
 WORKERS = 2
 """Threads that each take an equal share of a batch; on CPUs faster than the threads inside the operators."""
+BETA_END = 0.012
+"""Stable Diffusion's schedule."""
+OFFSET_NOISE = 0.15
+"""Standard deviation of a constant added to the noise of each channel. On latents as small as 16x16 the mean of the
+starting noise would otherwise say more about the background than the prompt does: "at night" was not obeyed."""
+PHASES = ((3840, 0.012, 0.0), (5839, 0.025, 0.0))
+"""(until step, beta_end, offset noise) of earlier phases of the released run, before that was understood: they are part of
+the recipe. More noise at the end of the schedule instead of offset noise gave pale pictures, for epsilon then says next to
+nothing about x0."""
 
 
 def make_unet() -> UNet2DConditionModel:
@@ -65,7 +69,7 @@ def make_text_encoder(vocab_size: int) -> CLIPTextModel:
 
 
 def make_scheduler(beta_end: float = BETA_END) -> DDIMScheduler:
-    """Stable Diffusion's form of noise schedule, with more noise at its end; DDIM: a seed alone determines the picture."""
+    """Stable Diffusion's noise schedule; DDIM, so that a seed alone determines the picture."""
     return DDIMScheduler(
         num_train_timesteps=1000,
         beta_schedule="scaled_linear",
@@ -73,9 +77,14 @@ def make_scheduler(beta_end: float = BETA_END) -> DDIMScheduler:
         beta_end=beta_end,
         clip_sample=False,
         set_alpha_to_one=False,
-        steps_offset=0,
+        steps_offset=1,
         timestep_spacing="trailing",
     )
+
+
+def phase(step: int) -> tuple[float, float]:
+    """`beta_end` and offset noise at a step of training."""
+    return next(((beta_end, offset) for until, beta_end, offset in PHASES if step < until), (BETA_END, OFFSET_NOISE))
 
 
 def latents_of(vae: AutoencoderKL, data: Dataset, file: Path) -> Tensor:
@@ -109,10 +118,10 @@ def train_denoiser(
 
     unet, text_encoder = make_unet(), make_text_encoder(len(tokenizer))
     trainer = Trainer(nn.ModuleDict({"unet": unet, "text_encoder": text_encoder}), settings, folder)
-    early, late = make_scheduler(EARLY_BETA_END), make_scheduler()
+    schedulers = {beta_end: make_scheduler(beta_end) for beta_end in (BETA_END, *(phase[1] for phase in PHASES))}
 
     def gradients(x0: Tensor, noise: Tensor, t: Tensor, ids: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        scheduler = early if trainer.step < EARLY_STEPS else late
+        scheduler = schedulers[phase(trainer.step)[0]]
         alphas = scheduler.alphas_cumprod.to(t.device)
         with autocast():
             words = text_encoder(ids).last_hidden_state
@@ -131,7 +140,9 @@ def train_denoiser(
             chosen = chosen[torch.randperm(len(chosen), generator=torch.Generator().manual_seed(trainer.step))]
             generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + trainer.step)
             x0 = latents[chosen].to(device(), torch.float32)
-            noise = torch.randn(x0.shape, generator=generator).to(x0)
+            noise = torch.randn(x0.shape, generator=generator)
+            noise += phase(trainer.step)[1] * torch.randn(*x0.shape[:2], 1, 1, generator=generator)
+            noise = noise.to(x0)
             t = torch.randint(1000, (len(chosen),), generator=generator).to(device())
             dropped = torch.rand(len(chosen), generator=generator) < UNCONDITIONAL_SHARE
             ids = torch.where(dropped[:, None], empty, texts[chosen]).to(device())

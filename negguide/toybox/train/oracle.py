@@ -194,6 +194,11 @@ judged.kind, judged.has("a black pet on grass").mean()
 ```
 """
 
+NOTHING = """
+Percent called "none". "Unrecognisable" holds mixes, shuffles, erasures, warps and melts at random, some of which a
+person can still name.
+"""
+
 
 def export_oracle(oracle: Oracle, folder: Path, held_out: Dataset, vae: AutoencoderKL | None, work: Path) -> None:
     """Write the float16 weights to `folder`, measure them as they will be loaded, and write the model card.
@@ -225,10 +230,7 @@ def export_oracle(oracle: Oracle, folder: Path, held_out: Dataset, vae: Autoenco
         {
             "Accuracy": ("Percent judged right; the view over faces only.", right),
             "Nothing to see": (
-                (
-                    'Percent called "none". "Unrecognisable" holds mixes, shuffles, erasures, warps and melts at random, some '
-                    "of which a person can still name."
-                ),
+                NOTHING,
                 {'called "none"': score_nothing(loaded, held_out.scenes, held_out.images)},
             ),
         },
