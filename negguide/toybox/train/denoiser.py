@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -26,13 +27,15 @@ WORKERS = 2
 """Threads that each take an equal share of a batch; on CPUs faster than the threads inside the operators."""
 BETA_END = 0.012
 """Stable Diffusion's schedule."""
-OFFSET_NOISE = 0.15
-"""Standard deviation of a constant added to the noise of each channel. On latents as small as 16x16 the mean of the
-starting noise would otherwise say more about the background than the prompt does: "at night" was not obeyed."""
-PHASES = ((3840, 0.012, 0.0), (5839, 0.025, 0.0))
-"""(until step, beta_end, offset noise) of earlier phases of the released run, before that was understood: they are part of
-the recipe. More noise at the end of the schedule instead of offset noise gave pale pictures, for epsilon then says next to
-nothing about x0."""
+TUNING = Settings(steps=1200, batch=32, lr=6e-4, ema=0.995, warmup=50, decay_from=0.5, seed=1)
+TUNING_OFFSET = 0.6
+"""A second stage with much offset noise: a constant of this standard deviation is added to the noise of each channel. On
+latents as small as 16x16 the mean of the noisy latent otherwise says whether it is night, so that the words "at night"
+need not be learned, and are not: then the starting noise decides."""
+PHASES = ((3840, 0.012, 0.0), (5839, 0.025, 0.0), (SETTINGS.steps, 0.012, 0.15))
+"""(until step, beta_end, offset noise) of the first stage of the released run, as it was before that was understood: it is
+part of the recipe. More noise at the end of the schedule gave pale pictures, for epsilon then says next to nothing about
+x0; offset noise of 0.15 was too little."""
 
 
 def make_unet() -> UNet2DConditionModel:
@@ -82,9 +85,18 @@ def make_scheduler(beta_end: float = BETA_END) -> DDIMScheduler:
     )
 
 
-def phase(step: int) -> tuple[float, float]:
-    """`beta_end` and offset noise at a step of training."""
-    return next(((beta_end, offset) for until, beta_end, offset in PHASES if step < until), (BETA_END, OFFSET_NOISE))
+Phase = Callable[[int], tuple[float, float]]
+"""Step of training -> `beta_end` and offset noise."""
+
+
+def first_stage(step: int) -> tuple[float, float]:
+    """The phases of the first stage."""
+    return next((beta_end, offset) for until, beta_end, offset in PHASES if step < until)
+
+
+def second_stage(step: int) -> tuple[float, float]:
+    """The same throughout."""
+    return BETA_END, TUNING_OFFSET
 
 
 def latents_of(vae: AutoencoderKL, data: Dataset, file: Path) -> Tensor:
@@ -104,21 +116,28 @@ def latents_of(vae: AutoencoderKL, data: Dataset, file: Path) -> Tensor:
     return torch.from_numpy(np.load(file))
 
 
-def train_denoiser(
-    data: Dataset, vae: AutoencoderKL, folder: Path, settings: Settings = SETTINGS
-) -> StableDiffusionPipeline:
-    """Train (or resume) and return the finished pipeline with averaged weights."""
-    torch.manual_seed(settings.seed)
+def train_denoiser(data: Dataset, vae: AutoencoderKL, folder: Path) -> StableDiffusionPipeline:
+    """Train (or resume) both stages and return the finished pipeline with averaged weights."""
+    torch.manual_seed(SETTINGS.seed)
     folder.mkdir(parents=True, exist_ok=True)
     latents = latents_of(vae, data, folder / "latents.npy")
+    modules = nn.ModuleDict({"unet": make_unet(), "text_encoder": make_text_encoder(len(make_tokenizer()))})
+    train_stage(modules, latents, data.captions, folder, SETTINGS, first_stage)
+    train_stage(modules, latents, data.captions, folder / "tuning", TUNING, second_stage)
+    return make_pipeline(vae, modules["text_encoder"], modules["unet"])
+
+
+def train_stage(
+    modules: nn.ModuleDict, latents: Tensor, captions: list[str], folder: Path, settings: Settings, phase: Phase
+) -> None:
+    """Train (or resume) one stage in place; `folder` keeps its state."""
+    unet, text_encoder = modules["unet"], modules["text_encoder"]
     tokenizer = make_tokenizer()
     padding = {"padding": "max_length", "max_length": MAX_LENGTH, "truncation": True, "return_tensors": "pt"}
-    texts = tokenizer(data.captions, **padding).input_ids
+    texts = tokenizer(captions, **padding).input_ids
     empty = tokenizer("", **padding).input_ids[0]
-
-    unet, text_encoder = make_unet(), make_text_encoder(len(tokenizer))
-    trainer = Trainer(nn.ModuleDict({"unet": unet, "text_encoder": text_encoder}), settings, folder)
-    schedulers = {beta_end: make_scheduler(beta_end) for beta_end in (BETA_END, *(phase[1] for phase in PHASES))}
+    trainer = Trainer(modules.train(), settings, folder)
+    schedulers: dict[float, DDIMScheduler] = {}
 
     def gradients(x0: Tensor, noise: Tensor, t: Tensor, ids: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         scheduler = schedulers[phase(trainer.step)[0]]
@@ -133,26 +152,26 @@ def train_denoiser(
             (weight * error).mean(), trainer.parameters, allow_unused=True
         )
 
-    order = batches(len(data), settings.batch, settings.seed, trainer.step)
+    order = batches(len(latents), settings.batch, settings.seed, trainer.step)
     with ThreadPoolExecutor(WORKERS) as workers:
         while trainer.step < settings.steps:
+            beta_end, offset = phase(trainer.step)
+            schedulers.setdefault(beta_end, make_scheduler(beta_end))
             chosen = torch.from_numpy(next(order))
             chosen = chosen[torch.randperm(len(chosen), generator=torch.Generator().manual_seed(trainer.step))]
             generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + trainer.step)
             x0 = latents[chosen].to(device(), torch.float32)
             noise = torch.randn(x0.shape, generator=generator)
-            noise += phase(trainer.step)[1] * torch.randn(*x0.shape[:2], 1, 1, generator=generator)
-            noise = noise.to(x0)
+            noise += offset * torch.randn(*x0.shape[:2], 1, 1, generator=generator)
             t = torch.randint(1000, (len(chosen),), generator=generator).to(device())
             dropped = torch.rand(len(chosen), generator=generator) < UNCONDITIONAL_SHARE
             ids = torch.where(dropped[:, None], empty, texts[chosen]).to(device())
-            parts = [part.chunk(WORKERS) for part in (x0, noise, t, ids)]
+            parts = [part.chunk(WORKERS) for part in (x0, noise.to(x0), t, ids)]
             errors, slopes = zip(*workers.map(gradients, *parts), strict=True)
             for parameter, *shares in zip(trainer.parameters, *slopes, strict=True):
                 parameter.grad = None if shares[0] is None else torch.stack(shares).mean(0)
             trainer.apply({"mse": torch.stack(errors).mean()})
     trainer.finish()
-    return make_pipeline(vae, text_encoder, unet)
 
 
 def make_pipeline(
@@ -169,11 +188,3 @@ def make_pipeline(
         feature_extractor=None,
         requires_safety_checker=False,
     )
-
-
-def snapshot(folder: Path, vae: AutoencoderKL) -> StableDiffusionPipeline:
-    """The pipeline of a run's latest checkpoint, for a look while it goes on."""
-    state = torch.load(folder / "state.pt", map_location="cpu", weights_only=True)
-    modules = nn.ModuleDict({"unet": make_unet(), "text_encoder": make_text_encoder(len(make_tokenizer()))})
-    modules.load_state_dict(state["average"])
-    return make_pipeline(vae, modules["text_encoder"].eval(), modules["unet"].eval())

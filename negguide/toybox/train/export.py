@@ -51,8 +51,8 @@ def write_generator_card(
     """The model card of the pipeline in `folder`."""
     stages = {
         "autoencoder": (vae.SETTINGS, seconds_of(work / "vae")),
-        "its decoder alone": (vae.TUNING, seconds_of(work / "decoder")),
         "text encoder and UNet": (denoiser.SETTINGS, seconds_of(work / "denoiser")),
+        "the same with offset noise": (denoiser.TUNING, seconds_of(work / "denoiser" / "tuning")),
     }
     shares = scores["kinds under 'a <category>'"]
     summary = {

@@ -39,10 +39,9 @@ def train_part(part: str, work: Path, assets: Path) -> None:
         raise ValueError(f"unknown part {part!r}; possible: {', '.join(PARTS)}")
     data, held_out = datasets(work)
     if part == "vae":
-        from negguide.toybox.train.vae import train_vae, tune_decoder
+        from negguide.toybox.train.vae import train_vae
 
-        vae = tune_decoder(train_vae(data, work / "vae"), data, work / "decoder")
-        vae.save_pretrained(work / "vae" / "model")
+        train_vae(data, work / "vae").save_pretrained(work / "vae" / "model")
     elif part == "denoiser":
         from negguide.toybox.train.denoiser import train_denoiser
         from negguide.toybox.train.export import export_denoiser

@@ -14,10 +14,6 @@ from negguide.toybox.train.common import Settings, Trainer, autocast, batches, d
 from negguide.toybox.train.data import Dataset
 
 SETTINGS = Settings(steps=1600, batch=16, lr=2e-3, ema=0.995, warmup=50)
-TUNING = Settings(steps=4000, batch=16, lr=1e-3, ema=0.995, warmup=50, seed=1)
-"""The decoder alone, afterwards."""
-LATENT_NOISE = 0.05
-"""Standard deviation of the noise that the decoder learns to bear, in units of scaled latents."""
 KL_WEIGHT = 2e-4
 LATENT_CHANNELS = 8
 
@@ -63,30 +59,6 @@ def train_vae(data: Dataset, folder: Path, settings: Settings = SETTINGS) -> Aut
     trainer.finish()
     latents = encode(vae, data.images[:2000])
     vae.register_to_config(scaling_factor=float(round(1 / latents.std().item(), 5)))
-    return vae
-
-
-def tune_decoder(vae: AutoencoderKL, data: Dataset, folder: Path, settings: Settings = TUNING) -> AutoencoderKL:
-    """Go on with the decoder alone: the latents, and whatever was trained on them, stay as they are.
-
-    It sees latents with a little noise, as a denoiser makes them.
-    """
-    torch.manual_seed(settings.seed)
-    decoder = nn.ModuleDict({"decoder": vae.decoder, "post_quant_conv": vae.post_quant_conv})
-    trainer = Trainer(decoder, settings, folder)
-    order = batches(len(data), settings.batch, settings.seed, trainer.step)
-    while trainer.step < settings.steps:
-        generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + trainer.step)
-        pictures = to_model(data.images[next(order)])
-        with autocast():
-            with torch.no_grad():
-                latents = vae.encode(pictures).latent_dist.mean.float()
-                noise = torch.randn(latents.shape, generator=generator).to(latents)
-                latents = latents + LATENT_NOISE / vae.config.scaling_factor * noise
-            made = vae.decode(latents).sample
-        rec = reconstruction_loss(made, pictures)
-        trainer.update({"rec": rec}, rec)
-    trainer.finish()
     return vae
 
 
