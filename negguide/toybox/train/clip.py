@@ -33,7 +33,7 @@ TUNING = Settings(steps=300, batch=192, lr=5e-4, ema=0.99, warmup=30, weight_dec
 """Then with a third of reconstructions of the autoencoder."""
 
 WEIGHTS: Final = "open_clip_model.safetensors"
-FULL_SHARE: Final = 0.5
+FULL_SHARE, FULL_SHARE_TUNING = 0.5, 0.25
 """Share of training pairs whose text names every attribute; the others are as the generator's captions are."""
 MAX_SCALE: Final = 100.0
 """Upper bound of the logit scale, as in the CLIP paper (arXiv:2103.00020, section 2.5)."""
@@ -81,6 +81,7 @@ def train_clip(
     settings: Settings = SETTINGS,
     model: open_clip.CLIP | None = None,
     rebuilt: np.ndarray | None = None,
+    full_share: float = FULL_SHARE,
 ) -> open_clip.CLIP:
     """Train `model`, or a new one, with the symmetric contrastive loss; return it with averaged weights.
 
@@ -88,6 +89,7 @@ def train_clip(
 
     Args:
         rebuilt: (M, 64, 64, 3) reconstructions of the first M renders, a third of each batch; None for renders alone.
+        full_share: share of texts that name every attribute.
     """
     torch.manual_seed(settings.seed)
     model = (model or open_clip.CLIP(**model_config())).to(memory_format=torch.channels_last).train()
@@ -112,7 +114,7 @@ def train_clip(
             index[:third], pictures[:third] = again, rebuilt[again]
         mixing = rng.permutation(len(index))
         index, x = index[mixing], spoil(to_model(pictures[mixing]))
-        whole = torch.rand(len(index), 1) < FULL_SHARE
+        whole = torch.rand(len(index), 1) < full_share
         tokens = torch.where(whole, full[index], partial[trainer.step % 2, index])
         with autocast():
             seen = model.encode_image(x, normalize=True)
@@ -171,9 +173,9 @@ def score_clip(
 
 ABOUT = """
 A small open_clip model (ResNet and text transformer, 128 features) of 64x64 pictures of the Toybox world and their
-captions. It reads texts with the Toybox tokenizer, at most 32 tokens; half of its training texts name every attribute,
-the others are captions and tags as the generator is trained on (`negguide.toybox.world.captions`). The pictures are
-slightly spoiled renders, then also reconstructions of the Toybox autoencoder with noised latents.
+captions. It reads texts with the Toybox tokenizer, at most 32 tokens; half of its training texts (at the end a quarter) name every
+attribute, the others are captions and tags as the generator is trained on (`negguide.toybox.world.captions`). The
+pictures are slightly spoiled renders, then also reconstructions of the Toybox autoencoder with noised latents.
 
 ```python
 import open_clip
@@ -227,6 +229,6 @@ def make_clip(data: Dataset, held_out: Dataset, vae: AutoencoderKL, work: Path, 
     """The whole recipe: train, tune on reconstructions, export. What `work` already holds is not made again."""
     model = train_clip(data, work / "renders")
     rebuilt = reconstructions(data, vae, work.parent / "reconstructions.npy", RECONSTRUCTED)
-    model = train_clip(data, work / "tuning", TUNING, model, rebuilt).to("cpu")
+    model = train_clip(data, work / "tuning", TUNING, model, rebuilt, FULL_SHARE_TUNING).to("cpu")
     export_clip(model, folder, held_out, vae, work)
     return model
