@@ -60,7 +60,9 @@ def test_pictures_show_what_is_asked(pipe):
 def test_a_seed_is_a_picture_whatever_the_batch(pipe):
     prompts = ["a pet", "a fruit on grass", "a face"]
     together = generate(pipe, prompts, [1, 2, 3], steps=3, batch=3)
-    alone = np.concatenate([generate(pipe, [prompt], [seed], steps=3) for prompt, seed in zip(prompts, [1, 2, 3], strict=True)])
+    alone = np.concatenate(
+        [generate(pipe, [prompt], [seed], steps=3) for prompt, seed in zip(prompts, [1, 2, 3], strict=True)]
+    )
     assert np.abs(together.astype(int) - alone.astype(int)).max() <= 2
 
 
