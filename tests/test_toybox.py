@@ -137,6 +137,13 @@ def test_arms_hold_their_strength():
     assert weights == sorted(weights) and len(set(weights)) == len(weights)
 
 
+def test_arms_are_chosen_by_name():
+    assert [arm.name for arm in arms.arms_named("perp_neg 2, plain")] == ["plain", "negative 1", "perp_neg 2"]
+    assert arms.arms_named(None) == arms.arms()
+    with pytest.raises(ValueError, match=r"possible: plain, negative 0\.5"):
+        arms.arms_named("perp_neg 9")
+
+
 def _row(arm, strength, present, kept, match, kind="cat", theme="dominant kind"):
     return {
         "arm": arm, "method": arm.split()[0], "strength": strength, "split": "hard", "theme": theme, "seconds": 0.1,

@@ -97,16 +97,26 @@ def bench(
         "runs/bench"
     ),
     seeds: Annotated[int, typer.Option(min=1, help="Pictures for each pair and arm.")] = 1,
+    chosen: Annotated[
+        str | None, typer.Option("--arms", help='Only these, e.g. "plain,negative 1,perp_neg 2"; all when not given.')
+    ] = None,
     steps: Steps = 25,
     guidance: Scale = 5.0,
 ) -> None:
     """Easy and hard negatives: every method over a sweep of strengths, judged by the oracle."""
+    from negguide.toybox.bench.arms import arms_named
     from negguide.toybox.bench.report import write_report
     from negguide.toybox.bench.run import run_bench
     from negguide.toybox.load import load_pipeline
     from negguide.toybox.oracle import Oracle
 
-    rows = run_bench(load_pipeline("sd"), Oracle.load(), out, seeds, steps=steps, guidance_scale=guidance)
+    try:
+        compared = arms_named(chosen)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    rows = run_bench(
+        load_pipeline("sd"), Oracle.load(), out, seeds, compared=compared, steps=steps, guidance_scale=guidance
+    )
     pictures = len(rows) // len({row["arm"] for row in rows})
     write_report(rows, out, {"pictures per arm": pictures, "steps": steps, "guidance scale": guidance})
     typer.echo((out / "bench.md").read_text())

@@ -66,3 +66,19 @@ def arms() -> tuple[Arm, ...]:
     """Plain first, then each method from weak to strong."""
     swept = (Arm(method, strength) for method, (_, strengths, _) in SWEEPS.items() for strength in strengths)
     return (Arm("plain"), *swept)
+
+
+REFERENCES = ("plain", "negative 1")
+"""Arms that every bench needs: the others are compared with them."""
+
+
+def arms_named(names: str | None) -> tuple[Arm, ...]:
+    """The arms of a comma-separated list, and `REFERENCES`; all of them for None. `ValueError` names what is possible."""
+    every = {arm.name: arm for arm in arms()}
+    if names is None:
+        return tuple(every.values())
+    wanted = [name.strip() for name in names.split(",")]
+    for name in wanted:
+        if name not in every:
+            raise ValueError(f"unknown arm {name!r}; possible: {', '.join(every)}")
+    return tuple(arm for name, arm in every.items() if name in wanted or name in REFERENCES)
