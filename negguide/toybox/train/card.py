@@ -30,9 +30,14 @@ def hardware() -> str:
     return f"{names[0] if names else platform.machine()}, {threads} thread{'s' * (threads > 1)}"
 
 
-def seconds_of(folder: Path) -> float:
-    """Wall time of the training whose state lies in `folder`."""
-    return float(torch.load(folder / "state.pt", map_location="cpu", weights_only=True)["seconds"])
+def stages_of(work: Path, settings: Mapping[str, Settings]) -> dict[str, tuple[Settings, float]]:
+    """Those stages whose state lies in a folder of their name in `work`, each with its wall time in seconds."""
+    states = {name: work / name / "state.pt" for name in settings}
+    return {
+        name: (settings[name], float(torch.load(state, map_location="cpu", weights_only=True)["seconds"]))
+        for name, state in states.items()
+        if state.exists()
+    }
 
 
 def table(scores: Scores) -> str:

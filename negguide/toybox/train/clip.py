@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from negguide.metrics.clip import Clip
 from negguide.toybox.phrases import parse, true_of
 from negguide.toybox.tokenizer import MAX_LENGTH, make_tokenizer
-from negguide.toybox.train.card import seconds_of, write_card
+from negguide.toybox.train.card import stages_of, write_card
 from negguide.toybox.train.common import Settings, Trainer, autocast, batches, device, to_model
 from negguide.toybox.train.data import SIZE, Dataset
 from negguide.toybox.train.spoil import RECONSTRUCTED, RECONSTRUCTED_HELD_OUT, reconstruct, reconstructions, spoil
@@ -173,9 +173,10 @@ def score_clip(
 
 ABOUT = """
 A small open_clip model (ResNet and text transformer, 128 features) of 64x64 pictures of the Toybox world and their
-captions. It reads texts with the Toybox tokenizer, at most 32 tokens; half of its training texts (at the end a quarter) name every
-attribute, the others are captions and tags as the generator is trained on (`negguide.toybox.world.captions`). The
-pictures are slightly spoiled renders, then also reconstructions of the Toybox autoencoder with noised latents.
+captions. It reads texts with the Toybox tokenizer, at most 32 tokens. Half of its training texts (a quarter in a second
+stage) name every attribute, the others are captions and tags as the generator is trained on
+(`negguide.toybox.world.captions`). The pictures are slightly spoiled renders and, where a second stage is listed below,
+reconstructions of the Toybox autoencoder with noised latents.
 
 ```python
 import open_clip
@@ -203,8 +204,7 @@ def export_clip(model: open_clip.CLIP, folder: Path, held_out: Dataset, vae: Aut
         name: score_clip(loaded, held_out.scenes[: len(images)], held_out.captions[: len(images)], images)
         for name, images in sets.items()
     }
-    stages = {"renders": SETTINGS, "renders and reconstructions": TUNING} if vae is not None else {"renders": SETTINGS}
-    places = (work / "renders", work / "tuning")
+    stages = stages_of(work, {"renders": SETTINGS, "tuning": TUNING})
     write_card(
         folder,
         "The Toybox CLIP",
@@ -212,10 +212,10 @@ def export_clip(model: open_clip.CLIP, folder: Path, held_out: Dataset, vae: Aut
         {
             "parameters": sum(parameter.numel() for parameter in model.parameters()),
             "logit scale": round(loaded.scale, 1),
-            "training pairs": "100,000 renders, split 1; measured on 4,000 of split 2, and 2,000 reconstructions",
-            "reconstructions in training": f"of the first {RECONSTRUCTED:,} renders" if vae is not None else "none yet",
+            "training pairs": "100,000 renders, split 1; measured on 4,000 of split 2, and reconstructions of the first 2,000",
+            "reconstructions in training": f"of the first {RECONSTRUCTED:,} renders" if "tuning" in stages else "none",
         },
-        {name: (settings, seconds_of(place)) for (name, settings), place in zip(stages.items(), places, strict=False)},
+        stages,
         {
             "Retrieval": (
                 MEASURED,

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from negguide.toybox.oracle import Oracle
 from negguide.toybox.oracle_model import HEADS, OracleNet
 from negguide.toybox.phrases import NONE
-from negguide.toybox.train.card import seconds_of, write_card
+from negguide.toybox.train.card import stages_of, write_card
 from negguide.toybox.train.common import Settings, Trainer, autocast, batches, device, to_model
 from negguide.toybox.train.data import Dataset
 from negguide.toybox.train.spoil import (
@@ -183,8 +183,8 @@ def score_nothing(oracle: Oracle, scenes: list[Scene], images: np.ndarray, seed:
 ABOUT = """
 Says what is on a 64x64 picture of the Toybox world: kind (30, or "none"), colour, background, accessories, view, style,
 count, size and position, each by a linear head over one small residual CNN (`negguide.toybox.oracle_model`).
-It judges generated pictures, so it is trained on renders that are slightly spoiled, then also on reconstructions of the
-Toybox autoencoder with noised latents. The kind "none" is trained on empty scenes, equal mixes of two things, shuffled,
+It judges generated pictures, so it is trained on renders that are slightly spoiled and, where a second stage is listed
+below, on reconstructions of the Toybox autoencoder with noised latents. The kind "none" is trained on empty scenes, equal mixes of two things, shuffled,
 interleaved, erased, warped and melted pictures (`negguide.toybox.train.spoil`), 9 % of each batch.
 
 ```python
@@ -206,7 +206,7 @@ def export_oracle(oracle: Oracle, folder: Path, held_out: Dataset, vae: Autoenco
     Args:
         held_out: renders of another random stream than those of training.
         vae: to measure on their reconstructions too (without latent noise, and with as much as in training).
-        work: where the states of the trainings lie.
+        work: where the states of the trainings lie; the card lists the stages that are there.
     """
     oracle.save(folder)
     loaded = Oracle.load(folder)
@@ -215,18 +215,17 @@ def export_oracle(oracle: Oracle, folder: Path, held_out: Dataset, vae: Autoenco
         sets["reconstructed"] = reconstruct(vae, held_out.images[:RECONSTRUCTED_HELD_OUT], noise=0.0)
         sets["reconstructed from noised latents"] = reconstruct(vae, held_out.images[:RECONSTRUCTED_HELD_OUT], seed=1)
     right = {name: score_oracle(loaded, held_out.scenes[: len(images)], images) for name, images in sets.items()}
-    stages = {"renders": SETTINGS, "renders and reconstructions": TUNING} if vae is not None else {"renders": SETTINGS}
-    places = (work / "renders", work / "tuning")
+    stages = stages_of(work, {"renders": SETTINGS, "tuning": TUNING})
     write_card(
         folder,
         "The Toybox oracle",
         ABOUT,
         {
             "parameters": sum(parameter.numel() for parameter in oracle.net.parameters()),
-            "training pictures": "100,000 renders, split 1; measured on 4,000 of split 2, and 2,000 reconstructions",
-            "reconstructions in training": f"of the first {RECONSTRUCTED:,} renders" if vae is not None else "none yet",
+            "training pictures": "100,000 renders, split 1; measured on 4,000 of split 2, and reconstructions of the first 2,000",
+            "reconstructions in training": f"of the first {RECONSTRUCTED:,} renders" if "tuning" in stages else "none",
         },
-        {name: (settings, seconds_of(place)) for (name, settings), place in zip(stages.items(), places, strict=False)},
+        stages,
         {
             "Accuracy": ("Percent judged right; the view over faces only.", right),
             "Nothing to see": (
