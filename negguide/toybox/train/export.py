@@ -12,7 +12,7 @@ from negguide.toybox.load import load_pipeline
 from negguide.toybox.oracle import Oracle
 from negguide.toybox.score import score_generator
 from negguide.toybox.train import denoiser, vae
-from negguide.toybox.train.card import seconds_of, write_card
+from negguide.toybox.train.card import stages_of, write_card
 from negguide.toybox.train.data import Dataset
 
 if TYPE_CHECKING:
@@ -49,11 +49,7 @@ def write_generator_card(
     pipe: StableDiffusionPipeline, folder: Path, held_out: Dataset, work: Path, scores: Mapping[str, Any]
 ) -> None:
     """The model card of the pipeline in `folder`."""
-    stages = {
-        "autoencoder": (vae.SETTINGS, seconds_of(work / "vae")),
-        "text encoder and UNet": (denoiser.SETTINGS, seconds_of(work / "denoiser")),
-        "the same with offset noise": (denoiser.TUNING, seconds_of(work / "denoiser" / "tuning")),
-    }
+    stages = stages_of(work, {"vae": vae.SETTINGS, "denoiser": denoiser.SETTINGS, "denoiser/tuning": denoiser.TUNING})
     shares = scores["kinds under 'a <category>'"]
     summary = {
         "dominant kind": scores["dominant kind under 'a <category>'"],

@@ -184,8 +184,9 @@ ABOUT = """
 Says what is on a 64x64 picture of the Toybox world: kind (30, or "none"), colour, background, accessories, view, style,
 count, size and position, each by a linear head over one small residual CNN (`negguide.toybox.oracle_model`).
 It judges generated pictures, so it is trained on renders that are slightly spoiled and, where a second stage is listed
-below, on reconstructions of the Toybox autoencoder with noised latents. The kind "none" is trained on empty scenes, equal mixes of two things, shuffled,
-interleaved, erased, warped and melted pictures (`negguide.toybox.train.spoil`), 9 % of each batch.
+below, on reconstructions of the Toybox autoencoder with noised latents. The kind "none" is trained on empty scenes,
+equal mixes of two things, shuffled, interleaved, erased,
+warped and melted pictures (`negguide.toybox.train.spoil`), 9 % of each batch.
 
 ```python
 from negguide.toybox.oracle import Oracle
