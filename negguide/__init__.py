@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from negguide.integration import Attachment, Unsupported, attach
+    from negguide.integration import Attachment, StepRecord, Unsupported, attach
     from negguide.methods import (
         APG,
         METHODS,
@@ -51,6 +51,7 @@ __all__ = [
     "PerpNeg",
     "Positive",
     "Rescale",
+    "StepRecord",
     "Unsupported",
     "Window",
     "__version__",
@@ -64,7 +65,7 @@ __all__ = [
     "to_json",
 ]
 
-_INTEGRATION = frozenset({"Attachment", "Unsupported", "attach"})
+_INTEGRATION = frozenset({"Attachment", "StepRecord", "Unsupported", "attach"})
 
 
 def __getattr__(name: str) -> Any:

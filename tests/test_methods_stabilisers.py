@@ -139,13 +139,9 @@ def test_rescale(phi: float) -> None:
     agree(result, torch.stack(expected))
 
 
-@pytest.mark.parametrize("methods", [(Interval((0.1, 0.5)), PerpNeg("hat")), (PerpNeg("hat"), Interval((0.1, 0.5)))])
-def test_interval(methods: tuple[Method, ...]) -> None:
+def test_interval() -> None:
     for index in (0, 4, 5, 24, 25, 49):
-        result = guide(*methods, step=step_at(index)).result()
-        inside = 5 <= index < 25
-        assert Interval((0.1, 0.5)).guides(step_at(index)) == inside
-        assert torch.equal(result, guide(PerpNeg("hat")).result() if inside else draw(0))
+        assert Interval((0.1, 0.5)).guides(step_at(index)) == (5 <= index < 25)
     sigma = Interval(Window(5.42, 0.28, "sigma"))
     assert [sigma.guides(step_at(sigma=s)) for s in (6.0, 5.42, 1.0, 0.28)] == [False, True, True, False]
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from negguide.toybox.bench import arms, pairs, summary
+from negguide.toybox.bench.run import run_bench
 from negguide.toybox.generate import generate
 from negguide.toybox.load import assets_dir, load_pipeline, pipeline_dir
 from negguide.toybox.oracle import Oracle
@@ -144,10 +145,11 @@ def test_arms_are_chosen_by_name():
         arms.arms_named("perp_neg 9")
 
 
-def _row(arm, strength, present, kept, match, kind="cat", theme="dominant kind"):
+def _row(arm, strength, present, kept, match, kind="cat", theme="dominant kind", seed=0):
     return {
         "arm": arm, "method": arm.split()[0], "strength": strength, "split": "hard", "theme": theme, "seconds": 0.1,
-        "prompt": "a pet on grass", "present": present, "kept": kept, "match": match, "kind": kind,
+        "prompt": "a pet on grass", "negative": "a cat", "seed": seed, "present": present,
+        "kept": kept, "match": match, "kind": kind,
     }  # fmt: skip
 
 
@@ -181,9 +183,34 @@ def test_comparison_at_equal_presence():
         ("perp_neg 1", 1, 6, 10),
         ("perp_neg 2", 2, 2, 8),
     ):
-        rows += [_row(arm, strength, i < present, i < kept, True) for i in range(10)]
-    result = summary.equal_presence(summary.summarise(rows), "hard")
-    assert result["kept"] == {"negative": 0.5, "perp_neg": 0.9}
+        rows += [_row(arm, strength, i < present, i < kept, True, seed=i) for i in range(10)]
+    result = summary.equal_presence(rows, "hard")
+    assert result["presence"] == 0.4 and result["kept"] == {"negative": 0.5, "perp_neg": 0.9}
+    assert result["gain"]["negative"] == {"mean": 0, "low": 0, "high": 0}
+    gain = result["gain"]["perp_neg"]
+    assert gain["mean"] == pytest.approx(0.4) and 0 <= gain["low"] < 0.4 < gain["high"] < 0.8
+
+
+def test_comparison_is_left_out_where_it_is_not_reached():
+    rows = [_row("plain", 0, True, True, True, seed=i) for i in range(20)]
+    rows += [_row("negative 1", 1, False, i < 10, True, seed=i) for i in range(20)]
+    rows += [_row("ccfg 1", 1, i < 10, True, True, seed=i) for i in range(20)]
+    result = summary.equal_presence(rows, "hard")
+    assert result["kept"]["ccfg"] is None and result["gain"]["ccfg"] is None
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_bench_goes_on_where_it_stopped(tmp_path, jobs):
+    chosen = (pairs.pairs()[0], pairs.pairs()[40])
+    call = {"steps": 2, "guidance_scale": 5.0}
+    first = run_bench(tmp_path, 2, chosen, arms.arms_named("plain"), **call)
+    lines = (tmp_path / "rows.jsonl").read_text()
+    rows = run_bench(tmp_path, 2, chosen, arms.arms_named("perp_neg 1"), jobs=jobs, **call)
+    assert (tmp_path / "rows.jsonl").read_text().startswith(lines) and rows[: len(first)] == first
+    assert [row["arm"] for row in rows] == ["plain"] * 4 + ["negative 1"] * 4 + ["perp_neg 1"] * 4
+    assert [row["prompt"] for row in rows[:4]] == [pair.prompt for pair in chosen] * 2
+    images = [np.load(tmp_path / f"{name}.npy") for name in ("plain", "negative-1", "perp_neg-1")]
+    assert all(part.shape == (4, 64, 64, 3) for part in images) and not (images[0] == images[2]).all()
 
 
 def test_bias_table_names_every_top_colour():

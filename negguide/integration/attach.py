@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import warnings
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Any
@@ -46,7 +47,7 @@ def attach(
     GPUs; rounding differs). `max_batch`: most rows per forward when conditions are joined; lower it if memory runs out.
 
     Raises `TypeError` for something that is no pipeline or no method, `RuntimeError` if the pipeline is attached
-    already, `Unsupported` for pipelines whose guidance cannot be entered.
+    already, `ValueError` for methods that exclude each other, `Unsupported` for pipelines whose guidance cannot be entered.
     """
     from diffusers import DiffusionPipeline
 
@@ -56,6 +57,8 @@ def attach(
     if wrong:
         hint = " (an instance is meant, not the class)" if isinstance(wrong[0], type) else ""
         raise TypeError(f"attach takes methods such as PerpNeg(['hat']), got {wrong[0]!r}{hint}")
+    for method in methods:
+        method.check_beside([other for other in methods if other is not method])
     if guidance_scale is not None and not math.isfinite(guidance_scale):
         raise ValueError(f"guidance_scale={guidance_scale} is not finite")
     if takeover and guidance_scale is None:
@@ -91,6 +94,7 @@ class Attachment:
         self._cls = swap.base_class(pipe)
         self._family = family_of(self._cls)
         self._cache = PlanCache()
+        self._warned: set[str] = set()
         call = Call.parameters_of(self._cls)
         if "prompt" not in call:
             raise TypeError(f"{self._cls.__name__} takes no prompt, so there is nothing to say no to")
@@ -138,8 +142,19 @@ class Attachment:
             finally:
                 self.trace, self.passes = runner.trace, runner.evaluator.passes
         runner.guard.finish()
+        if call.has_negative and plan.mode != "single" and runner.trace and not runner.own_used:
+            self._warn_once(
+                "the call's own negative_prompt had no effect: "
+                f"{', '.join(m.name or type(m).__name__ for m in self.methods)} put something else in its place; "
+                'give it to the method as one more negative, or keep it at work with unconditional="own"'
+            )
         self.runs += 1
         return output
+
+    def _warn_once(self, message: str) -> None:
+        if message not in self._warned:
+            self._warned.add(message)
+            warnings.warn(message, stacklevel=4)
 
     def _plan(self, call: Call, denoisers: dict[str, torch.nn.Module]) -> Plan:
         caching = check_call(self._family, denoisers, call.complete)

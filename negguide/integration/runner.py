@@ -62,6 +62,8 @@ class Runner:
         self.guard = FiniteGuard()
         self.trace: list[StepRecord] = []
         self.index = 0
+        self.own_used = False
+        """Whether what the pipeline put in the negative place had a part in any step."""
         self._calls = 0
         self._second: _Second | None = None
         self._unscaled: Tensor | None = None
@@ -102,10 +104,14 @@ class Runner:
 
     def _guided(self, ask: Ask) -> Any:
         step = self._step(ask)
+        if not all(method.guides(step) for method in self.methods):
+            return self._unguided(ask, step)
         live, bases, names = self._wanted(step)
         if not live and not self._combines and not self._looks_at_x0 and not self.plan.takeover:
+            self.own_used = True
             return self.evaluator.unchanged(ask)
         keys = self._keys(live, bases)
+        self.own_used |= OWN_KEY in keys
         found = self.evaluator.predict(ask, keys, self.index)
         layout = self.plan.layout
         cond = layout.core(found[COND])
@@ -115,6 +121,15 @@ class Runner:
         target = self._combine(guidance, names, replaced=start not in (OWN_KEY, COND))
         target = self._denoised(guidance, target, names)
         self._noted = (tuple(live), tuple(names))
+        return self._answer(found, target)
+
+    def _unguided(self, ask: Ask, step: Step) -> Any:
+        """A step that a method keeps free of guidance: one pass, the prediction for the prompt alone."""
+        found = self.evaluator.predict(ask, [], self.index)
+        cond = self.plan.layout.core(found[COND])
+        names = [method.name or type(method).__name__ for method in self.methods if not method.guides(step)]
+        target = self._denoised(Guidance(step, cond, cond, self._scale(ask), {}), self._post_of(cond, cond), names)
+        self._noted = ((), tuple(names))
         return self._answer(found, target)
 
     def _step(self, ask: Ask) -> Step:
@@ -188,19 +203,19 @@ class Runner:
             guidance.touched |= before
         if result is None and not replaced and not self.plan.takeover:
             return None
-        return self._post(guidance.result() if result is None else result, guidance)
+        return self._post_of(guidance.result() if result is None else result, guidance.cond)
 
-    def _post(self, guided: Tensor, guidance: Guidance) -> Tensor:
+    def _post_of(self, guided: Tensor, cond: Tensor) -> Tensor:
         """What the pipeline itself would do to its guided prediction; on our T its own step then changes nothing."""
         if self.plan.mode == "single" and not self.plan.takeover:
             return guided
-        return self.plan.family.post(guided, guidance.cond, self.plan.call.complete)
+        return self.plan.family.post(guided, cond, self.plan.call.complete)
 
     def _denoised(self, guidance: Guidance, target: Tensor | None, names: list[str]) -> Tensor | None:
         if not self._looks_at_x0:
             return target
         step = guidance.step
-        guided = self._post(guidance.result(), guidance) if target is None else target
+        guided = self._post_of(guidance.result(), guidance.cond) if target is None else target
         event = Denoised(step, step.to_denoised(guided))
         for method, state in zip(self.methods, self.states, strict=True):
             before, event.touched = event.touched, False

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from negguide.methods.mask import Mask
+    from negguide.methods.tokens import Listen, Model, Tokens, Values
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,6 +140,11 @@ class Guidance:
         self._base, self.touched = value, True
 
     @property
+    def direction_edited(self) -> bool:
+        """Whether a method has set the direction; an unedited one follows the base."""
+        return self._direction is not None
+
+    @property
     def direction(self) -> Tensor:
         """What is scaled and added to the base; starts as `cond - base`."""
         return self.cond - self._base if self._direction is None else self._direction
@@ -225,8 +231,36 @@ class Method:
         """Every condition it may ever ask for, so that all texts are encoded once, before the first step."""
         return ()
 
+    def check_beside(self, others: Sequence[Method]) -> None:
+        """Raise `ValueError`, with the remedy, when it cannot work together with one of the other attached methods."""
+
+    def guides(self, step: Step) -> bool:
+        """Whether this step is guided at all. Where any method says no, the prediction is the prompt's alone: one pass,
+        and no method's `conditions` and `combine` are asked.
+        """
+        return True
+
+    def companions(self) -> Sequence[Condition]:
+        """Every condition whose text it may ever want inside the denoiser (see `Listen`), encoded before the first step."""
+        return ()
+
+    def listens(self, step: Step, model: Model, state: dict[str, Any]) -> Listen | None:
+        """Whether, and after which attention layers, it wants to hear this step. None costs nothing."""
+        return None
+
+    def tokens(self, tokens: Tokens, state: dict[str, Any]) -> None:
+        """See or change image tokens right after one of the layers it listens to."""
+
+    def values(self, values: Values, state: dict[str, Any]) -> None:
+        """See or change the values of the text tokens in one of the cross or joint layers it listens to."""
+
     def combine(self, guidance: Guidance, state: dict[str, Any]) -> None:
         """Edit the guidance of this step; leave it untouched to change nothing, bit for bit."""
+
+    @property
+    def sees_denoised(self) -> bool:
+        """Whether `denoised` is to be called; where no method says so, no clean estimate is computed."""
+        return type(self).denoised is not Method.denoised
 
     def denoised(self, denoised: Denoised, state: dict[str, Any]) -> None:
         """See or change the clean estimate, per image."""

@@ -169,7 +169,7 @@ def subtract(guidance: Guidance, term: Tensor, scale: float | None) -> None:
 
 def move_base(guidance: Guidance, base: Tensor) -> None:
     """Replace the base so that `base + direction` stays where it is, also after a method has edited the direction."""
-    if guidance._direction is not None:  # an unedited direction follows the base by itself, and without rounding
+    if guidance.direction_edited:  # an unedited direction follows the base by itself, and without rounding
         moved = widen(guidance.direction) + widen(guidance.base) - widen(base)
         guidance.direction = moved.to(guidance.direction.dtype)
     guidance.base = base.view_as(base)  # never the very object of `plain_base`, see `is_base_chosen`

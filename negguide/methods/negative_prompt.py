@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from itertools import product
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from negguide.maths import compose, signed, widen
@@ -74,6 +75,16 @@ class NegativePrompt(Method):
         if self.scale is not None:
             object.__setattr__(self, "scale", finite("scale", self.scale, low=0.0))
 
+    def check_beside(self, others: Sequence[Method]) -> None:
+        rivals = [other for other in others if isinstance(other, NegativePrompt) and other.mode == "replace"]
+        if self.mode == "replace" and any(
+            _meet(one, two) for other in rivals for one, two in product(self._all, other._all)
+        ):
+            raise ValueError(
+                "two NegativePrompt(mode='replace') want the whole place of the unconditional at the same steps, and only "
+                "the last would have it: give all negatives to one NegativePrompt([...]), or let their windows not meet"
+            )
+
     def conditions(self, step: Step, state: dict[str, Any]) -> Sequence[Condition]:
         if not (negatives := self._live(step)):
             return ()
@@ -118,6 +129,16 @@ class NegativePrompt(Method):
 def _stood_there(guidance: Guidance) -> Tensor:
     """What an earlier method put in the place of the unconditional, or else what the pipeline has there."""
     return guidance.base if is_base_chosen(guidance) else guidance[OWN]
+
+
+def _meet(one: Negative, other: Negative) -> bool:
+    """Whether both take the whole place at some step, as far as their windows tell."""
+    if not (_fills([one]) and _fills([other])) or one.is_idle or other.is_idle:
+        return False
+    if one.window.unit != other.window.unit:
+        return False
+    pairs = sorted(sorted((n.window.start, n.window.stop)) for n in (one, other))
+    return pairs[1][0] < pairs[0][1]
 
 
 def _fills(negatives: Sequence[Negative]) -> bool:

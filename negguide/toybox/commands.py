@@ -100,6 +100,7 @@ def bench(
     chosen: Annotated[
         str | None, typer.Option("--arms", help='Only these, e.g. "plain,negative 1,perp_neg 2"; all when not given.')
     ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes with one thread each; 1: here, with all threads.")] = 1,
     steps: Steps = 25,
     guidance: Scale = 5.0,
 ) -> None:
@@ -107,16 +108,12 @@ def bench(
     from negguide.toybox.bench.arms import arms_named
     from negguide.toybox.bench.report import write_report
     from negguide.toybox.bench.run import run_bench
-    from negguide.toybox.load import load_pipeline
-    from negguide.toybox.oracle import Oracle
 
     try:
         compared = arms_named(chosen)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    rows = run_bench(
-        load_pipeline("sd"), Oracle.load(), out, seeds, compared=compared, steps=steps, guidance_scale=guidance
-    )
+    rows = run_bench(out, seeds, compared=compared, jobs=jobs, steps=steps, guidance_scale=guidance)
     pictures = len(rows) // len({row["arm"] for row in rows})
     write_report(rows, out, {"pictures per arm": pictures, "steps": steps, "guidance scale": guidance})
     typer.echo((out / "bench.md").read_text())

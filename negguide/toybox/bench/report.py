@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from negguide.toybox.bench.arms import SWEEPS
-from negguide.toybox.bench.summary import Row, curve, equal_presence, summarise
+from negguide.toybox.bench.summary import REFERENCE, Row, curve, equal_presence, summarise
 
 SPLITS = ("hard", "easy")
 COLUMNS = {
@@ -22,7 +22,7 @@ COLUMNS = {
 def write_report(rows: Sequence[Row], out: Path, settings: dict[str, Any]) -> dict[str, Any]:
     """Summarise the rows and write the three files into `out`; returns what `bench.json` holds."""
     table = summarise(rows)
-    equal = [equal_presence(table, split, what) for split in SPLITS for what in ("kept", "match")]
+    equal = [equal_presence(rows, split, what) for split in SPLITS for what in ("kept", "match")]
     report = {"settings": settings, "table": table, "equal presence": equal, "themes": _themes(rows)}
     (out / "bench.json").write_text(json.dumps(report, indent=1) + "\n")
     (out / "bench.md").write_text(markdown(report))
@@ -49,13 +49,14 @@ def markdown(report: dict[str, Any]) -> str:
     lines += [
         "### At equal presence",
         "",
-        "What is kept at the presence that `negative 1` reaches (interpolated on each method's sweep).",
+        f"What is kept at the presence that `{REFERENCE}` reaches (interpolated on each method's sweep), and the gain over it "
+        "with a 95 % bootstrap interval over pairs.",
         "",
     ]
     methods = list(report["equal presence"][0]["kept"])
     lines += [f"| split | measure | presence | {' | '.join(methods)} |", "|---|---|---|" + "---|" * len(methods)]
     for row in report["equal presence"]:
-        cells = ["not reached" if row["kept"][name] is None else f"{100 * row['kept'][name]:.1f}" for name in methods]
+        cells = [_gained(row["kept"][name], row["gain"][name]) for name in methods]
         name = {"kept": "subject kept", "match": "prompt match"}[row["measure"]]
         lines.append(f"| {row['split']} | {name} | {100 * row['presence']:.1f} | {' | '.join(cells)} |")
     lines += ["", "### Themes", "", "Presence of the negated thing / prompt match.", ""]
@@ -72,6 +73,14 @@ def _interval(value: dict[str, float] | None) -> str:
     if value is None:
         return ""
     return f"{100 * value['mean']:.1f} ({100 * value['low']:.0f}-{100 * value['high']:.0f})"
+
+
+def _gained(kept: float | None, gain: dict[str, float] | None) -> str:
+    if kept is None:
+        return "not reached"
+    if gain is None:
+        return f"{100 * kept:.1f}"
+    return f"{100 * kept:.1f} ({100 * gain['mean']:+.1f}, {100 * gain['low']:+.0f} to {100 * gain['high']:+.0f})"
 
 
 def _themes(rows: Sequence[Row]) -> dict[str, dict[str, str]]:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import time
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,18 +24,22 @@ if TYPE_CHECKING:
     from negguide.toybox.oracle import Oracle
 
 BATCH = 32
+Case = tuple[Pair, int]
+"""A pair and the seed of its picture."""
 
 
 def run_bench(
-    pipe: DiffusionPipeline,
-    oracle: Oracle,
     out: Path,
     seeds: int = 1,
     chosen: Sequence[Pair] | None = None,
     compared: Iterable[Arm] | None = None,
+    jobs: int = 1,
     **call: Any,
 ) -> list[dict[str, Any]]:
-    """Rows of every arm, pair and seed. Arms already in `out/rows.jsonl` are kept, so that a stopped bench goes on."""
+    """Rows of every arm, pair and seed, made by `jobs` processes with one thread each (1: here, with torch's threads).
+
+    Arms already in `out/rows.jsonl` are kept, so that a stopped bench goes on.
+    """
     out.mkdir(parents=True, exist_ok=True)
     file = out / "rows.jsonl"
     rows = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
@@ -42,25 +49,55 @@ def run_bench(
         for seed in range(seeds)
         for place, pair in enumerate(chosen or pairs())
     ]
-    for arm in compared or arms():
-        if arm.name in done:
-            continue
-        started = time.monotonic()
-        images = _pictures(pipe, arm, cases, **call)
-        seconds = (time.monotonic() - started) / len(cases)
-        fresh = [
-            {"arm": arm.name, "method": arm.method, "strength": arm.strength, "seconds": seconds, **row}
-            for row in _judge(oracle, images, cases)
-        ]
+    wanted = list(compared or arms())
+    for arm, images, fresh in _results([arm for arm in wanted if arm.name not in done], cases, jobs, call):
         np.save(out / f"{arm.name.replace(' ', '-')}.npy", images)
         with file.open("a") as stream:
             stream.writelines(json.dumps(row) + "\n" for row in fresh)
         rows += fresh
-        print(f"{arm.name}: {seconds * len(cases):.0f} s", flush=True)
-    return rows
+        print(f"{arm.name}: {fresh[0]['seconds'] * len(cases):.0f} s", flush=True)
+    order = {arm.name: place for place, arm in enumerate(arms())}
+    return sorted(rows, key=lambda row: order[row["arm"]])
 
 
-def _pictures(pipe: DiffusionPipeline, arm: Arm, cases: Sequence[tuple[Pair, int]], **call: Any) -> np.ndarray:
+Result = tuple[Arm, np.ndarray, list[dict[str, Any]]]
+
+
+def _results(todo: Sequence[Arm], cases: Sequence[Case], jobs: int, call: dict[str, Any]) -> Iterable[Result]:
+    if jobs == 1:
+        yield from (_run_arm(arm, cases, call) for arm in todo)
+        return
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _one_thread) as pool:
+        for future in as_completed([pool.submit(_run_arm, arm, cases, call) for arm in todo]):
+            yield future.result()
+
+
+def _one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@cache
+def _models() -> tuple[DiffusionPipeline, Oracle]:
+    """Of this process."""
+    from negguide.toybox.load import load_pipeline
+    from negguide.toybox.oracle import Oracle
+
+    return load_pipeline("sd"), Oracle.load()
+
+
+def _run_arm(arm: Arm, cases: Sequence[Case], call: dict[str, Any]) -> Result:
+    """The pictures of an arm, (N, 64, 64, 3) uint8, and what the oracle says of them."""
+    pipe, oracle = _models()
+    started = time.monotonic()
+    images = _pictures(pipe, arm, cases, **call)
+    seconds = (time.monotonic() - started) / len(cases)
+    about = {"arm": arm.name, "method": arm.method, "strength": arm.strength, "seconds": seconds}
+    return arm, images, [{**about, **row} for row in _judge(oracle, images, cases)]
+
+
+def _pictures(pipe: DiffusionPipeline, arm: Arm, cases: Sequence[Case], **call: Any) -> np.ndarray:
     parts = []
     for start in range(0, len(cases), BATCH):
         part = cases[start : start + BATCH]
@@ -71,7 +108,7 @@ def _pictures(pipe: DiffusionPipeline, arm: Arm, cases: Sequence[tuple[Pair, int
     return np.concatenate(parts)
 
 
-def _judge(oracle: Oracle, images: np.ndarray, cases: Sequence[tuple[Pair, int]]) -> list[dict[str, Any]]:
+def _judge(oracle: Oracle, images: np.ndarray, cases: Sequence[Case]) -> list[dict[str, Any]]:
     rows = []
     for start in range(0, len(cases), 200):
         part = cases[start : start + 200]

@@ -88,14 +88,66 @@ def at_presence(points: Sequence[tuple[float, float]], presence: float) -> float
     return max(values) if values else None
 
 
-def equal_presence(table: Sequence[Row], split: str, what: str = "kept", reference: str = "negative 1") -> Row:
-    """What each method keeps at the presence that the reference arm reaches, in percent."""
-    goal = next(row for row in table if row["arm"] == reference and row["split"] == split)["presence"]["mean"]
-    methods = dict.fromkeys(row["method"] for row in table if row["method"] != "plain")
-    kept = {method: at_presence(curve(table, method, split, what), goal) for method in methods}
+REFERENCE = "negative 1"
+"""The arm that the others are compared with: the classical negative prompt."""
+
+
+def equal_presence(rows: Sequence[Row], split: str, what: str = "kept", draws: int = 500) -> Row:
+    """What each method keeps at the presence that `REFERENCE` reaches, interpolated on its sweep; fractions.
+
+    `gain`: that, less what the reference keeps, with a 95 % bootstrap interval over pairs of prompt and negative
+    (the same pairs and seeds under every arm); None where a method never comes so low, in the sample or in more than
+    a twentieth of the draws.
+    """
+    cells = _by_case([row for row in rows if row["split"] == split and row["present"] is not None], what)
+    methods = list(dict.fromkeys(row["method"] for row in rows if row["method"] != "plain"))
+    presence, kept = _at_reference(cells, methods, slice(None))
+    rng = np.random.default_rng(0)
+    count = next(iter(cells.values()))[1].shape[1]
+    gains: dict[str, list[float]] = {method: [] for method in methods}
+    for _ in range(draws):
+        _, drawn = _at_reference(cells, methods, rng.integers(count, size=count))
+        for method in methods:
+            if drawn[method] is not None:
+                gains[method].append(drawn[method] - drawn[REFERENCE])
     return {
         "split": split,
         "measure": what,
-        "presence": goal,
-        "kept": {method: None if value is None else round(value, 4) for method, value in kept.items()},
+        "presence": round(presence, 4),
+        "kept": {name: None if kept[name] is None else round(kept[name], 4) for name in methods},
+        "gain": {name: _gain(kept[name], kept[REFERENCE], gains[name], draws) for name in methods},
     }
+
+
+def _gain(value: float | None, reference: float, draws: Sequence[float], count: int) -> Row | None:
+    if value is None or len(draws) < 0.95 * count:
+        return None
+    low, high = np.quantile(draws, [0.025, 0.975])
+    return {"mean": round(value - reference, 4), "low": round(float(low), 4), "high": round(float(high), 4)}
+
+
+Cells = dict[tuple[str, float], tuple[str, np.ndarray]]
+"""(method, strength) -> name of the arm, and (2, cases) of presence and the measure, cases in one order."""
+
+
+def _by_case(rows: Sequence[Row], what: str) -> Cells:
+    found: dict[tuple[str, float, str], dict[Any, tuple[bool, bool]]] = defaultdict(dict)
+    for row in rows:
+        case = (row["prompt"], row["negative"], row["seed"])
+        found[row["method"], row["strength"], row["arm"]][case] = (row["present"], row[what])
+    order = sorted(next(iter(found.values())))
+    return {
+        (method, strength): (arm, np.array([cells[case] for case in order], dtype=float).T)
+        for (method, strength, arm), cells in sorted(found.items(), key=lambda item: item[0][1])
+    }
+
+
+def _at_reference(cells: Cells, methods: Sequence[str], chosen: Any) -> tuple[float, dict[str, Any]]:
+    """Presence of the reference arm, and what every method (and the reference itself) keeps there."""
+    means = {key: tuple(values[:, chosen].mean(1)) for key, (_, values) in cells.items()}
+    (goal, own) = next(means[key] for key, (arm, _) in cells.items() if arm == REFERENCE)
+    kept = {
+        method: at_presence([point for key, point in means.items() if key[0] in ("plain", method)], goal)
+        for method in methods
+    }
+    return float(goal), {**kept, REFERENCE: own}

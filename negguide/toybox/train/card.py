@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +14,23 @@ import torch
 
 from negguide.toybox.train.common import Settings
 
+
+@dataclass(frozen=True)
+class Stage:
+    """One training: its settings, its wall time, on what, and a remark where something about it is not exact."""
+
+    settings: Settings
+    minutes: float
+    hardware: str
+    remark: str = ""
+
+
 Scores = Mapping[str, Mapping[str, float]]
 """One column of a table each: what was measured, and on what."""
 
 
 def hardware() -> str:
-    """The processor (or GPU) and the threads that this process computes with."""
+    """The GPU, or the processor."""
     if torch.cuda.is_available():
         return f"one {torch.cuda.get_device_name()}"
     info = Path("/proc/cpuinfo")
@@ -26,18 +39,24 @@ def hardware() -> str:
         if (info.exists())
         else []
     )
-    threads = torch.get_num_threads()
-    return f"{names[0] if names else platform.machine()}, {threads} thread{'s' * (threads > 1)}"
+    return f"{os.cpu_count()} cores of {names[0] if names else platform.machine()}"
 
 
-def stages_of(work: Path, settings: Mapping[str, Settings]) -> dict[str, tuple[Settings, float]]:
-    """Those stages whose state lies in a folder of their name in `work`, each with its wall time in seconds."""
+RECORD = "training.json"
+"""Beside the weights: how long each stage took, so that a card can be written again where the training states are gone."""
+
+
+def stages_of(work: Path, settings: Mapping[str, Settings], folder: Path) -> dict[str, Stage]:
+    """The stages whose states lie in folders of their names in `work`; recorded in `folder`, or else read from there."""
     states = {name: work / name / "state.pt" for name in settings}
-    return {
-        name: (settings[name], float(torch.load(state, map_location="cpu", weights_only=True)["seconds"]))
-        for name, state in states.items()
-        if state.exists()
-    }
+    record = folder / RECORD
+    found: dict[str, Any] = json.loads(record.read_text()) if record.exists() else {}
+    for name, state in states.items():
+        if state.exists():
+            seconds = round(torch.load(state, map_location="cpu", weights_only=True)["seconds"])
+            found[name] = {"minutes": round(seconds / 60, 1), "hardware": hardware()}
+    record.write_text(json.dumps(found, indent=1) + "\n")
+    return {name: Stage(settings[name], **found[name]) for name in settings if name in found}
 
 
 def table(scores: Scores) -> str:
@@ -55,7 +74,7 @@ def write_card(
     title: str,
     about: str,
     facts: Mapping[str, Any],
-    stages: Mapping[str, tuple[Settings, float]],
+    stages: Mapping[str, Stage],
     tables: Mapping[str, tuple[str, Scores]],
 ) -> None:
     """Write `README.md` into `folder`.
@@ -63,18 +82,19 @@ def write_card(
     Args:
         about: paragraphs of Markdown: what it is, how it is loaded, how it was trained.
         facts: single values (parameters, files).
-        stages: for each stage of training its settings and its wall time in seconds.
+        stages: what was trained, one after the other.
         tables: for each heading a sentence that says what was measured, and the scores in percent.
     """
     parts = [f"# {title}", about.strip(), "## Facts", "\n".join(f"- {name}: {value}" for name, value in facts.items())]
     parts += [
         "## Training",
-        f"Hardware: {hardware()}. torch {torch.__version__}, bf16 autocast, AdamW, averaged weights. "
-        "Wall times include whatever else the machine did meanwhile.",
+        f"torch {torch.__version__}, bf16 autocast, AdamW, averaged weights. Wall times include whatever else the machine "
+        "did meanwhile.",
     ]
-    for name, (settings, seconds) in stages.items():
-        chosen = ", ".join(f"{key} {value}" for key, value in asdict(settings).items() if key != "save_every_s")
-        parts.append(f"- {name}: {chosen}; wall time {seconds / 60:.1f} minutes")
+    for name, stage in stages.items():
+        chosen = ", ".join(f"{key} {value}" for key, value in asdict(stage.settings).items() if key != "save_every_s")
+        remark = f" ({stage.remark})" * bool(stage.remark)
+        parts.append(f"- {name}: {chosen}; wall time {stage.minutes} minutes{remark} on {stage.hardware}")
     for heading, (sentence, scores) in tables.items():
         parts += [f"## {heading}", sentence.strip(), table(scores)]
     (folder / "README.md").write_text("\n\n".join(parts) + "\n")

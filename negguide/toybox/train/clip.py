@@ -19,7 +19,8 @@ from negguide.toybox.tokenizer import MAX_LENGTH, make_tokenizer
 from negguide.toybox.train.card import stages_of, write_card
 from negguide.toybox.train.common import Settings, Trainer, autocast, batches, device, to_model
 from negguide.toybox.train.data import SIZE, Dataset
-from negguide.toybox.train.spoil import RECONSTRUCTED, RECONSTRUCTED_HELD_OUT, reconstruct, reconstructions, spoil
+from negguide.toybox.train.spoil import spoil
+from negguide.toybox.train.vae import RECONSTRUCTED, reconstruct
 from negguide.toybox.world import bias
 from negguide.toybox.world.captions import caption, full_caption, prompt
 from negguide.toybox.world.scene import Scene
@@ -28,12 +29,10 @@ if TYPE_CHECKING:
     from diffusers import AutoencoderKL
 
 SETTINGS = Settings(steps=1200, batch=192, lr=1.5e-3, ema=0.99, warmup=100, weight_decay=0.05)
-"""First on renders, slightly spoiled."""
-TUNING = Settings(steps=300, batch=192, lr=5e-4, ema=0.99, warmup=30, weight_decay=0.05, seed=1)
-"""Then with a third of reconstructions of the autoencoder."""
+"""On renders, slightly spoiled."""
 
 WEIGHTS: Final = "open_clip_model.safetensors"
-FULL_SHARE, FULL_SHARE_TUNING = 0.5, 0.25
+FULL_SHARE: Final = 0.5
 """Share of training pairs whose text names every attribute; the others are as the generator's captions are."""
 MAX_SCALE: Final = 100.0
 """Upper bound of the logit scale, as in the CLIP paper (arXiv:2103.00020, section 2.5)."""
@@ -75,24 +74,10 @@ def tokens_of(texts: list[str]) -> Tensor:
     return torch.tensor(ids)
 
 
-def train_clip(
-    data: Dataset,
-    folder: Path,
-    settings: Settings = SETTINGS,
-    model: open_clip.CLIP | None = None,
-    rebuilt: np.ndarray | None = None,
-    full_share: float = FULL_SHARE,
-) -> open_clip.CLIP:
-    """Train `model`, or a new one, with the symmetric contrastive loss; return it with averaged weights.
-
-    The released CLIP takes two calls: `SETTINGS` on renders, then `TUNING` with that model and reconstructions.
-
-    Args:
-        rebuilt: (M, 64, 64, 3) reconstructions of the first M renders, a third of each batch; None for renders alone.
-        full_share: share of texts that name every attribute.
-    """
+def train_clip(data: Dataset, folder: Path, settings: Settings = SETTINGS) -> open_clip.CLIP:
+    """Train with the symmetric contrastive loss; return the model with averaged weights."""
     torch.manual_seed(settings.seed)
-    model = (model or open_clip.CLIP(**model_config())).to(memory_format=torch.channels_last).train()
+    model = open_clip.CLIP(**model_config()).to(memory_format=torch.channels_last).train()
     trainer = Trainer(nn.ModuleDict({"clip": model}), settings, folder)
     torch.manual_seed(settings.seed + trainer.step)
     rng = np.random.default_rng([settings.seed, trainer.step, 9])
@@ -108,13 +93,9 @@ def train_clip(
     while trainer.step < settings.steps:
         index = next(order)
         pictures = np.array(data.images[index])
-        if rebuilt is not None:
-            third = len(index) // 3
-            again = np.sort(rng.choice(len(rebuilt), third, replace=False))
-            index[:third], pictures[:third] = again, rebuilt[again]
         mixing = rng.permutation(len(index))
         index, x = index[mixing], spoil(to_model(pictures[mixing]))
-        whole = torch.rand(len(index), 1) < full_share
+        whole = torch.rand(len(index), 1) < FULL_SHARE
         tokens = torch.where(whole, full[index], partial[trainer.step % 2, index])
         with autocast():
             seen = model.encode_image(x, normalize=True)
@@ -173,10 +154,9 @@ def score_clip(
 
 ABOUT = """
 A small open_clip model (ResNet and text transformer, 128 features) of 64x64 pictures of the Toybox world and their
-captions. It reads texts with the Toybox tokenizer, at most 32 tokens. Half of its training texts (a quarter in a second
-stage) name every attribute, the others are captions and tags as the generator is trained on
-(`negguide.toybox.world.captions`). The pictures are slightly spoiled renders and, where a second stage is listed below,
-reconstructions of the Toybox autoencoder with noised latents.
+captions. It reads texts with the Toybox tokenizer, at most 32 tokens. Half of its training texts name every attribute, the
+others are captions and tags as the generator is trained on (`negguide.toybox.world.captions`). The pictures are slightly
+spoiled renders.
 
 ```python
 import open_clip
@@ -199,12 +179,11 @@ def export_clip(model: open_clip.CLIP, folder: Path, held_out: Dataset, vae: Aut
     loaded = Clip.load(f"local-dir:{folder}")
     sets = {"held-out renders": held_out.images}
     if vae is not None:
-        sets["reconstructed"] = reconstruct(vae, held_out.images[:RECONSTRUCTED_HELD_OUT], noise=0.0)
+        sets["reconstructed"] = reconstruct(vae, held_out.images[:RECONSTRUCTED])
     scores = {
         name: score_clip(loaded, held_out.scenes[: len(images)], held_out.captions[: len(images)], images)
         for name, images in sets.items()
     }
-    stages = stages_of(work, {"renders": SETTINGS, "tuning": TUNING})
     write_card(
         folder,
         "The Toybox CLIP",
@@ -213,9 +192,8 @@ def export_clip(model: open_clip.CLIP, folder: Path, held_out: Dataset, vae: Aut
             "parameters": sum(parameter.numel() for parameter in model.parameters()),
             "logit scale": round(loaded.scale, 1),
             "training pairs": "100,000 renders, split 1; measured on 4,000 of split 2, and reconstructions of the first 2,000",
-            "reconstructions in training": f"of the first {RECONSTRUCTED:,} renders" if "tuning" in stages else "none",
         },
-        stages,
+        stages_of(work, {"renders": SETTINGS}, folder),
         {
             "Retrieval": (
                 MEASURED,
@@ -225,10 +203,8 @@ def export_clip(model: open_clip.CLIP, folder: Path, held_out: Dataset, vae: Aut
     )
 
 
-def make_clip(data: Dataset, held_out: Dataset, vae: AutoencoderKL, work: Path, folder: Path) -> open_clip.CLIP:
-    """The whole recipe: train, tune on reconstructions, export. What `work` already holds is not made again."""
-    model = train_clip(data, work / "renders")
-    rebuilt = reconstructions(data, vae, work.parent / "reconstructions.npy", RECONSTRUCTED)
-    model = train_clip(data, work / "tuning", TUNING, model, rebuilt, FULL_SHARE_TUNING).to("cpu")
+def make_clip(data: Dataset, held_out: Dataset, vae: AutoencoderKL | None, work: Path, folder: Path) -> open_clip.CLIP:
+    """The whole recipe: train and export. What `work` already holds is not made again."""
+    model = train_clip(data, work / "renders").to("cpu")
     export_clip(model, folder, held_out, vae, work)
     return model

@@ -6,7 +6,8 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,36 @@ def to_model(images: np.ndarray) -> Tensor:
     """Pictures (B, H, W, 3) uint8 -> (B, 3, H, W) float32 in [-1, 1], on the training device."""
     pictures = torch.from_numpy(np.array(images)).to(device())
     return pictures.permute(0, 3, 1, 2).float().div_(127.5).sub_(1).contiguous()
+
+
+WORKERS = 2
+"""Threads that each take an equal share of a batch; on CPUs faster than the threads inside the operators."""
+
+
+class Shares:
+    """Splits a batch among `WORKERS` threads and averages their losses and gradients; one share where there is a GPU.
+
+    Args:
+        loss: from a share of the batch to the loss that is minimised and the figures to log, scalars each.
+        parameters: what the gradients are taken of.
+    """
+
+    def __init__(self, loss: Callable[..., tuple[Tensor, dict[str, Tensor]]], parameters: Sequence[nn.Parameter]):
+        self._loss, self._parameters = loss, parameters
+        self._count = 1 if torch.cuda.is_available() else WORKERS
+        self._threads = ThreadPoolExecutor(self._count)
+
+    def _share(self, *batch: Tensor) -> tuple[dict[str, Tensor], tuple[Tensor | None, ...]]:
+        loss, figures = self._loss(*batch)
+        slopes = torch.autograd.grad(loss, self._parameters, allow_unused=True)
+        return {name: value.detach() for name, value in figures.items()}, slopes
+
+    def __call__(self, *batch: Tensor) -> dict[str, Tensor]:
+        """Leave the mean gradients in the parameters and return the mean figures."""
+        results = list(self._threads.map(self._share, *(part.chunk(self._count) for part in batch)))
+        for parameter, *shares in zip(self._parameters, *(slopes for _, slopes in results), strict=True):
+            parameter.grad = None if shares[0] is None else torch.stack(shares).mean(0)
+        return {name: torch.stack([figures[name] for figures, _ in results]).mean() for name in results[0][0]}
 
 
 def batches(count: int, batch: int, seed: int, start: int = 0) -> Iterator[np.ndarray]:

@@ -49,7 +49,7 @@ def write_generator_card(
     pipe: StableDiffusionPipeline, folder: Path, held_out: Dataset, work: Path, scores: Mapping[str, Any]
 ) -> None:
     """The model card of the pipeline in `folder`."""
-    stages = stages_of(work, {"vae": vae.SETTINGS, "denoiser": denoiser.SETTINGS, "denoiser/tuning": denoiser.TUNING})
+    stages = stages_of(work, {"vae": vae.SETTINGS, "denoiser": denoiser.SETTINGS}, folder)
     shares = scores["kinds under 'a <category>'"]
     summary = {
         "dominant kind": scores["dominant kind under 'a <category>'"],

@@ -16,24 +16,15 @@ from negguide.toybox.phrases import NONE
 from negguide.toybox.train.card import stages_of, write_card
 from negguide.toybox.train.common import Settings, Trainer, autocast, batches, device, to_model
 from negguide.toybox.train.data import Dataset
-from negguide.toybox.train.spoil import (
-    RECONSTRUCTED,
-    RECONSTRUCTED_HELD_OUT,
-    empty_scenes,
-    reconstruct,
-    reconstructions,
-    spoil,
-    unrecognisable,
-)
+from negguide.toybox.train.spoil import empty_scenes, spoil, unrecognisable
+from negguide.toybox.train.vae import RECONSTRUCTED, reconstruct
 from negguide.toybox.world.scene import Scene
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL
 
 SETTINGS = Settings(steps=2000, batch=64, lr=2e-3, ema=0.995, warmup=100)
-"""First on renders, slightly spoiled."""
-TUNING = Settings(steps=1000, batch=64, lr=1e-3, ema=0.995, warmup=50, seed=1)
-"""Then on renders and reconstructions of the autoencoder, half and half."""
+"""On renders, slightly spoiled."""
 
 NONE_SHARE: Final = 0.09
 """Share of a batch that shows no recognisable thing."""
@@ -63,17 +54,16 @@ def losses(logits: dict[str, Tensor], truth: dict[str, Tensor]) -> dict[str, Ten
 
 
 class Batches:
-    """Endless training batches: spoiled renders, reconstructions where there are some, and pictures of nothing.
+    """Endless training batches: spoiled renders, and pictures of nothing.
 
     Args:
         data: the renders.
         settings: batch size and seed.
         start: the step to begin with.
-        rebuilt: (M, 64, 64, 3) reconstructions of the first M renders, or None.
     """
 
-    def __init__(self, data: Dataset, settings: Settings, start: int, rebuilt: np.ndarray | None) -> None:
-        self.data, self.rebuilt = data, rebuilt
+    def __init__(self, data: Dataset, settings: Settings, start: int) -> None:
+        self.data = data
         self.truth = labels(data.scenes)
         self.nothing = round(settings.batch * NONE_SHARE)
         self.rng = np.random.default_rng([settings.seed, start, 7])
@@ -82,15 +72,8 @@ class Batches:
 
     def __next__(self) -> tuple[Tensor, dict[str, Tensor]]:
         index = next(self.order)
-        if self.rebuilt is None:
-            pictures = self.data.images[index]
-        else:
-            half = len(index) // 2
-            again = np.sort(self.rng.choice(len(self.rebuilt), half, replace=False))
-            index = np.concatenate([again, self.rng.permutation(index)[half:]])
-            pictures = np.concatenate([self.rebuilt[again], self.data.images[index[half:]]])
         mixing = self.rng.permutation(len(index))
-        index, x = index[mixing], to_model(pictures[mixing])
+        index, x = index[mixing], to_model(self.data.images[index][mixing])
         truth = {name: values[index].to(device()) for name, values in self.truth.items()}
 
         n = self.nothing
@@ -114,22 +97,13 @@ class Batches:
         return int(self.rng.choice(different))
 
 
-def train_oracle(
-    data: Dataset,
-    folder: Path,
-    settings: Settings = SETTINGS,
-    net: OracleNet | None = None,
-    rebuilt: np.ndarray | None = None,
-) -> OracleNet:
-    """Train `net`, or a new one, and return it with averaged weights; `folder` keeps the state of an interrupted run.
-
-    The released oracle takes two calls: `SETTINGS` on renders, then `TUNING` with that net and reconstructions.
-    """
+def train_oracle(data: Dataset, folder: Path, settings: Settings = SETTINGS) -> OracleNet:
+    """Train the net and return it with averaged weights; `folder` keeps the state of an interrupted run."""
     torch.manual_seed(settings.seed)
-    net = (net or OracleNet()).to(memory_format=torch.channels_last).train()
+    net = OracleNet().to(memory_format=torch.channels_last).train()
     trainer = Trainer(nn.ModuleDict({"oracle": net}), settings, folder)
     torch.manual_seed(settings.seed + trainer.step)
-    source = Batches(data, settings, trainer.step, rebuilt)
+    source = Batches(data, settings, trainer.step)
     while trainer.step < settings.steps:
         pictures, truth = next(source)
         with autocast():
@@ -183,10 +157,10 @@ def score_nothing(oracle: Oracle, scenes: list[Scene], images: np.ndarray, seed:
 ABOUT = """
 Says what is on a 64x64 picture of the Toybox world: kind (30, or "none"), colour, background, accessories, view, style,
 count, size and position, each by a linear head over one small residual CNN (`negguide.toybox.oracle_model`).
-It judges generated pictures, so it is trained on renders that are slightly spoiled and, where a second stage is listed
-below, on reconstructions of the Toybox autoencoder with noised latents. The kind "none" is trained on empty scenes,
-equal mixes of two things, shuffled, interleaved, erased,
-warped and melted pictures (`negguide.toybox.train.spoil`), 9 % of each batch.
+It is trained on renders that are slightly spoiled, not on what the autoencoder makes of them: it says what is visible, and
+the column "reconstructed" measures the autoencoder as well.
+The kind "none" is trained on empty scenes, equal mixes of two things, shuffled, interleaved, erased, warped and melted
+pictures (`negguide.toybox.train.spoil`), 9 % of each batch.
 
 ```python
 from negguide.toybox.oracle import Oracle
@@ -206,17 +180,15 @@ def export_oracle(oracle: Oracle, folder: Path, held_out: Dataset, vae: Autoenco
 
     Args:
         held_out: renders of another random stream than those of training.
-        vae: to measure on their reconstructions too (without latent noise, and with as much as in training).
-        work: where the states of the trainings lie; the card lists the stages that are there.
+        vae: to measure on their reconstructions too.
+        work: where the state of the training lies; without it the record in `folder` says how long it took.
     """
     oracle.save(folder)
     loaded = Oracle.load(folder)
     sets = {"held-out renders": held_out.images}
     if vae is not None:
-        sets["reconstructed"] = reconstruct(vae, held_out.images[:RECONSTRUCTED_HELD_OUT], noise=0.0)
-        sets["reconstructed from noised latents"] = reconstruct(vae, held_out.images[:RECONSTRUCTED_HELD_OUT], seed=1)
+        sets["reconstructed"] = reconstruct(vae, held_out.images[:RECONSTRUCTED])
     right = {name: score_oracle(loaded, held_out.scenes[: len(images)], images) for name, images in sets.items()}
-    stages = stages_of(work, {"renders": SETTINGS, "tuning": TUNING})
     write_card(
         folder,
         "The Toybox oracle",
@@ -224,9 +196,8 @@ def export_oracle(oracle: Oracle, folder: Path, held_out: Dataset, vae: Autoenco
         {
             "parameters": sum(parameter.numel() for parameter in oracle.net.parameters()),
             "training pictures": "100,000 renders, split 1; measured on 4,000 of split 2, and reconstructions of the first 2,000",
-            "reconstructions in training": f"of the first {RECONSTRUCTED:,} renders" if "tuning" in stages else "none",
         },
-        stages,
+        stages_of(work, {"renders": SETTINGS}, folder),
         {
             "Accuracy": ("Percent judged right; the view over faces only.", right),
             "Nothing to see": (
@@ -237,11 +208,8 @@ def export_oracle(oracle: Oracle, folder: Path, held_out: Dataset, vae: Autoenco
     )
 
 
-def make_oracle(data: Dataset, held_out: Dataset, vae: AutoencoderKL, work: Path, folder: Path) -> Oracle:
-    """The whole recipe: train, tune on reconstructions, export. What `work` already holds is not made again."""
-    net = train_oracle(data, work / "renders")
-    rebuilt = reconstructions(data, vae, work.parent / "reconstructions.npy", RECONSTRUCTED)
-    net = train_oracle(data, work / "tuning", TUNING, net, rebuilt)
-    oracle = Oracle(net.to("cpu"))
+def make_oracle(data: Dataset, held_out: Dataset, vae: AutoencoderKL | None, work: Path, folder: Path) -> Oracle:
+    """The whole recipe: train and export. What `work` already holds is not made again."""
+    oracle = Oracle(train_oracle(data, work / "renders").to("cpu"))
     export_oracle(oracle, folder, held_out, vae, work)
     return oracle

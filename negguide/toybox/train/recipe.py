@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from diffusers import AutoencoderKL
 
 PARTS = ("vae", "denoiser", "oracle", "clip")
-"""In the order of their needs: the denoiser needs the autoencoder, the judges look at its reconstructions."""
+"""In the order of their needs: the denoiser needs the autoencoder, the judges are measured on its reconstructions too."""
 TRAINING_PICTURES, HELD_OUT_PICTURES = 100_000, 4_000
 
 

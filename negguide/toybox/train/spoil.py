@@ -1,35 +1,19 @@
-"""Pictures that are not quite renders: slightly spoiled ones, reconstructions of the autoencoder, and no thing at all.
+"""Pictures that are not quite renders: slightly spoiled ones, and no thing at all.
 
 The judges (the oracle and the CLIP) are asked about *generated* pictures, so they learn from more than clean renders.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
-
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from negguide.toybox.train.common import autocast, device, to_model
-from negguide.toybox.train.data import SIZE, Dataset
+from negguide.toybox.train.data import SIZE
 from negguide.toybox.world import bias, styles
 from negguide.toybox.world.draw_backgrounds import backdrop
 from negguide.toybox.world.render import SUPERSAMPLING
-
-if TYPE_CHECKING:
-    from diffusers import AutoencoderKL
-
-RECONSTRUCTED: Final = 6000
-"""How many of the training renders are also reconstructed, for the judges to learn from."""
-
-RECONSTRUCTED_HELD_OUT: Final = 2000
-"""How many held-out renders are, to measure the judges."""
-
-LATENT_NOISE: Final = 0.2
-"""Largest standard deviation of the noise on latents before decoding, as a share of the latents' own."""
 
 
 def spoil(pictures: Tensor) -> Tensor:
@@ -131,31 +115,3 @@ def _melted(x: Tensor, other: Tensor, empty: Tensor) -> Tensor:
 
 
 _WAYS = (_mixed, _interleaved, _shuffled, _erased, _warped, _melted)
-
-
-@torch.no_grad()
-def reconstruct(vae: AutoencoderKL, images: np.ndarray, seed: int = 0, noise: float = LATENT_NOISE) -> np.ndarray:
-    """Pictures (N, 64, 64, 3) uint8 through the autoencoder, the latents a little noised: uint8 of the same shape.
-
-    The noise of each picture has a standard deviation between 0 and `noise` times that of all latents.
-    """
-    draw = torch.Generator().manual_seed(seed)
-    made = np.empty(images.shape, np.uint8)
-    for start in range(0, len(images), 50):
-        with autocast():
-            latents = vae.encode(to_model(images[start : start + 50])).latent_dist.mean.float()
-            strength = noise * latents.std() * torch.rand(len(latents), 1, 1, 1, generator=draw).to(device())
-            latents = latents + strength * torch.randn(latents.shape, generator=draw).to(device())
-            decoded = vae.decode(latents).sample.float()
-        levels = decoded.clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8)
-        made[start : start + 50] = levels.permute(0, 2, 3, 1).cpu().numpy()
-    return made
-
-
-def reconstructions(data: Dataset, vae: AutoencoderKL, file: Path, count: int) -> np.ndarray:
-    """The reconstructions of the first `count` pictures, made once into `file` (.npy) and memory-mapped."""
-    if not file.exists():
-        partial = file.with_suffix(".tmp.npy")
-        np.save(partial, reconstruct(vae, data.images[:count]))
-        partial.replace(file)
-    return np.load(file, mmap_mode="r")

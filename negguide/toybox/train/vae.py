@@ -10,12 +10,14 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
-from negguide.toybox.train.common import Settings, Trainer, autocast, batches, device, to_model
+from negguide.toybox.train.common import Settings, Shares, Trainer, autocast, batches, device, to_model
 from negguide.toybox.train.data import Dataset
 
-SETTINGS = Settings(steps=1600, batch=16, lr=2e-3, ema=0.995, warmup=50)
-KL_WEIGHT = 2e-4
+SETTINGS = Settings(steps=9_000, batch=16, lr=2e-3, ema=0.999, warmup=100, decay_from=0.4)
+KL_WEIGHT = 1e-4
 LATENT_CHANNELS = 8
+RECONSTRUCTED = 2000
+"""Held-out renders whose reconstructions the judges are measured on."""
 
 
 def make_vae() -> AutoencoderKL:
@@ -47,15 +49,22 @@ def train_vae(data: Dataset, folder: Path, settings: Settings = SETTINGS) -> Aut
     torch.manual_seed(settings.seed)
     vae = make_vae()
     trainer = Trainer(nn.ModuleDict({"vae": vae}), settings, folder)
-    order = batches(len(data), settings.batch, settings.seed, trainer.step)
-    while trainer.step < settings.steps:
-        pictures = to_model(data.images[next(order)])
+
+    def loss(pictures: Tensor, noise: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         with autocast():
             posterior = vae.encode(pictures).latent_dist
-            made = vae.decode(posterior.sample()).sample
-        kl = posterior.kl().mean() / (LATENT_CHANNELS * 16 * 16)
+            made = vae.decode(posterior.mean + posterior.std * noise).sample
+        kl = posterior.kl().mean() / noise[0].numel()
         rec = reconstruction_loss(made, pictures)
-        trainer.update({"rec": rec, "kl": kl}, rec + KL_WEIGHT * kl)
+        mse = F.mse_loss(made.float(), pictures)
+        return rec + KL_WEIGHT * kl, {"rec": rec, "mse": mse, "kl": kl}
+
+    order = batches(len(data), settings.batch, settings.seed, trainer.step)
+    shares = Shares(loss, trainer.parameters)
+    while trainer.step < settings.steps:
+        generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + trainer.step)
+        noise = torch.randn(settings.batch, LATENT_CHANNELS, 16, 16, generator=generator).to(device())
+        trainer.apply(shares(to_model(data.images[next(order)]), noise))
     trainer.finish()
     latents = encode(vae, data.images[:2000])
     vae.register_to_config(scaling_factor=float(round(1 / latents.std().item(), 5)))
@@ -70,6 +79,18 @@ def encode(vae: AutoencoderKL, images: np.ndarray, batch: int = 100) -> Tensor:
         with autocast():
             parts.append(vae.encode(to_model(images[start : start + batch])).latent_dist.mean.float().cpu())
     return torch.cat(parts)
+
+
+@torch.no_grad()
+def reconstruct(vae: AutoencoderKL, images: np.ndarray) -> np.ndarray:
+    """Pictures (N, 64, 64, 3) uint8 through the autoencoder: uint8 of the same shape."""
+    made = np.empty(images.shape, np.uint8)
+    for start in range(0, len(images), 50):
+        with autocast():
+            decoded = vae.decode(vae.encode(to_model(images[start : start + 50])).latent_dist.mean).sample.float()
+        levels = decoded.clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8)
+        made[start : start + 50] = levels.permute(0, 2, 3, 1).cpu().numpy()
+    return made
 
 
 @torch.no_grad()
