@@ -28,6 +28,7 @@ def test_a_negative_prompt_of_the_call_without_effect_is_told_once(family: str, 
         (PerpNeg(Negative("cat", window=Window(0.0, 0.4))), "a hat"),
         (NegativePrompt(Negative("cat", 0.5)), "a hat"),
         (PerpNeg("cat"), ""),
+        (NegativePrompt("cat"), ""),
         (PerpNeg("cat"), None),
     ],
 )

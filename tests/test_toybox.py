@@ -139,10 +139,11 @@ def test_arms_hold_their_strength():
 
 
 def test_arms_are_chosen_by_name():
-    assert [arm.name for arm in arms.arms_named("perp_neg 2, plain")] == ["plain", "negative 1", "perp_neg 2"]
-    assert arms.arms_named(None) == arms.arms()
+    every = arms.arms()
+    assert [arm.name for arm in arms.named("perp_neg 2", every, ("plain",))] == ["plain", "perp_neg 2"]
+    assert arms.named(None, every, ()) == every
     with pytest.raises(ValueError, match=r"possible: plain, negative 0\.5"):
-        arms.arms_named("perp_neg 9")
+        arms.named("perp_neg 9", every, ())
 
 
 def _row(arm, strength, present, kept, match, kind="cat", theme="dominant kind", seed=0):
@@ -199,13 +200,17 @@ def test_comparison_is_left_out_where_it_is_not_reached():
     assert result["kept"]["ccfg"] is None and result["gain"]["ccfg"] is None
 
 
+def _arms(*names):
+    return [arm for arm in arms.arms() if arm.name in names]
+
+
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_bench_goes_on_where_it_stopped(tmp_path, jobs):
     chosen = (pairs.pairs()[0], pairs.pairs()[40])
     call = {"steps": 2, "guidance_scale": 5.0}
-    first = run_bench(tmp_path, 2, chosen, arms.arms_named("plain"), **call)
+    first = run_bench(tmp_path, 2, chosen, _arms("plain", "negative 1"), **call)
     lines = (tmp_path / "rows.jsonl").read_text()
-    rows = run_bench(tmp_path, 2, chosen, arms.arms_named("perp_neg 1"), jobs=jobs, **call)
+    rows = run_bench(tmp_path, 2, chosen, _arms("plain", "negative 1", "perp_neg 1"), jobs=jobs, **call)
     assert (tmp_path / "rows.jsonl").read_text().startswith(lines) and rows[: len(first)] == first
     assert [row["arm"] for row in rows] == ["plain"] * 4 + ["negative 1"] * 4 + ["perp_neg 1"] * 4
     assert [row["prompt"] for row in rows[:4]] == [pair.prompt for pair in chosen] * 2

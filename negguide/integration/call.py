@@ -56,6 +56,14 @@ class Call:
             if key.startswith("negative_") and ("prompt" in key or "embeds" in key) and "ip_adapter" not in key
         )
 
+    @property
+    def says_negative(self) -> bool:
+        """Whether that is more than the empty text."""
+        texts = self.complete.get("negative_prompt")
+        if texts is None:
+            return self.has_negative
+        return any(text.strip() for text in ([texts] if isinstance(texts, str) else texts))
+
     def texts(self, prompt: str | tuple[str, ...]) -> str | list[str]:
         """A condition's text in the form of the call's prompt: one string, or one per prompt."""
         count = self.prompt_count

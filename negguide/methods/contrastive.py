@@ -41,6 +41,7 @@ class ContrastiveNegative(Method):
     summary: ClassVar[str] = "a signed negative that fades once the picture is far from it"
     cost: ClassVar[str] = "2 + K (live negatives)"
     paper: ClassVar[str] = "arXiv:2411.17077"
+    acts_alone: ClassVar[bool] = False
 
     negatives: ConceptLike | Sequence[ConceptLike]
     tau: float = 0.2

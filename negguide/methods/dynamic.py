@@ -54,6 +54,7 @@ class DynamicNegative(Method):
     summary: ClassVar[str] = "pushes each image as hard as it is likely to show the negative"
     cost: ClassVar[str] = "2 + K (live negatives)"
     paper: ClassVar[str] = "arXiv:2410.14398"
+    acts_alone: ClassVar[bool] = False
 
     negatives: ConceptLike | Sequence[ConceptLike]
     prior: float = 0.01

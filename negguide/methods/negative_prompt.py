@@ -56,6 +56,7 @@ class NegativePrompt(Method):
     summary: ClassVar[str] = "the negative stands in the place of the unconditional; K are mixed by weight"
     cost: ClassVar[str] = "2 (one negative of weight 1); 1 + K (largest weight 1); 2 + K otherwise or with masks"
     paper: ClassVar[str] = "arXiv:2207.12598"
+    acts_alone: ClassVar[bool] = False
 
     negatives: ConceptLike | Sequence[ConceptLike]
     mode: Literal["replace", "signed"] = "replace"

@@ -48,6 +48,7 @@ class PerpNeg(Method):
     summary: ClassVar[str] = "removes only what the negative does not share with the prompt"
     cost: ClassVar[str] = "2 + K (live negatives and positives)"
     paper: ClassVar[str] = "arXiv:2304.04968"
+    acts_alone: ClassVar[bool] = False
 
     negatives: ConceptLike | Sequence[ConceptLike]
     positives: ConceptLike | Sequence[ConceptLike] = ()

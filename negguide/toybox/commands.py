@@ -44,6 +44,24 @@ def train(
 
 
 @app.command()
+def card(
+    parts: Annotated[
+        list[str] | None, typer.Argument(help="denoiser, oracle, clip; all of them when none is given.")
+    ] = None,
+    work: Annotated[Path, typer.Option(help="Folder of data and checkpoints.")] = Path(".train"),
+) -> None:
+    """Measure the bundled models again and write their model cards anew (needs the rendered pictures of `train`)."""
+    from negguide.toybox.train.recipe import MEASURED, measure_part
+
+    unknown = [part for part in parts or () if part not in MEASURED]
+    if unknown:
+        raise typer.BadParameter(f"unknown part {unknown[0]!r}; possible: {', '.join(MEASURED)}")
+    for part in parts or MEASURED:
+        typer.echo(f"measuring {part}")
+        measure_part(part, work)
+
+
+@app.command()
 def render(
     out: Annotated[Path, typer.Argument(help="PNG to write.")],
     category: Annotated[str | None, typer.Option(help="Only this category; mixed when not given.")] = None,
@@ -91,6 +109,9 @@ def score(
     typer.echo(text)
 
 
+Jobs = Annotated[int, typer.Option(min=1, help="Processes with one thread each; 1: here, with all threads.")]
+
+
 @app.command()
 def bench(
     out: Annotated[Path, typer.Option(help="Folder for rows, tables and plot; a stopped bench goes on.")] = Path(
@@ -100,20 +121,51 @@ def bench(
     chosen: Annotated[
         str | None, typer.Option("--arms", help='Only these, e.g. "plain,negative 1,perp_neg 2"; all when not given.')
     ] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Processes with one thread each; 1: here, with all threads.")] = 1,
+    jobs: Jobs = 1,
     steps: Steps = 25,
     guidance: Scale = 5.0,
 ) -> None:
     """Easy and hard negatives: every method over a sweep of strengths, judged by the oracle."""
-    from negguide.toybox.bench.arms import arms_named
+    from negguide.toybox.bench.arms import arms, named
     from negguide.toybox.bench.report import write_report
     from negguide.toybox.bench.run import run_bench
 
     try:
-        compared = arms_named(chosen)
+        compared = named(chosen, arms(), ("plain", "negative 1"))
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     rows = run_bench(out, seeds, compared=compared, jobs=jobs, steps=steps, guidance_scale=guidance)
     pictures = len(rows) // len({row["arm"] for row in rows})
     write_report(rows, out, {"pictures per arm": pictures, "steps": steps, "guidance scale": guidance})
     typer.echo((out / "bench.md").read_text())
+
+
+@app.command()
+def diversity(
+    out: Annotated[Path, typer.Option(help="Folder for rows, tables and plot; a stopped bench goes on.")] = Path(
+        "runs/diversity"
+    ),
+    chosen: Annotated[
+        str | None, typer.Option("--arms", help='Only these, e.g. "plain,interval 0.2"; all when not given.')
+    ] = None,
+    jobs: Jobs = 1,
+    steps: Steps = 25,
+    guidance: Scale = 5.0,
+) -> None:
+    """Eight pictures for each open prompt ("a pet"): how many kinds, how different, and still what was asked?"""
+    from functools import partial
+
+    from negguide.toybox.bench.arms import named
+    from negguide.toybox.bench.diversity import GROUP, prompts, run_spread, spreads, write_report
+    from negguide.toybox.bench.run import run_arms
+
+    try:
+        compared = named(chosen, spreads(), ("plain",))
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    rows = run_arms(out, compared, partial(run_spread, prompts(), steps, guidance), jobs)
+    order = {arm.name: place for place, arm in enumerate(spreads())}
+    rows.sort(key=lambda row: order[row["arm"]])
+    settings = {"prompts": len(prompts()), "pictures per prompt": GROUP, "steps": steps, "guidance scale": guidance}
+    write_report(rows, out, settings)
+    typer.echo((out / "diversity.md").read_text())

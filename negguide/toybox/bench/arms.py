@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 from negguide.methods import ContrastiveNegative, DynamicNegative, Method, Negative, NegativePrompt, PerpNeg
 
@@ -68,17 +69,24 @@ def arms() -> tuple[Arm, ...]:
     return (Arm("plain"), *swept)
 
 
-REFERENCES = ("plain", "negative 1")
-"""Arms that every bench needs: the others are compared with them."""
+class Named(Protocol):
+    """What is compared in a bench."""
+
+    @property
+    def name(self) -> str:
+        """As in the tables."""
 
 
-def arms_named(names: str | None) -> tuple[Arm, ...]:
-    """The arms of a comma-separated list, and `REFERENCES`; all of them for None. `ValueError` names what is possible."""
-    every = {arm.name: arm for arm in arms()}
+AnyArm = TypeVar("AnyArm", bound=Named)
+
+
+def named(names: str | None, possible: Sequence[AnyArm], always: Sequence[str]) -> tuple[AnyArm, ...]:
+    """The arms of a comma-separated list, and those `always` needed; all for None. `ValueError` says what is possible."""
+    every = {arm.name: arm for arm in possible}
     if names is None:
         return tuple(every.values())
     wanted = [name.strip() for name in names.split(",")]
     for name in wanted:
         if name not in every:
             raise ValueError(f"unknown arm {name!r}; possible: {', '.join(every)}")
-    return tuple(arm for name, arm in every.items() if name in wanted or name in REFERENCES)
+    return tuple(arm for name, arm in every.items() if name in wanted or name in always)

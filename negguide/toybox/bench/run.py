@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import multiprocessing
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from negguide.toybox.bench.arms import Arm, arms
+from negguide.toybox.bench.arms import AnyArm, Arm, arms
 from negguide.toybox.bench.pairs import Pair, pairs
 from negguide.toybox.generate import generate
 from negguide.toybox.score import SEED_START
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 BATCH = 32
 Case = tuple[Pair, int]
 """A pair and the seed of its picture."""
+Row = dict[str, Any]
+Result = tuple[np.ndarray, list[Row]]
+"""Pictures of an arm (N, 64, 64, 3) uint8, and its rows, each with the seconds per picture."""
 
 
 def run_bench(
@@ -36,40 +39,44 @@ def run_bench(
     jobs: int = 1,
     **call: Any,
 ) -> list[dict[str, Any]]:
-    """Rows of every arm, pair and seed, made by `jobs` processes with one thread each (1: here, with torch's threads).
-
-    Arms already in `out/rows.jsonl` are kept, so that a stopped bench goes on.
-    """
-    out.mkdir(parents=True, exist_ok=True)
-    file = out / "rows.jsonl"
-    rows = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-    done = {row["arm"] for row in rows}
+    """Rows of every arm, pair and seed, in the order of the arms; see `run_arms`."""
     cases = [
         (pair, SEED_START + 1000 * seed + place)
         for seed in range(seeds)
         for place, pair in enumerate(chosen or pairs())
     ]
-    wanted = list(compared or arms())
-    for arm, images, fresh in _results([arm for arm in wanted if arm.name not in done], cases, jobs, call):
-        np.save(out / f"{arm.name.replace(' ', '-')}.npy", images)
-        with file.open("a") as stream:
-            stream.writelines(json.dumps(row) + "\n" for row in fresh)
-        rows += fresh
-        print(f"{arm.name}: {fresh[0]['seconds'] * len(cases):.0f} s", flush=True)
+    rows = run_arms(out, list(compared or arms()), partial(_run_arm, cases, call), jobs)
     order = {arm.name: place for place, arm in enumerate(arms())}
     return sorted(rows, key=lambda row: order[row["arm"]])
 
 
-Result = tuple[Arm, np.ndarray, list[dict[str, Any]]]
+def run_arms(out: Path, wanted: Sequence[AnyArm], run: Callable[[AnyArm], Result], jobs: int) -> list[dict[str, Any]]:
+    """Rows of all arms, made by `jobs` processes with one thread each (1: here, with torch's threads).
+
+    Pictures go to `out/<arm>.npy`, rows to `out/rows.jsonl`. Arms already there are kept, so that a stopped bench goes on.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    file = out / "rows.jsonl"
+    rows = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+    done = {row["arm"] for row in rows}
+    todo = [arm for arm in wanted if arm.name not in done]
+    for arm, (images, fresh) in _results(todo, run, jobs):
+        np.save(out / f"{arm.name.replace(' ', '-')}.npy", images)
+        with file.open("a") as stream:
+            stream.writelines(json.dumps({"arm": arm.name, **row}) + "\n" for row in fresh)
+        rows += [{"arm": arm.name, **row} for row in fresh]
+        print(f"{arm.name}: {fresh[0]['seconds'] * len(images):.0f} s", flush=True)
+    return rows
 
 
-def _results(todo: Sequence[Arm], cases: Sequence[Case], jobs: int, call: dict[str, Any]) -> Iterable[Result]:
+def _results(todo: Sequence[AnyArm], run: Callable[[AnyArm], Result], jobs: int) -> Iterator[tuple[AnyArm, Result]]:
     if jobs == 1:
-        yield from (_run_arm(arm, cases, call) for arm in todo)
+        yield from ((arm, run(arm)) for arm in todo)
         return
     with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _one_thread) as pool:
-        for future in as_completed([pool.submit(_run_arm, arm, cases, call) for arm in todo]):
-            yield future.result()
+        futures = {pool.submit(run, arm): arm for arm in todo}
+        for future in as_completed(futures):
+            yield futures[future], future.result()
 
 
 def _one_thread() -> None:
@@ -79,22 +86,21 @@ def _one_thread() -> None:
 
 
 @cache
-def _models() -> tuple[DiffusionPipeline, Oracle]:
-    """Of this process."""
+def models() -> tuple[DiffusionPipeline, Oracle]:
+    """The bundled pipeline and the oracle, loaded once in each process."""
     from negguide.toybox.load import load_pipeline
     from negguide.toybox.oracle import Oracle
 
     return load_pipeline("sd"), Oracle.load()
 
 
-def _run_arm(arm: Arm, cases: Sequence[Case], call: dict[str, Any]) -> Result:
-    """The pictures of an arm, (N, 64, 64, 3) uint8, and what the oracle says of them."""
-    pipe, oracle = _models()
+def _run_arm(cases: Sequence[Case], call: dict[str, Any], arm: Arm) -> Result:
+    pipe, oracle = models()
     started = time.monotonic()
     images = _pictures(pipe, arm, cases, **call)
     seconds = (time.monotonic() - started) / len(cases)
-    about = {"arm": arm.name, "method": arm.method, "strength": arm.strength, "seconds": seconds}
-    return arm, images, [{**about, **row} for row in _judge(oracle, images, cases)]
+    about = {"method": arm.method, "strength": arm.strength, "seconds": seconds}
+    return images, [{**about, **row} for row in _judge(oracle, images, cases)]
 
 
 def _pictures(pipe: DiffusionPipeline, arm: Arm, cases: Sequence[Case], **call: Any) -> np.ndarray:

@@ -12,10 +12,13 @@ import numpy as np
 Row = dict[str, Any]
 
 
-def rate(values: Sequence[bool], seed: int = 0, draws: int = 1000) -> dict[str, float] | None:
-    """Mean of yes/no values with a 95 % bootstrap interval over pictures; None when there are none."""
-    if not values:
-        return None
+def rate(values: Sequence[bool]) -> dict[str, float] | None:
+    """Share of yes among yes/no values with a 95 % bootstrap interval over pictures; None when there are none."""
+    return interval(values) if values else None
+
+
+def interval(values: Sequence[float], seed: int = 0, draws: int = 1000) -> dict[str, float]:
+    """Mean of at least one value, with a 95 % bootstrap interval."""
     sample = np.asarray(values, dtype=float)
     means = np.random.default_rng(seed).choice(sample, (draws, len(sample))).mean(1)
     low, high = np.quantile(means, [0.025, 0.975])

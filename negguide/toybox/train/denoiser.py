@@ -18,7 +18,7 @@ from negguide.toybox.train.data import Dataset
 from negguide.toybox.train.vae import LATENT_CHANNELS, encode
 from negguide.toybox.world.scene import Scene
 
-SETTINGS = Settings(steps=10_000, batch=32, lr=1e-3, ema=0.9990, warmup=200, decay_from=0.6)
+SETTINGS = Settings(steps=11_000, batch=32, lr=1e-3, ema=0.9990, warmup=200, decay_from=0.6)
 UNCONDITIONAL_SHARE = 0.3
 """Share of the samples whose caption names only a category that are given the empty text instead, for classifier-free
 guidance: about a tenth of all. Captions that name the kind keep it, for their kinds are drawn more evenly than those that

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 PARTS = ("vae", "denoiser", "oracle", "clip")
 """In the order of their needs: the denoiser needs the autoencoder, the judges are measured on its reconstructions too."""
+MEASURED = ("denoiser", "oracle", "clip")
+"""Parts that have a model card; the autoencoder stands in the denoiser's."""
 TRAINING_PICTURES, HELD_OUT_PICTURES = 100_000, 4_000
 
 
@@ -28,6 +30,36 @@ def load_vae(work: Path) -> AutoencoderKL:
     from diffusers import AutoencoderKL
 
     return AutoencoderKL.from_pretrained(work / "vae" / "model").eval()
+
+
+def measure_part(part: str, work: Path) -> None:
+    """Measure a bundled model again, on the held-out pictures, and write its model card anew.
+
+    Raises `ValueError` for an unknown part.
+    """
+    from negguide.toybox.load import assets_dir, load_pipeline
+
+    _, held_out = datasets(work)
+    folder, pipe = assets_dir() / "toybox", load_pipeline("sd")
+    if part == "denoiser":
+        from negguide.toybox.oracle import Oracle
+        from negguide.toybox.score import score_generator
+        from negguide.toybox.train.export import write_generator_card
+
+        write_generator_card(pipe, folder / "sd", held_out, work, score_generator(pipe, Oracle.load()))
+    elif part == "oracle":
+        from negguide.toybox.oracle import Oracle
+        from negguide.toybox.train.oracle import export_oracle
+
+        export_oracle(Oracle.load(), folder / "oracle", held_out, pipe.vae, work / "oracle")
+    elif part == "clip":
+        from negguide.metrics.clip import Clip
+        from negguide.toybox.clip import clip_dir
+        from negguide.toybox.train.clip import export_clip
+
+        export_clip(Clip.load(f"local-dir:{clip_dir()}").model, folder / "clip", held_out, pipe.vae, work / "clip")
+    else:
+        raise ValueError(f"unknown part {part!r}; possible: {', '.join(MEASURED)}")
 
 
 def train_part(part: str, work: Path, assets: Path) -> None:

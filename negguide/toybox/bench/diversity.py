@@ -1,0 +1,204 @@
+"""The diversity bench: eight pictures for each open prompt, under methods that spread them.
+
+For "a pet on grass": how many kinds appear, how different are the pictures, and are they still what was asked?
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from negguide.methods import Interval, Method
+from negguide.metrics.diversity import mss, vendi
+from negguide.toybox.bench.run import Result, Row, models
+from negguide.toybox.bench.summary import interval
+from negguide.toybox.score import SEED_START
+from negguide.toybox.world import bias
+from negguide.toybox.world.captions import prompt
+
+GROUP = 8
+"""Pictures of each prompt."""
+PROMPTS_PER_CALL = 4
+
+SWEEPS: dict[str, tuple[Callable[[float], Method], tuple[float, ...], str]] = {
+    "interval": (lambda start: Interval((start, 1.0)), (0.1, 0.2, 0.3), "fraction of sampling before guidance begins"),
+}
+"""Each method: how it is made, its strengths from weak to strong, and what the strength means."""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A method at one strength, or the plain pipeline at another guidance scale."""
+
+    method: str
+    strength: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """As in the tables: "negtome all 0.9"."""
+        return self.method if self.method == "plain" else f"{self.method} {self.strength:g}"
+
+    def methods(self) -> tuple[Method, ...]:
+        """What to attach."""
+        return (SWEEPS[self.method][0](self.strength),) if self.method in SWEEPS else ()
+
+    def scale(self, usual: float) -> float:
+        """The guidance scale of its calls."""
+        return self.strength if self.method == "guidance" else usual
+
+
+def spreads() -> tuple[Spread, ...]:
+    """Plain, lower guidance (the simplest way to more variety), then each method from weak to strong."""
+    lower = [Spread("guidance", scale) for scale in (4.0, 3.0, 2.0)]
+    return (
+        Spread("plain"),
+        *lower,
+        *(Spread(name, value) for name, (_, sweep, _) in SWEEPS.items() for value in sweep),
+    )
+
+
+def prompts() -> tuple[str, ...]:
+    """24 prompts that leave the kind open: "a pet", "a pet on grass", ..."""
+    return tuple(
+        prompt(category, background=place) for category in bias.CATEGORIES for place in (None, "grass", "night", "room")
+    )
+
+
+def run_spread(asked: Sequence[str], steps: int, scale: float, spread: Spread) -> Result:
+    """The pictures of an arm, `GROUP` for each prompt, (N, 64, 64, 3) uint8, and one row per prompt."""
+    from contextlib import ExitStack
+
+    from negguide.integration import attach
+
+    pipe, oracle = models()
+    parts = []
+    started = time.monotonic()
+    with ExitStack() as stack:
+        if methods := spread.methods():
+            stack.enter_context(attach(pipe, *methods))
+        for start in range(0, len(asked), PROMPTS_PER_CALL):
+            texts = list(asked[start : start + PROMPTS_PER_CALL])
+            first = SEED_START + 50_000 + start * GROUP
+            generators = [torch.Generator().manual_seed(first + place) for place in range(len(texts) * GROUP)]
+            made = pipe(
+                texts,
+                num_images_per_prompt=GROUP,
+                num_inference_steps=steps,
+                guidance_scale=spread.scale(scale),
+                generator=generators,
+                output_type="np",
+            ).images
+            parts.append((made * 255).round().astype(np.uint8))
+    images = np.concatenate(parts)
+    seconds = (time.monotonic() - started) / len(images)
+    about = {"method": spread.method, "strength": spread.strength, "seconds": seconds}
+    return images, [{**about, **row} for row in judge(oracle, images, asked)]
+
+
+def judge(oracle: Any, images: np.ndarray, asked: Sequence[str]) -> list[Row]:
+    """One row per prompt: kinds, entropy (bits), Vendi score, mean pairwise similarity, match and confidence."""
+    from negguide.toybox.clip import load
+
+    judged = oracle.judge(images)
+    features = load().images([Image.fromarray(picture) for picture in images])
+    rows = []
+    for place, text in enumerate(asked):
+        part = slice(place * GROUP, (place + 1) * GROUP)
+        kinds = Counter(judged.kind[part])
+        shares = np.array(list(kinds.values())) / GROUP
+        rows.append(
+            {
+                "prompt": text,
+                "kinds": len(set(kinds) - {"none"}),
+                "entropy": float(-(shares * np.log2(shares)).sum()),
+                "vendi": vendi(features[part]),
+                "mss": mss(features[part]),
+                "match": float(judged.matches(text)[part].mean()),
+                "confidence": float(judged.kind_confidence[part].mean()),
+            }
+        )
+    return rows
+
+
+MEASURES = {
+    "kinds": "kinds of 8",
+    "entropy": "kind entropy (bits)",
+    "vendi": "Vendi",
+    "mss": "pairwise similarity",
+    "match": "prompt match",
+    "confidence": "oracle confidence",
+}
+
+
+def summarise(rows: Sequence[Row]) -> list[Row]:
+    """One row per arm: the mean of every measure over the prompts, with a 95 % bootstrap interval."""
+    groups: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        groups[row["arm"]].append(row)
+    return [
+        {
+            "arm": arm,
+            "method": members[0]["method"],
+            "strength": members[0]["strength"],
+            "prompts": len(members),
+            **{name: interval([row[name] for row in members]) for name in MEASURES},
+            "seconds": round(members[0]["seconds"], 4),
+        }
+        for arm, members in groups.items()
+    ]
+
+
+def markdown(table: Sequence[Row], settings: dict[str, Any]) -> str:
+    """The table, with intervals."""
+    stated = ", ".join(f"{name} {value}" for name, value in settings.items())
+    lines = [f"Settings: {stated}. Means over prompts, with 95 % bootstrap intervals.", ""]
+    lines += [f"| arm | {' | '.join(MEASURES.values())} | s/picture |", "|---|" + "---|" * (len(MEASURES) + 1)]
+    for row in table:
+        cells = [f"{row[name]['mean']:.2f} ({row[name]['low']:.2f}-{row[name]['high']:.2f})" for name in MEASURES]
+        lines.append(f"| {row['arm']} | {' | '.join(cells)} | {row['seconds']:.3f} |")
+    meanings = "; ".join(f"`{name}`: {meaning}" for name, (_, _, meaning) in SWEEPS.items())
+    lines += ["", f"Strength means: {meanings}; `guidance`: the plain pipeline at that guidance scale.", ""]
+    return "\n".join(lines)
+
+
+def write_report(rows: Sequence[Row], out: Path, settings: dict[str, Any]) -> None:
+    """`diversity.json`, `diversity.md` and the Pareto plot `diversity.png` in `out`."""
+    table = summarise(rows)
+    (out / "diversity.json").write_text(json.dumps({"settings": settings, "table": table}, indent=1) + "\n")
+    (out / "diversity.md").write_text(markdown(table, settings))
+    plot(table, out / "diversity.png")
+
+
+def plot(table: Sequence[Row], file: Path) -> None:
+    """Kind entropy and Vendi score against prompt match; up and to the right is better."""
+    try:
+        import matplotlib
+    except ImportError:
+        print('no plot: matplotlib is missing; pip install "negguide[metrics]"')
+        return
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
+    plain = next(row for row in table if row["method"] == "plain")
+    for axis, what in zip(axes, ("entropy", "vendi"), strict=True):
+        for method in dict.fromkeys(row["method"] for row in table if row["method"] != "plain"):
+            line = [plain, *(row for row in table if row["method"] == method)]
+            points = [(100 * row["match"]["mean"], row[what]["mean"]) for row in line]
+            axis.plot(*zip(*points, strict=True), "o-", label=method, markersize=4)
+        axis.plot(100 * plain["match"]["mean"], plain[what]["mean"], "k*", markersize=12, label="plain")
+        axis.set_xlabel("prompt match (%)")
+        axis.set_ylabel(MEASURES[what])
+        axis.grid(alpha=0.3)
+    axes[0].legend(fontsize=8)
+    figure.savefig(file, dpi=110)
+    plt.close(figure)

@@ -1,0 +1,57 @@
+"""The diversity bench: every arm makes the same prompts from the same seeds, and the measures say what they mean."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import pytest
+
+from negguide.toybox.bench import diversity
+from negguide.toybox.bench.run import models, run_arms
+from negguide.toybox.oracle import Oracle
+from negguide.toybox.world.render import render
+from negguide.toybox.world.sample import sample_scene
+
+
+def test_measures_of_known_pictures():
+    rng = np.random.default_rng(0)
+    plain = {"background": "grass", "style": "clean", "accessories": (), "count": 1, "size": "large"}
+    same = [render(sample_scene(rng, kind="cat", colour="red", position="center", **plain))] * 8
+    kinds = ["cat", "cat", "cat", "cat", "dog", "dog", "rabbit", "apple"]
+    mixed = [render(sample_scene(rng, kind=kind, **plain)) for kind in kinds]
+    alike, spread = diversity.judge(Oracle.load(), np.stack(same + mixed), ["a pet on grass", "a pet on grass"])
+    assert alike["kinds"] == 1 and alike["entropy"] == 0 and alike["match"] == 1
+    assert alike["vendi"] == pytest.approx(1, abs=1e-4) and alike["mss"] == pytest.approx(1, abs=1e-4)
+    assert spread["kinds"] == 4 and spread["match"] == 7 / 8
+    assert spread["entropy"] == pytest.approx(0.5 * 1 + 0.25 * 2 + 2 * 0.125 * 3)
+    assert 1.5 < spread["vendi"] <= 8 and spread["mss"] < 0.9
+
+
+def test_arms_run_and_are_reported(tmp_path):
+    arms = [arm for arm in diversity.spreads() if arm.name in ("plain", "guidance 3", "interval 0.2")]
+    rows = run_arms(tmp_path, arms, partial(diversity.run_spread, ("a pet", "a fruit"), 2, 5.0), 1)
+    assert [row["arm"] for row in rows] == [arm.name for arm in arms for _ in range(2)]
+    pictures = [np.load(tmp_path / f"{arm.name.replace(' ', '-')}.npy") for arm in arms]
+    assert all(part.shape == (16, 64, 64, 3) for part in pictures)
+    assert not (pictures[0] == pictures[1]).all() and not (pictures[0] == pictures[2]).all()
+    alone = models()[0]("a fruit", num_inference_steps=2, guidance_scale=5.0, output_type="np", generator=_generator(9))
+    assert np.abs(alone.images[0] * 255 - pictures[0][9]).max() <= 2
+    diversity.write_report(rows, tmp_path, {"steps": 2})
+    table = (tmp_path / "diversity.md").read_text()
+    assert all(f"| {arm.name} |" in table for arm in arms)
+
+
+def _generator(place):
+    import torch
+
+    from negguide.toybox.score import SEED_START
+
+    return torch.Generator().manual_seed(SEED_START + 50_000 + place)
+
+
+def test_every_arm_can_be_made():
+    for arm in diversity.spreads():
+        assert len(arm.methods()) == (arm.method in diversity.SWEEPS)
+    names = [arm.name for arm in diversity.spreads()]
+    assert len(set(names)) == len(names) and names[0] == "plain"
