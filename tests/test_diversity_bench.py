@@ -6,8 +6,9 @@ from functools import partial
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from negguide.toybox.bench import diversity
+from negguide.toybox.bench import avoid, diversity
 from negguide.toybox.bench.run import models, run_arms
 from negguide.toybox.oracle import Oracle
 from negguide.toybox.world.render import render
@@ -37,8 +38,8 @@ def test_arms_run_and_are_reported(tmp_path):
     assert not (pictures[0] == pictures[1]).all() and not (pictures[0] == pictures[2]).all()
     alone = models()[0]("a fruit", num_inference_steps=2, guidance_scale=5.0, output_type="np", generator=_generator(9))
     assert np.abs(alone.images[0] * 255 - pictures[0][9]).max() <= 2
-    diversity.write_report(rows, tmp_path, {"steps": 2})
-    table = (tmp_path / "diversity.md").read_text()
+    table = diversity.REPORT.write(rows, tmp_path, {"steps": 2})
+    assert (tmp_path / "diversity.png").stat().st_size > 1000 and (tmp_path / "diversity.json").exists()
     assert all(f"| {arm.name} |" in table for arm in arms)
 
 
@@ -55,3 +56,24 @@ def test_every_arm_can_be_made():
         assert len(arm.methods()) == (arm.method in diversity.SWEEPS)
     names = [arm.name for arm in diversity.spreads()]
     assert len(set(names)) == len(names) and names[0] == "plain"
+
+
+def test_copies_of_the_picture_to_avoid_are_counted():
+    (first, scene), (second, other) = avoid.cases()[:2]
+    same, differing = render(scene), render(sample_scene(np.random.default_rng(1), kind="turtle", colour="green"))
+    images = np.stack([same, same, differing, differing])
+    pictures = [Image.fromarray(render(scene)), Image.fromarray(render(other))]
+    copied, free = avoid.judge(Oracle.load(), images, ((first, scene), (second, other)), pictures)
+    assert copied["both"] == 1 and copied["similarity"] == pytest.approx(1, abs=1e-3) and copied["match"] == 1
+    assert free["both"] == 0 and free["similarity"] < 0.8
+
+
+def test_the_commonest_scene_is_what_is_avoided(tmp_path):
+    assert len(avoid.cases()) == 12
+    for text, scene in avoid.cases():
+        assert text.split()[1] == scene.category and scene.background in text
+    arms = [arm for arm in avoid.avoidances() if arm.name in ("plain", "negtome 1.9")]
+    rows = run_arms(tmp_path, arms, partial(avoid.run_avoidance, avoid.cases()[:2], 2, 3, 5.0), 1)
+    assert [row["arm"] for row in rows] == ["plain"] * 2 + ["negtome 1.9"] * 2
+    pictures = [np.load(tmp_path / f"{arm.name.replace(' ', '-')}.npy") for arm in arms]
+    assert pictures[0].shape == (4, 64, 64, 3) and not (pictures[0] == pictures[1]).all()

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from negguide.toybox.bench.means import Report
 
 app = typer.Typer(no_args_is_help=True, help="The bundled world: train it, draw it, score it, bench the methods on it.")
 
@@ -140,14 +144,17 @@ def bench(
     typer.echo((out / "bench.md").read_text())
 
 
+Arms = Annotated[
+    str | None, typer.Option("--arms", help='Only these, e.g. "plain,negtome all 0.9"; all when not given.')
+]
+
+
 @app.command()
 def diversity(
     out: Annotated[Path, typer.Option(help="Folder for rows, tables and plot; a stopped bench goes on.")] = Path(
         "runs/diversity"
     ),
-    chosen: Annotated[
-        str | None, typer.Option("--arms", help='Only these, e.g. "plain,interval 0.2"; all when not given.')
-    ] = None,
+    chosen: Arms = None,
     jobs: Jobs = 1,
     steps: Steps = 25,
     guidance: Scale = 5.0,
@@ -155,17 +162,51 @@ def diversity(
     """Eight pictures for each open prompt ("a pet"): how many kinds, how different, and still what was asked?"""
     from functools import partial
 
+    from negguide.toybox.bench.diversity import GROUP, REPORT, prompts, run_spread, spreads
+
+    run = partial(run_spread, prompts(), steps, guidance)
+    settings = {"prompts": len(prompts()), "pictures per prompt": GROUP, "steps": steps, "guidance scale": guidance}
+    _bench_of(spreads(), chosen, run, jobs, out, REPORT, settings)
+
+
+@app.command()
+def avoid(
+    out: Annotated[Path, typer.Option(help="Folder for rows, tables and plot; a stopped bench goes on.")] = Path(
+        "runs/avoid"
+    ),
+    chosen: Arms = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Pictures for each prompt.")] = 16,
+    jobs: Jobs = 1,
+    steps: Steps = 25,
+    guidance: Scale = 5.0,
+) -> None:
+    """A picture to avoid: how much of it comes back, and is the prompt still met?"""
+    from functools import partial
+
+    from negguide.toybox.bench.avoid import REPORT, avoidances, cases, run_avoidance
+
+    run = partial(run_avoidance, cases(), seeds, steps, guidance)
+    settings = {"prompts": len(cases()), "pictures per prompt": seeds, "steps": steps, "guidance scale": guidance}
+    _bench_of(avoidances(), chosen, run, jobs, out, REPORT, settings)
+
+
+def _bench_of(
+    possible: Sequence[Any],
+    chosen: str | None,
+    run: Any,
+    jobs: int,
+    out: Path,
+    report: Report,
+    settings: dict[str, Any],
+) -> None:
+    """Run the chosen arms, write their report and print its table."""
     from negguide.toybox.bench.arms import named
-    from negguide.toybox.bench.diversity import GROUP, prompts, run_spread, spreads, write_report
     from negguide.toybox.bench.run import run_arms
 
     try:
-        compared = named(chosen, spreads(), ("plain",))
+        compared = named(chosen, possible, ("plain",))
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    rows = run_arms(out, compared, partial(run_spread, prompts(), steps, guidance), jobs)
-    order = {arm.name: place for place, arm in enumerate(spreads())}
-    rows.sort(key=lambda row: order[row["arm"]])
-    settings = {"prompts": len(prompts()), "pictures per prompt": GROUP, "steps": steps, "guidance scale": guidance}
-    write_report(rows, out, settings)
-    typer.echo((out / "diversity.md").read_text())
+    rows = run_arms(out, compared, run, jobs)
+    order = {arm.name: place for place, arm in enumerate(possible)}
+    typer.echo(report.write(sorted(rows, key=lambda row: order[row["arm"]]), out, settings))

@@ -5,22 +5,20 @@ For "a pet on grass": how many kinds appear, how different are the pictures, and
 
 from __future__ import annotations
 
-import json
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 
-from negguide.methods import Interval, Method
+from negguide.methods import CADS, SPELL, Interval, Method, NegToMe, ParticleGuidance
 from negguide.metrics.diversity import mss, vendi
+from negguide.toybox.bench.means import Report
 from negguide.toybox.bench.run import Result, Row, models
-from negguide.toybox.bench.summary import interval
 from negguide.toybox.score import SEED_START
 from negguide.toybox.world import bias
 from negguide.toybox.world.captions import prompt
@@ -29,7 +27,18 @@ GROUP = 8
 """Pictures of each prompt."""
 PROMPTS_PER_CALL = 4
 
+ALPHA = "alpha, other options at their defaults"
 SWEEPS: dict[str, tuple[Callable[[float], Method], tuple[float, ...], str]] = {
+    "negtome first": (lambda alpha: NegToMe("first", alpha), (0.5, 0.9, 1.9), ALPHA),
+    "negtome all": (lambda alpha: NegToMe("all", alpha), (0.5, 0.9, 1.9), ALPHA),
+    "negtome all, release": (
+        lambda alpha: NegToMe("all", alpha, match="release"),
+        (0.9,),
+        "alpha, matched as the reference code does",
+    ),
+    "spell": (lambda radius: SPELL(radius), (0.6, 0.9, 1.2), "radius"),
+    "particle_guidance": (lambda scale: ParticleGuidance(scale), (0.1, 0.2, 0.4), "scale"),
+    "cads": (lambda scale: CADS(scale), (0.1, 0.25, 0.5), "scale of the noise"),
     "interval": (lambda start: Interval((start, 1.0)), (0.1, 0.2, 0.3), "fraction of sampling before guidance begins"),
 }
 """Each method: how it is made, its strengths from weak to strong, and what the strength means."""
@@ -129,76 +138,20 @@ def judge(oracle: Any, images: np.ndarray, asked: Sequence[str]) -> list[Row]:
     return rows
 
 
-MEASURES = {
-    "kinds": "kinds of 8",
-    "entropy": "kind entropy (bits)",
-    "vendi": "Vendi",
-    "mss": "pairwise similarity",
-    "match": "prompt match",
-    "confidence": "oracle confidence",
-}
-
-
-def summarise(rows: Sequence[Row]) -> list[Row]:
-    """One row per arm: the mean of every measure over the prompts, with a 95 % bootstrap interval."""
-    groups: dict[str, list[Row]] = defaultdict(list)
-    for row in rows:
-        groups[row["arm"]].append(row)
-    return [
-        {
-            "arm": arm,
-            "method": members[0]["method"],
-            "strength": members[0]["strength"],
-            "prompts": len(members),
-            **{name: interval([row[name] for row in members]) for name in MEASURES},
-            "seconds": round(members[0]["seconds"], 4),
-        }
-        for arm, members in groups.items()
-    ]
-
-
-def markdown(table: Sequence[Row], settings: dict[str, Any]) -> str:
-    """The table, with intervals."""
-    stated = ", ".join(f"{name} {value}" for name, value in settings.items())
-    lines = [f"Settings: {stated}. Means over prompts, with 95 % bootstrap intervals.", ""]
-    lines += [f"| arm | {' | '.join(MEASURES.values())} | s/picture |", "|---|" + "---|" * (len(MEASURES) + 1)]
-    for row in table:
-        cells = [f"{row[name]['mean']:.2f} ({row[name]['low']:.2f}-{row[name]['high']:.2f})" for name in MEASURES]
-        lines.append(f"| {row['arm']} | {' | '.join(cells)} | {row['seconds']:.3f} |")
-    meanings = "; ".join(f"`{name}`: {meaning}" for name, (_, _, meaning) in SWEEPS.items())
-    lines += ["", f"Strength means: {meanings}; `guidance`: the plain pipeline at that guidance scale.", ""]
-    return "\n".join(lines)
-
-
-def write_report(rows: Sequence[Row], out: Path, settings: dict[str, Any]) -> None:
-    """`diversity.json`, `diversity.md` and the Pareto plot `diversity.png` in `out`."""
-    table = summarise(rows)
-    (out / "diversity.json").write_text(json.dumps({"settings": settings, "table": table}, indent=1) + "\n")
-    (out / "diversity.md").write_text(markdown(table, settings))
-    plot(table, out / "diversity.png")
-
-
-def plot(table: Sequence[Row], file: Path) -> None:
-    """Kind entropy and Vendi score against prompt match; up and to the right is better."""
-    try:
-        import matplotlib
-    except ImportError:
-        print('no plot: matplotlib is missing; pip install "negguide[metrics]"')
-        return
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
-    plain = next(row for row in table if row["method"] == "plain")
-    for axis, what in zip(axes, ("entropy", "vendi"), strict=True):
-        for method in dict.fromkeys(row["method"] for row in table if row["method"] != "plain"):
-            line = [plain, *(row for row in table if row["method"] == method)]
-            points = [(100 * row["match"]["mean"], row[what]["mean"]) for row in line]
-            axis.plot(*zip(*points, strict=True), "o-", label=method, markersize=4)
-        axis.plot(100 * plain["match"]["mean"], plain[what]["mean"], "k*", markersize=12, label="plain")
-        axis.set_xlabel("prompt match (%)")
-        axis.set_ylabel(MEASURES[what])
-        axis.grid(alpha=0.3)
-    axes[0].legend(fontsize=8)
-    figure.savefig(file, dpi=110)
-    plt.close(figure)
+REPORT = Report(
+    name="diversity",
+    measures={
+        "kinds": "kinds of 8",
+        "entropy": "kind entropy (bits)",
+        "vendi": "Vendi",
+        "mss": "pairwise similarity",
+        "match": "prompt match",
+        "confidence": "oracle confidence",
+    },
+    meanings={
+        **{name: meaning for name, (_, _, meaning) in SWEEPS.items()},
+        "guidance": "the plain pipeline at that guidance scale",
+    },
+    across="match",
+    upward=("entropy", "vendi"),
+)

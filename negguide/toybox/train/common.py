@@ -54,15 +54,19 @@ WORKERS = 2
 """Threads that each take an equal share of a batch; on CPUs faster than the threads inside the operators."""
 
 
+Loss = Callable[..., tuple[Tensor, dict[str, Tensor]]]
+"""From a share of the batch to the loss that is minimised and the figures to log, scalars each."""
+
+
 class Shares:
     """Splits a batch among `WORKERS` threads and averages their losses and gradients; one share where there is a GPU.
 
     Args:
-        loss: from a share of the batch to the loss that is minimised and the figures to log, scalars each.
+        loss: of a share of the batch.
         parameters: what the gradients are taken of.
     """
 
-    def __init__(self, loss: Callable[..., tuple[Tensor, dict[str, Tensor]]], parameters: Sequence[nn.Parameter]):
+    def __init__(self, loss: Loss, parameters: Sequence[nn.Parameter]):
         self._loss, self._parameters = loss, parameters
         self._count = 1 if torch.cuda.is_available() else WORKERS
         self._threads = ThreadPoolExecutor(self._count)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,18 +19,61 @@ from negguide.toybox.train.data import Dataset
 from negguide.toybox.train.vae import LATENT_CHANNELS, encode
 from negguide.toybox.world.scene import Scene
 
-SETTINGS = Settings(steps=11_000, batch=32, lr=1e-3, ema=0.9990, warmup=200, decay_from=0.6)
-UNCONDITIONAL_SHARE = 0.3
-"""Share of the samples whose caption names only a category that are given the empty text instead, for classifier-free
-guidance: about a tenth of all. Captions that name the kind keep it, for their kinds are drawn more evenly than those that
-"a pet" stands for; with them, the empty text would mean a flatter world, and guidance would exaggerate every bias."""
 MIN_SNR_GAMMA = 5.0
 """Weighting of arXiv:2303.09556: min(SNR, gamma) / SNR for epsilon prediction."""
 TEXT_WIDTH = 128
-OFFSET_NOISE = 0.6
-"""A constant of this standard deviation is added to the noise of each channel. On latents as small as 16x16 the mean of the
-noisy latent otherwise says whether it is night, so that the words "at night" need not be learned, and are not: then the
-starting noise decides."""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Until which step of its stage, with which end of the noise schedule and how much offset noise.
+
+    Offset noise: a constant of this standard deviation is added to the noise of each channel. On latents as small as
+    16x16 the mean of the noisy latent otherwise says whether it is night, so that the words "at night" need not be
+    learned, and are not: then the starting noise decides.
+    """
+
+    until: int
+    beta_end: float = 0.012
+    offset: float = 0.0
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One training. `drop`: share of the samples that are given the empty text, for classifier-free guidance.
+
+    With `drop_open_only` they are taken from those whose caption names only a category ("a pet"). Captions that name
+    the kind keep it, for their kinds are drawn more evenly than those that "a pet" stands for; with them, the empty
+    text means a flatter world, and guidance exaggerates every bias.
+    """
+
+    settings: Settings
+    phases: tuple[Phase, ...]
+    drop: float = 0.1
+    drop_open_only: bool = False
+
+    def phase(self, step: int) -> Phase:
+        """That of a step."""
+        return next(phase for phase in self.phases if step < phase.until)
+
+
+STAGES = {
+    "first": Stage(
+        Settings(steps=10_000, batch=32, lr=1e-3, ema=0.999, warmup=200, decay_from=0.6),
+        (Phase(3840), Phase(5839, beta_end=0.025), Phase(10_000, offset=0.15)),
+    ),
+    "offset": Stage(
+        Settings(steps=1200, batch=32, lr=6e-4, ema=0.995, warmup=50, decay_from=0.5, seed=1),
+        (Phase(1200, offset=0.6),),
+    ),
+    "last": Stage(
+        Settings(steps=5000, batch=32, lr=7e-4, ema=0.999, warmup=100, decay_from=0.4, seed=2),
+        (Phase(5000, offset=0.6),),
+        drop=0.3,
+        drop_open_only=True,
+    ),
+}
+"""What made the released weights, one after the other; `docs/training.md` says why it is not simply one stage."""
 
 
 def make_unet() -> UNet2DConditionModel:
@@ -65,13 +109,13 @@ def make_text_encoder(vocab_size: int) -> CLIPTextModel:
     return CLIPTextModel(config)
 
 
-def make_scheduler() -> DDIMScheduler:
+def make_scheduler(beta_end: float = 0.012) -> DDIMScheduler:
     """Stable Diffusion's noise schedule; DDIM, so that a seed alone determines the picture."""
     return DDIMScheduler(
         num_train_timesteps=1000,
         beta_schedule="scaled_linear",
         beta_start=0.00085,
-        beta_end=0.012,
+        beta_end=beta_end,
         clip_sample=False,
         set_alpha_to_one=False,
         steps_offset=1,
@@ -101,24 +145,34 @@ def names_only_category(scene: Scene, caption: str) -> bool:
     return re.search(rf"\b{scene.category}s?\b", caption) is not None
 
 
-def train_denoiser(
-    data: Dataset, vae: AutoencoderKL, folder: Path, settings: Settings = SETTINGS
-) -> StableDiffusionPipeline:
-    """Train (or resume) and return the finished pipeline with averaged weights; `folder` keeps the state."""
-    torch.manual_seed(settings.seed)
+def train_denoiser(data: Dataset, vae: AutoencoderKL, folder: Path) -> StableDiffusionPipeline:
+    """Train (or resume) all stages and return the finished pipeline with averaged weights; `folder` keeps the states."""
+    torch.manual_seed(STAGES["first"].settings.seed)
     folder.mkdir(parents=True, exist_ok=True)
     latents = latents_of(vae, data, folder / "latents.npy")
-    unet, text_encoder = make_unet(), make_text_encoder(len(make_tokenizer()))
+    modules = nn.ModuleDict({"unet": make_unet(), "text_encoder": make_text_encoder(len(make_tokenizer()))})
+    for name, stage in STAGES.items():
+        train_stage(modules, latents, data, folder / name, stage)
+    return make_pipeline(vae, modules["text_encoder"], modules["unet"])
+
+
+def train_stage(modules: nn.ModuleDict, latents: Tensor, data: Dataset, folder: Path, stage: Stage) -> None:
+    """Train (or resume) one stage in place; `folder` keeps its state."""
+    unet, text_encoder, settings = modules["unet"], modules["text_encoder"], stage.settings
     tokenizer = make_tokenizer()
     padding = {"padding": "max_length", "max_length": MAX_LENGTH, "truncation": True, "return_tensors": "pt"}
     texts = tokenizer(data.captions, **padding).input_ids
     empty = tokenizer("", **padding).input_ids[0]
-    open_kind = torch.tensor([names_only_category(*pair) for pair in zip(data.scenes, data.captions, strict=True)])
-    trainer = Trainer(nn.ModuleDict({"unet": unet, "text_encoder": text_encoder}).train(), settings, folder)
-    scheduler = make_scheduler()
-    alphas = scheduler.alphas_cumprod.to(device())
+    droppable = torch.ones(len(data), dtype=torch.bool)
+    if stage.drop_open_only:
+        pairs = zip(data.scenes, data.captions, strict=True)
+        droppable = torch.tensor([names_only_category(scene, caption) for scene, caption in pairs])
+    trainer = Trainer(modules.train(), settings, folder)
+    schedulers = {phase.beta_end: make_scheduler(phase.beta_end) for phase in stage.phases}
 
     def loss(x0: Tensor, noise: Tensor, t: Tensor, ids: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        scheduler = schedulers[stage.phase(trainer.step).beta_end]
+        alphas = scheduler.alphas_cumprod.to(t.device)
         with autocast():
             words = text_encoder(ids).last_hidden_state
             prediction = unet(scheduler.add_noise(x0, noise, t), t, words).sample
@@ -135,13 +189,12 @@ def train_denoiser(
         chosen = chosen[torch.randperm(len(chosen), generator=generator)]
         x0 = latents[chosen].float()
         noise = torch.randn(x0.shape, generator=generator)
-        noise += OFFSET_NOISE * torch.randn(*x0.shape[:2], 1, 1, generator=generator)
+        noise += stage.phase(trainer.step).offset * torch.randn(*x0.shape[:2], 1, 1, generator=generator)
         t = torch.randint(1000, (len(chosen),), generator=generator)
-        dropped = open_kind[chosen] & (torch.rand(len(chosen), generator=generator) < UNCONDITIONAL_SHARE)
+        dropped = droppable[chosen] & (torch.rand(len(chosen), generator=generator) < stage.drop)
         ids = torch.where(dropped[:, None], empty, texts[chosen])
         trainer.apply(shares(*(part.to(device()) for part in (x0, noise, t, ids))))
     trainer.finish()
-    return make_pipeline(vae, text_encoder, unet)
 
 
 def make_pipeline(

@@ -49,7 +49,12 @@ def write_generator_card(
     pipe: StableDiffusionPipeline, folder: Path, held_out: Dataset, work: Path, scores: Mapping[str, Any]
 ) -> None:
     """The model card of the pipeline in `folder`."""
-    stages = stages_of(work, {"vae": vae.SETTINGS, "denoiser": denoiser.SETTINGS}, folder)
+    trainings = {
+        "vae": vae.SETTINGS,
+        "vae/sharpening": vae.SHARPENING,
+        **{f"denoiser/{name}": stage.settings for name, stage in denoiser.STAGES.items()},
+    }
+    stages = stages_of(work, trainings, folder)
     shares = scores["kinds under 'a <category>'"]
     summary = {
         "dominant kind": scores["dominant kind under 'a <category>'"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,18 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
-from negguide.toybox.train.common import Settings, Shares, Trainer, autocast, batches, device, to_model
+from negguide.toybox.train.common import Loss, Settings, Shares, Trainer, autocast, batches, device, to_model
 from negguide.toybox.train.data import Dataset
 
-SETTINGS = Settings(steps=9_000, batch=16, lr=2e-3, ema=0.999, warmup=100, decay_from=0.4)
-KL_WEIGHT = 1e-4
+SETTINGS = Settings(steps=1600, batch=16, lr=2e-3, ema=0.995, warmup=50)
+"""First encoder and decoder together, not for long: see `docs/training.md`."""
+SHARPENING = Settings(steps=2600, batch=16, lr=1.5e-3, ema=0.998, warmup=50, decay_from=0.25, seed=1)
+"""Then again, with the latents held near those of the first stage, so that a denoiser of those needs little to follow."""
+KL_WEIGHT = 2e-4
+ANCHOR_WEIGHT = 0.1
+"""In the second stage, of the squared distance to the first stage's latents, in units of their variance."""
+LATENT_NOISE = 0.15
+"""In the second stage, the largest noise on a picture's latents, in units of their standard deviation."""
 LATENT_CHANNELS = 8
 RECONSTRUCTED = 2000
 """Held-out renders whose reconstructions the judges are measured on."""
@@ -44,10 +52,17 @@ def reconstruction_loss(made: Tensor, wanted: Tensor) -> Tensor:
     return loss
 
 
-def train_vae(data: Dataset, folder: Path, settings: Settings = SETTINGS) -> AutoencoderKL:
-    """Train (or resume) encoder and decoder, and set the scaling factor so that latents have unit variance."""
-    torch.manual_seed(settings.seed)
+def train_vae(data: Dataset, folder: Path) -> AutoencoderKL:
+    """Both stages, trained or resumed."""
+    torch.manual_seed(SETTINGS.seed)
     vae = make_vae()
+    train_both(vae, data, folder)
+    sharpen(vae, data, folder / "sharpening")
+    return vae
+
+
+def train_both(vae: AutoencoderKL, data: Dataset, folder: Path, settings: Settings = SETTINGS) -> None:
+    """Train encoder and decoder, and set the scaling factor so that latents have unit variance."""
     trainer = Trainer(nn.ModuleDict({"vae": vae}), settings, folder)
 
     def loss(pictures: Tensor, noise: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -56,19 +71,43 @@ def train_vae(data: Dataset, folder: Path, settings: Settings = SETTINGS) -> Aut
             made = vae.decode(posterior.mean + posterior.std * noise).sample
         kl = posterior.kl().mean() / noise[0].numel()
         rec = reconstruction_loss(made, pictures)
-        mse = F.mse_loss(made.float(), pictures)
-        return rec + KL_WEIGHT * kl, {"rec": rec, "mse": mse, "kl": kl}
+        return rec + KL_WEIGHT * kl, {"rec": rec, "kl": kl}
 
+    _train(trainer, data, loss)
+    latents = encode(vae, data.images[:2000])
+    vae.register_to_config(scaling_factor=float(round(1 / latents.std().item(), 5)))
+
+
+def sharpen(vae: AutoencoderKL, data: Dataset, folder: Path, settings: Settings = SHARPENING) -> None:
+    """Train encoder and decoder further, close to the latents that the encoder gives now."""
+    before = copy.deepcopy(vae).to(device()).requires_grad_(False)
+    trainer = Trainer(nn.ModuleDict({"vae": vae.train()}), settings, folder)
+    spread = 1 / vae.config.scaling_factor
+
+    def loss(pictures: Tensor, noise: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        strength = LATENT_NOISE * spread * torch.linspace(0, 1, len(noise), device=noise.device)
+        with autocast():
+            with torch.no_grad():
+                anchors = before.encode(pictures).latent_dist.mean.float()
+            latents = vae.encode(pictures).latent_dist.mean.float()
+            made = vae.decode(latents + strength.view(-1, 1, 1, 1) * noise).sample
+        rec = reconstruction_loss(made, pictures)
+        moved = F.mse_loss(latents, anchors) / spread**2
+        return rec + ANCHOR_WEIGHT * moved, {"rec": rec, "mse": F.mse_loss(made.float(), pictures), "moved": moved}
+
+    _train(trainer, data, loss)
+
+
+def _train(trainer: Trainer, data: Dataset, loss: Loss) -> None:
+    settings = trainer.settings
     order = batches(len(data), settings.batch, settings.seed, trainer.step)
     shares = Shares(loss, trainer.parameters)
     while trainer.step < settings.steps:
         generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + trainer.step)
         noise = torch.randn(settings.batch, LATENT_CHANNELS, 16, 16, generator=generator).to(device())
-        trainer.apply(shares(to_model(data.images[next(order)]), noise))
+        chosen = torch.from_numpy(next(order))[torch.randperm(settings.batch, generator=generator)]
+        trainer.apply(shares(to_model(data.images[chosen.numpy()]), noise))
     trainer.finish()
-    latents = encode(vae, data.images[:2000])
-    vae.register_to_config(scaling_factor=float(round(1 / latents.std().item(), 5)))
-    return vae
 
 
 @torch.no_grad()
