@@ -1,4 +1,4 @@
-"""The command `negguide`: compare, methods, toybox. What a command needs is imported when it runs."""
+"""The command `negguide`: compare, generate, measure, report, methods, toybox. What a command needs is imported when it runs."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ import typer
 
 from negguide import __version__
 from negguide.commands.compare import compare
+from negguide.commands.generate import generate
 from negguide.commands.lazy import LazyGroup
+from negguide.commands.measure import measure
 from negguide.commands.methods import methods
+from negguide.commands.report import report
 
 INTERRUPTED = 130
 
@@ -24,6 +27,9 @@ app = typer.Typer(
     help="Say [bold]no[/bold] to a diffusion model, and see what it does.",
 )
 app.command("compare")(compare)
+app.command("generate")(generate)
+app.command("measure")(measure)
+app.command("report")(report)
 app.command("methods")(methods)
 
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from negguide.commands.terminal import one_line, progress_bar, quiet_libraries
+
 if TYPE_CHECKING:
     from negguide.compare import Request, Results
-    from negguide.compare.run import Progress
 
 METHODS = "plain,negative,signed,perp_neg,ccfg"
 WHAT, HOW, WHERE = "What to make", "How to make it", "Model, judge and output"
@@ -128,7 +127,7 @@ def compare(
     """
     from negguide.compare.models import TOYBOX
 
-    with _one_line():
+    with one_line():
         request = _request(prompts or [], prompts_file, negative or [], methods, seeds, weight, steps, size, out)
         request = _with_defaults(request, model == TOYBOX, guidance, batch, takeover)
     results = _run(request, model, dtype, device, clip, judge)
@@ -190,53 +189,12 @@ def _run(request: Request, model: str, dtype: str, device: str, clip: str | None
     from negguide.compare.models import load_model
     from negguide.compare.run import compare
 
-    _quiet_libraries()
-    with _one_line():
+    quiet_libraries()
+    with one_line():
         loaded = load_model(model, dtype, device)
         judges = choose_judges(loaded, clip) if judge else []
-    with _progress(len(request.tasks) * len(request.arms) * len(request.seeds)) as progress:
+    with progress_bar(len(request.tasks) * len(request.arms) * len(request.seeds)) as progress:
         return compare(loaded, request, judges, progress=progress)
-
-
-@contextmanager
-def _one_line() -> Iterator[None]:
-    """Bad input becomes one line, without a traceback."""
-    try:
-        yield
-    except (ValueError, TypeError) as error:
-        raise typer.TyperException(str(error)) from error
-
-
-def _quiet_libraries() -> None:
-    """No progress bars and advice of the libraries."""
-    import diffusers.utils.logging as diffusers_logging
-    import transformers.utils.logging as transformers_logging
-
-    for logging in (diffusers_logging, transformers_logging):
-        logging.set_verbosity_error()
-        logging.disable_progress_bar()
-
-
-@contextmanager
-def _progress(pictures: int) -> Iterator[Progress]:
-    """A bar on stderr; silent where stderr is no terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TextColumn("{task.completed:.0f}/{task.total:.0f} pictures"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
-        task = bar.add_task("", total=pictures)
-
-        def tell(what: str, more: float) -> None:
-            bar.update(task, description=what[:48], advance=more)
-
-        yield tell
 
 
 def _tell(results: Results, out: Path) -> None:

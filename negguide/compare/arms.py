@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from negguide.methods import METHODS, Method, Negative
+from negguide.methods import METHODS, Method, Negative, from_dict
 from negguide.methods.registry import Entry
 
 PLAIN = "plain"
@@ -25,17 +25,22 @@ class Part:
     entry: Entry
     options: Mapping[str, Any]
 
+    @property
+    def takes_negatives(self) -> bool:
+        """Whether it wants those of the prompt; a config may bring its own."""
+        return self.entry.takes_negatives and "negatives" not in self.options
+
     def build(self, negatives: Sequence[Negative]) -> Method:
         """The method for these negatives. `ValueError` if it needs one and there is none."""
-        if not self.entry.takes_negatives:
-            return self.entry(**self.options)
+        options: dict[str, Any] = {"method": self.entry.name, **self.options}
+        if not self.takes_negatives:
+            return from_dict(options)
         if not negatives:
             raise ValueError(f"{self.entry.name} needs a negative")
-        options = dict(self.options)
         if WEIGHT in options:
             weight = options.pop(WEIGHT)
             negatives = [dataclasses.replace(one, weight=one.weight * weight) for one in negatives]
-        return self.entry(tuple(negatives), **options)
+        return from_dict({**options, "negatives": tuple(negatives)})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +56,7 @@ class Arm:
 
     @property
     def needs_negatives(self) -> bool:
-        return any(part.entry.takes_negatives for part in self.parts)
+        return any(part.takes_negatives for part in self.parts)
 
     @property
     def summary(self) -> str:
@@ -77,7 +82,12 @@ def parse_arms(text: str) -> tuple[Arm, ...]:
 def _arm(label: str) -> Arm:
     if label == PLAIN:
         return Arm(PLAIN)
-    arm = Arm(label, tuple(_part(word.strip()) for word in label.split("+")))
+    return make_arm(label, [_part(word.strip()) for word in label.split("+")])
+
+
+def make_arm(label: str, parts: Sequence[Part]) -> Arm:
+    """An arm whose parts can be built; `ValueError` says why one cannot."""
+    arm = Arm(label, tuple(parts))
     try:
         arm.build([Negative("something")])
     except (TypeError, ValueError) as error:
@@ -85,25 +95,33 @@ def _arm(label: str) -> Arm:
     return arm
 
 
-def _part(text: str) -> Part:
-    name, *pairs = text.split(":")
+def make_part(name: str, options: Mapping[str, Any]) -> Part:
+    """A method by name with options as JSON values, and `weight`; `ValueError` for names and options that are not known."""
     if name not in METHODS:
         alone = " ('plain' has nothing to be combined with)" if name == PLAIN else ""
         raise ValueError(f"unknown method {name!r}{alone}{_closest(name, [PLAIN, *METHODS])}")
     entry = METHODS[name]
-    known = [field.name for field in dataclasses.fields(entry.method) if field.name != "negatives"]
-    known += [WEIGHT] if entry.takes_negatives else []
+    known = [field.name for field in dataclasses.fields(entry.method)]
+    known += [WEIGHT] if entry.takes_negatives and "negatives" not in options else []
+    for option in options:
+        if option not in known:
+            raise ValueError(f"{name} has no option {option!r}{_closest(option, known)}")
+    if WEIGHT in options and not (isinstance(options[WEIGHT], int | float) and 0 <= options[WEIGHT] < float("inf")):
+        raise ValueError(f"the weight {options[WEIGHT]!r} of {name} is not a finite number of 0 or more")
+    return Part(entry, dict(options))
+
+
+def _part(text: str) -> Part:
+    name, *pairs = text.split(":")
     options: dict[str, Any] = {}
     for pair in pairs:
         option, equals, value = pair.partition("=")
         if not equals:
             raise ValueError(f"in {text!r}, {pair!r} is not an option; options are written name=value")
-        if option not in known:
-            raise ValueError(f"{name} has no option {option!r}{_closest(option, known)}")
+        if option == "negatives":
+            raise ValueError(f"in {text!r}, negatives are not an option: they belong to the prompt")
         options[option] = _value(value)
-    if WEIGHT in options and not (isinstance(options[WEIGHT], int | float) and 0 <= options[WEIGHT] < float("inf")):
-        raise ValueError(f"the weight {options[WEIGHT]!r} of {name} is not a finite number of 0 or more")
-    return Part(entry, options)
+    return make_part(name, options)
 
 
 def _value(text: str) -> Any:

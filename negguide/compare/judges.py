@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from functools import reduce
 from typing import TYPE_CHECKING, Any, Protocol
 
 from negguide.compare.request import Task
+from negguide.methods import Negative
 from negguide.metrics import Clip, alignment, distinct, entropy, mss, presence, vendi
 from negguide.metrics.presence import NEUTRAL, TEMPLATE
 
@@ -18,11 +20,15 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass
 class Verdict:
-    """What was found on N pictures of one prompt. `notes`, `shows_negative`: one each; None where nothing can be said."""
+    """What was found on N pictures of one prompt. `notes`, `shows_negative`: one each; None where nothing can be said.
+
+    `each`: name of a score -> its value on every picture; "presence of cat" for each negative.
+    """
 
     scores: dict[str, float] = dataclasses.field(default_factory=dict)
     notes: list[str] | None = None
     shows_negative: list[bool] | None = None
+    each: dict[str, list[float]] = dataclasses.field(default_factory=dict)
 
 
 class Judge(Protocol):
@@ -65,6 +71,8 @@ class OracleJudge:
         if shown:
             verdict.shows_negative = [any(bool(one[i]) for one in shown) for i in range(len(kinds))]
             verdict.scores["presence"] = sum(verdict.shows_negative) / len(kinds)
+            for negative, found in zip(task.negatives, shown, strict=True):
+                verdict.each[_presence_of(negative)] = [float(value) for value in found]
         return verdict
 
 
@@ -76,16 +84,20 @@ class ClipJudge:
         self.name = f"CLIP {clip.name} (alignment, diversity, zero-shot presence where no oracle judges)"
 
     def judge(self, pictures: Sequence[Image], task: Task) -> Verdict:
+        import torch
+
         features = self.clip.images(pictures)
-        verdict = Verdict({"alignment": float(alignment(features, self.clip.texts([task.prompt])).mean())})
+        aligned = alignment(features, self.clip.texts([task.prompt]))
+        verdict = Verdict({"alignment": float(aligned.mean())}, each={"alignment": aligned.tolist()})
         if len(pictures) > 1:
             verdict.scores |= {"vendi": vendi(features), "mss": mss(features)}
         if task.negatives:
             neutral = self.clip.texts(NEUTRAL)
             things = self.clip.texts([TEMPLATE.format(negative.prompt) for negative in task.negatives])
-            likely = presence(features, things[0], neutral, self.clip.scale)
-            for thing in things[1:]:
-                likely = likely.maximum(presence(features, thing, neutral, self.clip.scale))
+            found = [presence(features, thing, neutral, self.clip.scale) for thing in things]
+            for negative, one in zip(task.negatives, found, strict=True):
+                verdict.each[_presence_of(negative)] = one.tolist()
+            likely = reduce(torch.maximum, found)
             verdict.scores["presence"] = float(likely.mean())
             verdict.shows_negative = (likely > 0.5).tolist()
         return verdict
@@ -96,8 +108,13 @@ def choose_judges(model: Model, clip: str | None) -> list[Judge]:
 
     `clip="toybox"` asks for the Toybox CLIP on any model. `ValueError` if a judge cannot be loaded.
     """
+    return judges_for(model.is_toybox, clip)
+
+
+def judges_for(is_toybox: bool, clip: str | None) -> list[Judge]:
+    """`choose_judges` for pictures whose model is not loaded."""
     judges: list[Judge] = []
-    if model.is_toybox:
+    if is_toybox:
         from negguide.toybox.oracle import Oracle
 
         try:
@@ -106,7 +123,7 @@ def choose_judges(model: Model, clip: str | None) -> list[Judge]:
             raise ValueError(
                 f"the Toybox oracle is missing ({error}); leave the judging out with --no-judge"
             ) from error
-    name = clip or ("toybox" if model.is_toybox else None)
+    name = clip or ("toybox" if is_toybox else None)
     if name is not None:
         judges.append(ClipJudge(load_clip(name)))
     return judges
@@ -130,10 +147,15 @@ def judge_all(judges: Sequence[Judge], pictures: Sequence[Image], task: Task) ->
     for judge in judges:
         verdict = judge.judge(pictures, task)
         together.scores = {**verdict.scores, **together.scores}
+        together.each = {**verdict.each, **together.each}
         together.notes = together.notes or verdict.notes
         if together.shows_negative is None:
             together.shows_negative = verdict.shows_negative
     return together
+
+
+def _presence_of(negative: Negative) -> str:
+    return f"presence of {negative.prompt}"
 
 
 def _note(row: dict[str, Any]) -> str:

@@ -40,7 +40,7 @@ def load_model(name: str, dtype: str = "auto", device: str = "auto") -> Model:
 
     if dtype not in DTYPES:
         raise ValueError(f"the dtype is {dtype!r}; possible: {', '.join(DTYPES)}")
-    place = _device(device)
+    place = device_of(device)
     choice = (
         ("float16" if place.type in ("cuda", "mps") and name != TOYBOX else "float32") if dtype == "auto" else dtype
     )
@@ -57,7 +57,8 @@ def load_model(name: str, dtype: str = "auto", device: str = "auto") -> Model:
     return Model(name, pipe, is_toybox=name == TOYBOX)
 
 
-def _device(name: str) -> Any:
+def device_of(name: str) -> Any:
+    """The torch device of a name; "auto" is the GPU when there is one. `ValueError` names the possible ones."""
     import torch
 
     if name == "auto":

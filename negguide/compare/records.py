@@ -82,12 +82,16 @@ class Results(Record):
         return cls.model_validate_json((folder / FILE).read_bytes())
 
 
-def write(path: Path, data: bytes) -> Path:
-    """Write a file under a temporary name and rename it."""
+def write(path: Path, data: bytes, sync: bool = False) -> Path:
+    """Write a file under a temporary name and rename it. `sync`: it is on the disk before it has its name."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_bytes(data)
+        with temporary.open("wb") as stream:
+            stream.write(data)
+            if sync:
+                stream.flush()
+                os.fsync(stream.fileno())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -7,12 +7,15 @@ import dataclasses
 import io
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
 from negguide.compare.columns import COLUMNS, Column, best, used
 from negguide.compare.records import Comparison, Results, Row, write
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 FILE = "report.html"
 TEMPLATE = "report.html.jinja"
@@ -36,18 +39,10 @@ def write_report(out: Path, results: Results) -> Path:
 
 def render(out: Path, results: Results) -> str:
     """The page as text; pictures that cannot be read are left out."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("negguide.compare", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     tables = {"": _table(results.totals)}
     tables |= {c.slug: _table({row.label: row.scores for row in c.rows}) for c in results.comparisons}
-    return environment.get_template(TEMPLATE).render(
+    template = environment("negguide.compare").get_template(TEMPLATE)
+    return template.render(
         results=results,
         tables=tables,
         columns=COLUMNS,
@@ -56,20 +51,43 @@ def render(out: Path, results: Results) -> str:
     )
 
 
-def data_uri(file: Path) -> tuple[str, int, int] | None:
-    """A picture as a `data:` address, with its width and height; None if it cannot be read."""
+def environment(*packages: str) -> Environment:
+    """Templates of these packages, the first one that has a name wins."""
+    from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+
+    return Environment(
+        loader=ChoiceLoader([PackageLoader(package, "templates") for package in packages]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def data_uri(file: Path, largest: int = LARGEST, bare: bool = False) -> tuple[str, int, int] | None:
+    """A picture as a `data:` address, with its width and height; None if it cannot be read.
+
+    `bare`: without the texts that a small picture's file holds.
+    """
     try:
         with Image.open(file) as image:
             width, height = image.size
             if max(width, height) <= AS_IT_IS:
-                return f"data:image/png;base64,{base64.b64encode(file.read_bytes()).decode()}", width, height
+                data = _png(image.convert("RGB")) if bare else file.read_bytes()
+                return f"data:image/png;base64,{base64.b64encode(data).decode()}", width, height
             small = image.convert("RGB")
-            small.thumbnail((LARGEST, LARGEST))
+            small.thumbnail((largest, largest))
     except OSError:
         return None
     buffer = io.BytesIO()
     small.save(buffer, "WEBP", quality=90)
     return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}", width, height
+
+
+def _png(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
 
 
 def _grid(out: Path, comparison: Comparison, seeds: list[int]) -> dict[str, Any]:

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import datetime
-import inspect
-import io
 import json
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from negguide.compare.arms import Arm
+from negguide.compare.call import arguments, make, png
 from negguide.compare.judges import Judge, judge_all
 from negguide.compare.models import Model
 from negguide.compare.recipe import command_line, python_lines, versions
 from negguide.compare.records import Comparison, Picture, Results, Row, mean_scores, write
 from negguide.compare.request import Request, Task, describe, slugs
-from negguide.methods import Method, to_dict
+from negguide.methods import to_dict
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -96,7 +96,7 @@ def _start(model: Model, request: Request, judges: Sequence[Judge], command: str
 def _warm_up(model: Model, request: Request) -> None:
     """One short call, so that the first method does not pay for what is set up once. Its errors show up in the run."""
     try:
-        call = _arguments(model, request, request.tasks[0], request.seeds[:1])
+        call = arguments(model, request, request.tasks[0].prompt, request.seeds[:1])
         model.pipe(**{**call, "num_inference_steps": min(2, request.steps)})
     except Exception:  # whatever it is, the run meets it again and records it
         return
@@ -120,11 +120,11 @@ def _fill(
         row.methods = [to_dict(method) for method in methods]
         for start in range(0, len(request.seeds), request.batch):
             seeds = request.seeds[start : start + request.batch]
-            images, batch_seconds, passes = _generate(model, request, task, arm, methods, seeds, progress)
-            seconds += batch_seconds
-            for seed, image in zip(seeds, images, strict=True):
+            made = make(model, request, task.prompt, methods, seeds, partial(progress, f"{arm.label} · {task.prompt}"))
+            seconds, passes = seconds + made.seconds, made.passes
+            for seed, image in zip(seeds, made.images, strict=True):
                 file = folder / f"{seed}.png"
-                write(request.out / file, _png(image, _metadata(model, task, row, seed, passes)))
+                write(request.out / file, png(image, _metadata(model, task, row, seed, passes)))
                 row.pictures.append(Picture(seed=seed, file=file.as_posix()))
                 pictures.append(image)
         row.scores = {"passes": passes, "seconds": seconds / len(pictures)}
@@ -132,63 +132,6 @@ def _fill(
             _judge(row, judges, pictures, task)
     except Exception as error:  # a method that fails must not take the others with it
         row.error = f"{type(error).__name__}: {' '.join(str(error).split())}"
-
-
-def _generate(
-    model: Model,
-    request: Request,
-    task: Task,
-    arm: Arm,
-    methods: Sequence[Method],
-    seeds: Sequence[int],
-    progress: Progress,
-) -> tuple[list[Image], float, float]:
-    """Pictures of these seeds, seconds, and denoiser passes per picture."""
-    from negguide.integration import attach
-
-    what = f"{arm.label} · {task.prompt}"
-    told = 0.0
-
-    def tick(pipe: Any, step: int, timestep: Any, values: dict[str, Any]) -> dict[str, Any]:
-        nonlocal told
-        share = len(seeds) / request.steps
-        if told + share <= len(seeds):
-            told += share
-            progress(what, share)
-        return values
-
-    call = _arguments(model, request, task, seeds)
-    if "callback_on_step_end" in inspect.signature(type(model.pipe).__call__).parameters:
-        call["callback_on_step_end"] = tick
-    takeover = request.guidance_scale if request.takeover and methods else None
-    started = time.perf_counter()
-    with attach(model.pipe, *methods, guidance_scale=takeover) as attached:
-        output = model.pipe(**call)
-    seconds = time.perf_counter() - started
-    progress(what, len(seeds) - told)
-    images = getattr(output, "images", None)
-    if images is None:
-        raise TypeError(f"{type(model.pipe).__name__} makes no pictures (its output is {type(output).__name__})")
-    return [image.convert("RGB") for image in images], seconds, float(attached.passes)
-
-
-def _arguments(model: Model, request: Request, task: Task, seeds: Sequence[int]) -> dict[str, Any]:
-    """Arguments of the pipeline's call; the starting noise of a seed does not depend on the batch or the device."""
-    import torch
-
-    known = inspect.signature(type(model.pipe).__call__).parameters
-    call: dict[str, Any] = {
-        "prompt": task.prompt,
-        "num_inference_steps": request.steps,
-        "num_images_per_prompt": len(seeds),
-        "generator": [torch.Generator("cpu").manual_seed(seed) for seed in seeds],
-    }
-    if request.guidance_scale is not None and not request.takeover:
-        scale = "true_cfg_scale" if "true_cfg_scale" in known else "guidance_scale"
-        call[scale] = request.guidance_scale
-    if request.size is not None:
-        call["width"], call["height"] = request.size
-    return call
 
 
 def _judge(row: Row, judges: Sequence[Judge], pictures: Sequence[Image], task: Task) -> None:
@@ -209,17 +152,6 @@ def _metadata(model: Model, task: Task, row: Row, seed: int, passes: float) -> d
         "passes": f"{passes:g}",
         "versions": json.dumps(versions()),
     }
-
-
-def _png(image: Image, metadata: dict[str, str]) -> bytes:
-    from PIL.PngImagePlugin import PngInfo
-
-    info = PngInfo()
-    for key, value in metadata.items():
-        info.add_itxt(key, value)
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", pnginfo=info)
-    return buffer.getvalue()
 
 
 def _totals(results: Results) -> dict[str, dict[str, float]]:

@@ -142,7 +142,7 @@ class Attachment:
             finally:
                 self.trace, self.passes = runner.trace, runner.evaluator.passes
         runner.guard.finish()
-        if call.has_negative and plan.mode != "single" and runner.trace and not runner.own_used:
+        if call.says_negative and plan.mode != "single" and runner.trace and not runner.own_used:
             self._warn_once(
                 "the call's own negative_prompt had no effect: "
                 f"{', '.join(m.name or type(m).__name__ for m in self.methods)} put something else in its place; "
@@ -168,6 +168,8 @@ class Attachment:
             for condition in method.prompts():
                 if plan.mode != "single" or plan.takeover:
                     plan.key(condition)
+            for condition in method.companions():
+                plan.key(condition)
         if getattr(self.pipe, "_all_hooks", None):
             self.pipe.maybe_free_model_hooks()
         return plan

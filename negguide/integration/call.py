@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from negguide.integration.probe import clone_generators
@@ -82,12 +82,43 @@ class Call:
 
     def with_negative(self, prompt: str | tuple[str, ...] | None) -> dict[str, Any]:
         """The same call with another negative prompt; None: as if none had been given."""
-        kept = {
-            key: value
-            for key, value in self.probing().items()
-            if not (key.startswith("negative_") and "ip_adapter" not in key and ("prompt" in key or "embeds" in key))
-        }
+        kept = {key: value for key, value in self.probing().items() if not _is_negative(key)}
         return kept if prompt is None else {**kept, "negative_prompt": self.texts(prompt)}
+
+    def own_negatives(self, rows: int) -> list[str]:
+        """The call's own negative prompt for each of its `rows` images; "" where it has none in words."""
+        return [text or "" for text in self._spread(self.complete.get("negative_prompt") or "", rows)]
+
+    def own_prompts(self, rows: int) -> list[str]:
+        """The call's prompt for each of its `rows` images; "" where it was given as embeddings."""
+        return [text or "" for text in self._spread(self.complete.get("prompt") or "", rows)]
+
+    def with_negatives(self, texts: Sequence[str]) -> dict[str, Any]:
+        """The same call with a prompt, and a negative one, for each of its images."""
+        kept = {key: value for key, value in self._for_images(len(texts)).items() if not _is_negative(key)}
+        return {**kept, "negative_prompt": list(texts)}
+
+    def with_prompts(self, texts: Sequence[str]) -> dict[str, Any]:
+        """The same call with another prompt for each of its images, for pipelines that take no negative one."""
+        kept = {k: v for k, v in self._for_images(len(texts)).items() if not k.startswith(("prompt", "pooled_prompt"))}
+        return {**kept, "prompt": list(texts)}
+
+    def _for_images(self, rows: int) -> dict[str, Any]:
+        changed = self.probing()
+        for key, value in changed.items():
+            if key.startswith(("prompt", "pooled_prompt")) and value is not None:
+                changed[key] = self._spread(value, rows)
+        numbers = {key: 1 for key in ("num_images_per_prompt", "num_videos_per_prompt") if key in self.parameters}
+        return {**changed, **numbers}
+
+    def _spread(self, value: Any, rows: int) -> Any:
+        """What is said once, or once per prompt, said for each image."""
+        if isinstance(value, str):
+            return [value] * rows
+        each = rows // (self.prompt_count or 1)
+        if hasattr(value, "repeat_interleave"):
+            return value.repeat_interleave(each, dim=0)
+        return [item for item in value for _ in range(each)]
 
     def with_prompt(self, prompt: str | tuple[str, ...]) -> dict[str, Any]:
         """The same call with another prompt, for pipelines that take no negative one."""
@@ -97,3 +128,12 @@ class Call:
             if not key.startswith(("prompt_", "pooled_prompt")) or key == "prompt"
         }
         return {**kept, "prompt": self.texts(prompt)}
+
+
+def _is_negative(argument: str) -> bool:
+    """Whether an argument says what stands in the negative place."""
+    return (
+        argument.startswith("negative_")
+        and "ip_adapter" not in argument
+        and ("prompt" in argument or "embeds" in argument)
+    )

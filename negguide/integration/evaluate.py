@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from negguide.integration import tree
+from negguide.integration import riders, tree
+from negguide.integration.families import unsupported
 from negguide.integration.layout import prediction_of
 from negguide.integration.plan import OWN_KEY, Plan
 from negguide.integration.probe import main_input, named_arguments, rows_of
 from negguide.integration.side import SideModel
-
-COND = -1
-"""Key of the conditional prediction."""
+from negguide.integration.taps import COND, Taps
+from negguide.methods.tokens import Label
 
 
 @dataclass
@@ -48,18 +48,26 @@ class Evaluator:
         self.sides = sides
         self.joined = one_call or (plan.mode == "batch" and not plan.caching)
         self.max_batch = max_batch
+        self.taps: Taps | None = None
+        """Who listens to the forwards of this step."""
         self.passes = 0.0
         self.output: Any = None
         """The last thing a denoiser returned: shows what kind of output the pipeline expects."""
 
     def unchanged(self, ask: Ask) -> Any:
         self.passes += ask.rows / self.plan.rows
-        self.output = ask.unchanged()
+        keys = [COND]
+        if self.plan.mode == "batch":
+            keys = [COND, OWN_KEY] if self.plan.family.cond_first else [OWN_KEY, COND]
+        with self._heard(ask, keys, ask.named):
+            self.output = ask.unchanged()
         return self.output
 
     def predict(self, ask: Ask, keys: Sequence[int], index: int) -> dict[int, Tensor]:
         """Whole predictions (B, ...) for the conditional and for each key."""
         plan = self.plan
+        if self.taps is not None and self.taps.rides:
+            return self._riding(ask, keys)
         if plan.mode == "batch" and (set(keys) == {OWN_KEY} or (OWN_KEY in keys and not self.joined)):
             whole = prediction_of(self.unchanged(ask))
             first, second = whole[: plan.rows], whole[plan.rows :]
@@ -88,7 +96,7 @@ class Evaluator:
             named = tree.join(calls, plan.rows, plan.family.batches, plan.family.shared)
         except tree.Unjoinable:
             return self._replay(ask, keys, index)
-        whole = self._forward(ask, named, len(keys))
+        whole = self._forward(ask, named, keys)
         return dict(zip(keys, whole.chunk(len(keys)), strict=True))
 
     def _replay(self, ask: Ask, keys: Sequence[int], index: int) -> dict[int, Tensor]:
@@ -96,13 +104,51 @@ class Evaluator:
         found = {}
         for key in keys:
             with self._context(ask.module, key, index):
-                found[key] = self._forward(ask, self._call(ask, key), 1)
+                found[key] = self._forward(ask, self._call(ask, key), [key])
         return found
 
-    def _forward(self, ask: Ask, named: Mapping[str, Any], passes: int) -> Tensor:
-        self.passes += passes
-        self.output = ask.original(**named)
+    def _forward(self, ask: Ask, named: Mapping[str, Any], keys: Sequence[int]) -> Tensor:
+        self.passes += len(keys)
+        with self._heard(ask, keys, named):
+            self.output = ask.original(**named)
         return prediction_of(self.output)
+
+    def _heard(self, ask: Ask, keys: Sequence[int], named: Mapping[str, Any]) -> AbstractContextManager[None]:
+        """Who listens hears this forward."""
+        if self.taps is None:
+            return nullcontext()
+        labels: list[Label] = [("main", key) for key in keys]
+        return self.taps.forward(ask.name, labels, named)
+
+    def _riding(self, ask: Ask, keys: Sequence[int]) -> dict[int, Tensor]:
+        """Predictions of forwards in which other rows ride along; the forwards are those of `predict`."""
+        plan, taps = self.plan, self.taps
+        assert taps is not None
+        order = [COND, *keys] if plan.family.cond_first else [*keys[:1], COND, *keys[1:]]
+        joined = self.joined and not taps.rides.appended
+        waiting = self._parts(order) if joined else [[key] for key in order]
+        found: dict[int, Tensor] = {}
+        while waiting:
+            part = waiting.pop(0)
+            try:
+                ride = riders.board(plan, taps.rides, {key: self._call(ask, key) for key in part}, self._call, ask)
+            except tree.Unjoinable:
+                waiting = [[key] for key in part] + waiting
+                continue
+            self.passes += ride.rows / plan.rows
+            with taps.forward(ask.name, ride.labels, ride.named, ride.parts):
+                self.output = ask.original(**ride.named)
+            found |= dict(zip(part, prediction_of(self.output).split(plan.rows), strict=False))
+        return found
+
+    def embeds(self, ask: Ask, key: int) -> Tensor:
+        """Text embeddings (B, L, C) that the denoiser gets for a key."""
+        plan = self.plan
+        named = ask.named if plan.mode != "batch" else plan.half(ask.named, "cond" if key == COND else "uncond")
+        found = tree.overlaid(named, {} if key == COND else plan.overlays[key]).get("encoder_hidden_states")
+        if not isinstance(found, Tensor):
+            raise unsupported(f"{plan.family.name}: reading text embeddings", "its denoiser takes them in another form")
+        return found
 
     def _call(self, ask: Ask, key: int) -> Any:
         plan = self.plan

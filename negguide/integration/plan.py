@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from negguide.integration import tree
+from negguide.integration import each_image, tree
 from negguide.integration.call import Call
 from negguide.integration.families import Family, unsupported
 from negguide.integration.layout import Layout, token_grid
 from negguide.integration.probe import Asked, Probe, main_input, probe
 from negguide.integration.schedule import Schedule, read_schedule
-from negguide.methods.base import Condition
+from negguide.methods.base import Condition, EachImage
 
 Mode = Literal["batch", "sequential", "single"]
 """How predictions are asked for: both halves in one call; conditional, then unconditional; the conditional only."""
@@ -76,6 +76,8 @@ class Plan:
     """Overlay of the pipeline's unconditional as probed; `overlays[0]` follows the running call."""
     overlays: dict[int, dict[tree.Path, Any]] = field(default_factory=dict)
     keys: dict[Condition, int] = field(default_factory=dict)
+    texts: each_image.Texts = field(default_factory=dict)
+    """Single texts of images, encoded once."""
 
     @property
     def rows(self) -> int:
@@ -86,6 +88,10 @@ class Plan:
         """Make ready for a run, which may be a repetition: forget what callbacks did to the last one."""
         self.call, self.caching = call, caching
         self.overlays[OWN_KEY] = dict(self.own)
+        for condition in [one for one in self.keys if isinstance(one.prompt, EachImage)]:
+            key = self.keys.pop(condition)
+            if key not in self.keys.values():
+                self.overlays.pop(key, None)
 
     def key(self, condition: Condition) -> int:
         """Key of a condition, probing the pipeline for its text if it is new (also while the pipeline runs)."""
@@ -94,13 +100,17 @@ class Plan:
         return self.keys[condition]
 
     def _resolve(self, condition: Condition) -> int:
-        if condition.own or (condition.prompt is None and not self.call.has_negative):
+        guided = self.mode != "single" or self.takeover
+        if condition.own or (condition.prompt is None and not self.call.has_negative and guided):
             return OWN_KEY
-        overlay = self._overlay(self._probe_of(condition.prompt))
+        if isinstance(condition.prompt, EachImage):
+            overlay = each_image.overlay(self, condition.prompt.texts)
+        else:
+            overlay = self._overlay(self._probe_of(condition.prompt))
         for key, known in self.overlays.items():
             if _equal(known, overlay):
                 return key
-        key = len(self.overlays)
+        key = 1 + max(self.overlays, default=OWN_KEY)
         self.overlays[key] = overlay
         return key
 
@@ -115,6 +125,13 @@ class Plan:
                 return result
             prompt = ""
         return self._run({**self.call.with_negative(prompt), **changes})
+
+    def overlay_of_texts(self, texts: Sequence[str]) -> dict[tree.Path, Any]:
+        """What to lay over the reference call to ask for one text per image, as the pipeline encodes them together."""
+        changes = {key: value for key, value in self.arguments.items() if key != "negative_prompt"}
+        if self.through == "prompt":
+            return self._overlay(self._run({**self.call.with_prompts(texts), **changes}))
+        return self._overlay(self._run({**self.call.with_negatives(texts), **changes}))
 
     @property
     def _calls(self) -> int:
@@ -211,7 +228,7 @@ def make_plan(
         caching=caching,
         arguments=arguments,
         reference=reference,
-        through="prompt" if takeover or not has_negative else "negative_prompt",
+        through="prompt" if mode == "single" or not has_negative else "negative_prompt",
         property_scale=found.property_scale,
         main=main_input(reference.named)[0],
     )

@@ -7,18 +7,21 @@ pipeline's own formula, affine with weights that sum to one, yields exactly T.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from negguide.integration.evaluate import COND, Ask, Evaluator
+from negguide.integration.embeddings import edited
+from negguide.integration.evaluate import Ask, Evaluator
 from negguide.integration.finite import FiniteGuard
 from negguide.integration.layout import prediction_of, stacked, with_prediction
+from negguide.integration.model import model_of
 from negguide.integration.plan import OWN_KEY, Plan
 from negguide.integration.side import SideModel
+from negguide.integration.taps import COND, Taps
 from negguide.methods.base import Condition, Denoised, Guidance, Method, Step
 
 
@@ -33,6 +36,8 @@ class StepRecord:
     passes: float
     methods: tuple[str, ...]
     """Names of the methods that asked for a prediction or changed one."""
+    notes: tuple[Mapping[str, Any], ...] = ()
+    """What methods have to tell of this step, as JSON types; see `Method`."""
 
 
 @dataclass
@@ -60,6 +65,9 @@ class Runner:
         self.evaluator = Evaluator(plan, one_call, max_batch, sides)
         self.sides = sides
         self.guard = FiniteGuard()
+        self.taps = Taps(plan, methods, self.states, self.guard)
+        if self.taps.has_listeners:
+            self.evaluator.taps = self.taps
         self.trace: list[StepRecord] = []
         self.index = 0
         self.own_used = False
@@ -69,8 +77,8 @@ class Runner:
         self._unscaled: Tensor | None = None
         self._noted: tuple[tuple[Condition, ...], tuple[str, ...]] = ((), ())
         self._counted = 0.0
-        self._combines = any(type(m).combine is not Method.combine for m in methods)
-        self._looks_at_x0 = any(type(m).denoised is not Method.denoised for m in methods)
+        self._combines = any(m.acts_alone and type(m).combine is not Method.combine for m in methods)
+        self._looks_at_x0 = any(m.sees_denoised for m in methods)
 
     def scale_input(self, original: Callable[..., Any], sample: Tensor, *args: Any, **kwargs: Any) -> Any:
         self._unscaled = sample
@@ -81,7 +89,10 @@ class Runner:
         schedule, passes = self.plan.schedule, self.evaluator.passes - self._counted
         at = min(self.index, len(schedule.timesteps) - 1)
         live, names = self._noted
-        self.trace.append(StepRecord(self.index, schedule.sigmas[at], schedule.timesteps[at], live, passes, names))
+        notes = tuple(note for state in self.states for note in state.pop("notes", ()))
+        self.trace.append(
+            StepRecord(self.index, schedule.sigmas[at], schedule.timesteps[at], live, passes, names, notes)
+        )
         self._counted, self._noted = self.evaluator.passes, ((), ())
         self._calls, self._second, self._unscaled = 0, None, None
         self.index += 1
@@ -107,30 +118,50 @@ class Runner:
         if not all(method.guides(step) for method in self.methods):
             return self._unguided(ask, step)
         live, bases, names = self._wanted(step)
-        if not live and not self._combines and not self._looks_at_x0 and not self.plan.takeover:
+        ask, editors = edited(ask, self.plan, step, self.methods, self.states, self.guard)
+        names += [name for name in editors if name not in names]
+        heard = self._listeners(ask, step)
+        if not live and not self._combines and not self._looks_at_x0 and not self.plan.takeover and not heard:
             self.own_used = True
+            self._noted = ((), tuple(names))
             return self.evaluator.unchanged(ask)
+        names += [name for name in heard if name not in names]
         keys = self._keys(live, bases)
         self.own_used |= OWN_KEY in keys
-        found = self.evaluator.predict(ask, keys, self.index)
+        found = self._predict(ask, keys)
         layout = self.plan.layout
         cond = layout.core(found[COND])
         predictions = {c: layout.core(found[self.plan.key(c)]) for c in live}
         start = OWN_KEY if OWN_KEY in found and not bases else (self.plan.key(bases[0]) if bases else COND)
         guidance = Guidance(step, cond, layout.core(found[start]), self._scale(ask), predictions)
         target = self._combine(guidance, names, replaced=start not in (OWN_KEY, COND))
-        target = self._denoised(guidance, target, names)
+        target = self._denoised(ask, guidance, target, names)
         self._noted = (tuple(live), tuple(names))
-        return self._answer(found, target)
+        return self._answer(found, target, bool(heard))
+
+    def _predict(self, ask: Ask, keys: Sequence[int]) -> dict[int, Tensor]:
+        """The predictions of a step; who listens to it hears these forwards and no other."""
+        try:
+            return self.evaluator.predict(ask, keys, self.index)
+        finally:
+            self.taps.close()
+
+    def _listeners(self, ask: Ask, step: Step) -> list[str]:
+        """Names of the methods that listen at this step."""
+        if not self.taps.has_listeners:
+            return []
+        return self.taps.open(step, model_of(self.evaluator, self.taps, ask, step))
 
     def _unguided(self, ask: Ask, step: Step) -> Any:
         """A step that a method keeps free of guidance: one pass, the prediction for the prompt alone."""
-        found = self.evaluator.predict(ask, [], self.index)
+        ask, editors = edited(ask, self.plan, step, self.methods, self.states, self.guard)
+        heard = [*editors, *self._listeners(ask, step)]
+        found = self._predict(ask, [])
         cond = self.plan.layout.core(found[COND])
-        names = [method.name or type(method).__name__ for method in self.methods if not method.guides(step)]
-        target = self._denoised(Guidance(step, cond, cond, self._scale(ask), {}), self._post_of(cond, cond), names)
+        names = [method.name or type(method).__name__ for method in self.methods if not method.guides(step)] + heard
+        target = self._denoised(ask, Guidance(step, cond, cond, self._scale(ask), {}), self._post_of(cond, cond), names)
         self._noted = ((), tuple(names))
-        return self._answer(found, target)
+        return self._answer(found, target, bool(heard))
 
     def _step(self, ask: Ask) -> Step:
         plan, i = self.plan, self.index
@@ -211,12 +242,12 @@ class Runner:
             return guided
         return self.plan.family.post(guided, cond, self.plan.call.complete)
 
-    def _denoised(self, guidance: Guidance, target: Tensor | None, names: list[str]) -> Tensor | None:
+    def _denoised(self, ask: Ask, guidance: Guidance, target: Tensor | None, names: list[str]) -> Tensor | None:
         if not self._looks_at_x0:
             return target
         step = guidance.step
         guided = self._post_of(guidance.result(), guidance.cond) if target is None else target
-        event = Denoised(step, step.to_denoised(guided))
+        event = Denoised(step, step.to_denoised(guided), model_of(self.evaluator, self.taps, ask, step))
         for method, state in zip(self.methods, self.states, strict=True):
             before, event.touched = event.touched, False
             method.denoised(event, state)
@@ -228,7 +259,7 @@ class Runner:
             event.touched |= before
         return step.from_denoised(event.x0).to(guided.dtype) if event.touched else target
 
-    def _answer(self, found: dict[int, Tensor], target: Tensor | None) -> Any:
+    def _answer(self, found: dict[int, Tensor], target: Tensor | None, heard: bool) -> Any:
         """What the pipeline gets: its own predictions where nothing was touched, else T in every half."""
         plan, output = self.plan, self.evaluator.output
         cond, own = found[COND], found.get(OWN_KEY)
@@ -241,7 +272,7 @@ class Runner:
             return with_prediction(output, torch.cat([cond, own] if plan.family.cond_first else [own, cond]))
         if plan.mode == "sequential":
             assert own is not None
-            self._second = _Second(with_prediction(output, own), target is not None)
+            self._second = _Second(with_prediction(output, own), target is not None or heard)
         return with_prediction(output, cond)
 
     def _answer_second(self, ask: Ask, waiting: _Second) -> Any:

@@ -41,6 +41,15 @@ class Schedule:
             "use DDIM, PNDM, a DPM-Solver, UniPC, Euler, Heun, LMS, KDPM2 or a flow-matching scheduler"
         )
 
+    def noised(self, x0: Tensor, noise: Tensor, index: int) -> Tensor:
+        """The sample that holds clean latents and standard noise at a step; dtype of `x0`."""
+        a, b = self.coefficients(index)
+        return (a * _wide(x0) + b * _wide(noise)).to(x0.dtype)
+
+    def model_input(self, sample: Tensor, index: int) -> Tensor:
+        """A sample as the denoiser gets it: schedulers that hold x0 + sigma eps bring it to unit variance."""
+        return sample / math.sqrt(1.0 + self.sigmas[index] ** 2) if self.form == "scaled" else sample
+
     def to_denoised(self, prediction: Tensor, sample: Tensor, index: int, sign: float = 1.0) -> Tensor:
         """Clean estimate x0 of a prediction made at `sample`; at least float32. `sign`: the pipeline's own flip."""
         offset, factor = self._affine(sample, index)

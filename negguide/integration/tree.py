@@ -92,6 +92,21 @@ def take(tree: Any, part: slice, rows: int, batches: Collection[str], shared: Co
     )
 
 
+def extended(
+    tree: Any, extra: Sequence[int], rows: int, batches: Collection[str] = (), shared: Collection[str] = ()
+) -> Any:
+    """The call with more rows at its end, copies of its rows `extra`."""
+
+    def more(path: Path, leaf: Any) -> Any:
+        if not has_rows(path, leaf, rows, batches, shared):
+            return leaf
+        if isinstance(leaf, torch.Tensor):
+            return torch.cat([leaf, leaf[list(extra)]])
+        return type(leaf)([*leaf, *(leaf[at] for at in extra)])
+
+    return rebuild(tree, more, batches)
+
+
 def join(trees: Sequence[Any], rows: int, batches: Collection[str], shared: Collection[str], path: Path = ()) -> Any:
     """One call made of several calls of `rows` rows each. Raises `Unjoinable` where they do not fit together."""
     first = trees[0]

@@ -1,32 +1,48 @@
 """The formulas: pure tensor functions with the papers' symbols; they import torch only."""
 
+from negguide.maths.annealing import cads, cads_gamma
+from negguide.maths.attention import flip_values, nag
 from negguide.maths.contrastive import ccfg_weights
 from negguide.maths.dynamic import dng_odds, dng_update, log_likelihood_ratio, snr, squared_distance
 from negguide.maths.negatives import compose, mixture, signed, sum_terms
+from negguide.maths.negtome import best_among_others, best_match, push_apart, push_from
 from negguide.maths.projection import dot, masked_perpendicular, norm, perp_neg, perpendicular, projection, widen
+from negguide.maths.repulsion import distances, nearest, particle_guidance, spell
 from negguide.maths.stabilisers import apg, cfg_zero_star, clip_norm, rescale
 from negguide.maths.views import ViewWeights, view_weights
 
 __all__ = [
     "ViewWeights",
     "apg",
+    "best_among_others",
+    "best_match",
+    "cads",
+    "cads_gamma",
     "ccfg_weights",
     "cfg_zero_star",
     "clip_norm",
     "compose",
+    "distances",
     "dng_odds",
     "dng_update",
     "dot",
+    "flip_values",
     "log_likelihood_ratio",
     "masked_perpendicular",
     "mixture",
+    "nag",
+    "nearest",
     "norm",
+    "particle_guidance",
     "perp_neg",
     "perpendicular",
     "projection",
+    "push_apart",
+    "push_from",
     "rescale",
     "signed",
     "snr",
+    "spell",
     "squared_distance",
     "sum_terms",
     "view_weights",

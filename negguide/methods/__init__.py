@@ -2,40 +2,73 @@
 
 # ruff: noqa: I001 (methods are imported in the order in which lists show them)
 
-from negguide.methods.base import OWN, UNCONDITIONAL, Condition, Denoised, Guidance, Method, Step, Window
+from negguide.methods.avoid import Avoid
+from negguide.methods.bank import Bank
+from negguide.methods.base import (
+    OWN,
+    UNCONDITIONAL,
+    Condition,
+    Denoised,
+    EachImage,
+    Embeddings,
+    Guidance,
+    Method,
+    Step,
+    Window,
+)
 from negguide.methods.mask import Mask
+from negguide.methods.reference import Reference
 from negguide.methods.negative import Concept, Negative, Positive
 from negguide.methods.negative_prompt import NegativePrompt
 from negguide.methods.perp_neg import PerpNeg
 from negguide.methods.contrastive import ContrastiveNegative
 from negguide.methods.dynamic import DynamicNegative
+from negguide.methods.nag import NAG
+from negguide.methods.vsf import VSF
+from negguide.methods.adaptive import AdaptiveNegatives
+from negguide.methods.negtome import NegToMe
+from negguide.methods.repulsion import SPELL, ParticleGuidance, radius_from
+from negguide.methods.cads import CADS
 from negguide.methods.apg import APG
 from negguide.methods.cfg_zero_star import CFGZeroStar
 from negguide.methods.rescale import Rescale
 from negguide.methods.interval import Interval
+from negguide.methods.inline import parse_weights
 from negguide.methods.prompt import format_prompt, parse_prompt
 from negguide.methods.registry import METHODS, Entry, from_dict, from_json, get_method, register, to_dict, to_json
 
 __all__ = [
     "APG",
+    "CADS",
     "METHODS",
+    "NAG",
     "OWN",
+    "SPELL",
     "UNCONDITIONAL",
+    "VSF",
+    "AdaptiveNegatives",
+    "Avoid",
+    "Bank",
     "CFGZeroStar",
     "Concept",
     "Condition",
     "ContrastiveNegative",
     "Denoised",
     "DynamicNegative",
+    "EachImage",
+    "Embeddings",
     "Entry",
     "Guidance",
     "Interval",
     "Mask",
     "Method",
+    "NegToMe",
     "Negative",
     "NegativePrompt",
+    "ParticleGuidance",
     "PerpNeg",
     "Positive",
+    "Reference",
     "Rescale",
     "Step",
     "Window",
@@ -44,6 +77,8 @@ __all__ = [
     "from_json",
     "get_method",
     "parse_prompt",
+    "parse_weights",
+    "radius_from",
     "register",
     "to_dict",
     "to_json",

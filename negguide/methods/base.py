@@ -54,16 +54,34 @@ class Window:
 
 
 @dataclasses.dataclass(frozen=True)
+class EachImage:
+    """One text for each image of the call, in the order of its rows: prompt by prompt, `num_images_per_prompt` of each.
+
+    None where an image has none: there the prediction is the one for what the pipeline has in the negative place.
+    """
+
+    texts: tuple[str | None, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "texts", tuple(self.texts))
+        wrong = any(text is not None and not isinstance(text, str) for text in self.texts)
+        if wrong or all(text is None for text in self.texts):
+            raise ValueError(
+                f"one text per image is needed, None for images without, and one at least; got {self.texts!r}"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
 class Condition:
     """A prediction that a method wants at a step. Equal conditions of several methods share one denoiser pass.
 
-    `prompt`: the text (a tuple: one text per prompt of the call), fed as this pipeline feeds a negative prompt;
-    `None` is the *true unconditional*, built as the pipeline builds it when the user gives no negative prompt.
+    `prompt`: the text (a tuple: one text per prompt of the call; `EachImage`: one per image), fed as this pipeline feeds
+    a negative prompt; `None` is the *true unconditional*, built as the pipeline builds it when the user gives no negative prompt.
     `role="base"` says that the prediction stands where the pipeline's own unconditional / negative prompt stood, which
     then costs no pass unless `OWN` is asked for too.
     """
 
-    prompt: str | tuple[str, ...] | None
+    prompt: str | tuple[str, ...] | EachImage | None
     role: Literal["extra", "base"] = dataclasses.field(default="extra", compare=False)
     own: bool = False
 
@@ -189,10 +207,18 @@ class Guidance:
 class Denoised:
     """The clean estimate of one step, shown to methods after guidance; setting `x0` changes what the sampler does."""
 
-    def __init__(self, step: Step, x0: Tensor) -> None:
+    def __init__(self, step: Step, x0: Tensor, model: Model | None = None) -> None:
         self.step = step
         self._x0 = x0
+        self._model = model
         self.touched = False
+
+    @property
+    def model(self) -> Model:
+        """What is known of the running denoiser: groups of images, pictures to latents and back."""
+        if self._model is None:
+            raise RuntimeError("this clean estimate was made outside a run")
+        return self._model
 
     @property
     def x0(self) -> Tensor:
@@ -204,12 +230,33 @@ class Denoised:
         self._x0, self.touched = value, True
 
 
+class Embeddings:
+    """The prompt's embeddings at one step, shown to methods before any prediction; setting `text` changes what is read."""
+
+    def __init__(self, step: Step, text: Tensor) -> None:
+        self.step = step
+        self._text = text
+        self.touched = False
+
+    @property
+    def text(self) -> Tensor:
+        """Token embeddings (B, L, C) of the prompt, one row per image; never those of other conditions."""
+        return self._text
+
+    @text.setter
+    def text(self, value: Tensor) -> None:
+        if value.shape != self._text.shape:
+            raise ValueError(f"embeddings of shape {tuple(self._text.shape)} cannot become {tuple(value.shape)}")
+        self._text, self.touched = value.to(self._text.dtype), True
+
+
 @dataclasses.dataclass(frozen=True)
 class Method:
     """Base of all methods: a frozen, JSON-able config; override the events it answers.
 
     A method holds no state of a run: what it must remember between steps goes into `state`, a dict that the runner
-    makes anew for each call of the pipeline and hands to every event.
+    makes anew for each call of the pipeline and hands to every event. What it appends to `state["notes"]` (a list, of
+    JSON-able dicts) is handed on in the record of the step.
     """
 
     name: ClassVar[str] = ""
@@ -222,6 +269,9 @@ class Method:
     """Where it comes from, e.g. 'arXiv:2304.04968'."""
     needs_guidance: ClassVar[bool] = True
     """Whether it acts on classifier-free guidance (an error explains when the pipeline runs without)."""
+
+    acts_alone: ClassVar[bool] = True
+    """Whether its `combine` may do something at a step for which it asked no condition."""
 
     def conditions(self, step: Step, state: dict[str, Any]) -> Sequence[Condition]:
         """Conditions wanted at this step. Nothing wanted, nothing paid: answer () when the window is closed."""
@@ -253,6 +303,14 @@ class Method:
 
     def values(self, values: Values, state: dict[str, Any]) -> None:
         """See or change the values of the text tokens in one of the cross or joint layers it listens to."""
+
+    @property
+    def edits_embeddings(self) -> bool:
+        """Whether `embeddings` is to be called."""
+        return type(self).embeddings is not Method.embeddings
+
+    def embeddings(self, embeddings: Embeddings, state: dict[str, Any]) -> None:
+        """See or change the prompt's embeddings of this step, before any prediction."""
 
     def combine(self, guidance: Guidance, state: dict[str, Any]) -> None:
         """Edit the guidance of this step; leave it untouched to change nothing, bit for bit."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from negguide.maths import widen
-from negguide.methods.base import OWN, Condition, Guidance, Step, Window
+from negguide.methods.base import OWN, Condition, EachImage, Guidance, Step, Window
 from negguide.methods.mask import Mask
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class Concept:
     """A text that takes part in guidance; see `Negative` and `Positive`."""
 
-    prompt: str | tuple[str, ...]
+    prompt: str | tuple[str, ...] | EachImage
     weight: float = 1.0
     window: Window = dataclasses.field(default_factory=Window)
     mask: Mask | None = None
@@ -52,9 +52,9 @@ class Negative(Concept):
     """Something that is not wanted.
 
     `prompt`: its text, or a tuple with one text for each prompt of the call (an empty text there: no negative for
-    that prompt). `weight`: 0 (no effect, no pass) or more; choose 1 first, 0.5 to 2 is the useful range, and Perp-Neg
-    bears more. `window`: when it holds; `Window(0, 0.5)` keeps most of the effect at half the extra cost. `mask`:
-    where it holds (`Mask`, PIL picture, array or tensor; white = holds).
+    that prompt), or `EachImage` with one for each image. `weight`: 0 (no effect, no pass) or more; choose 1 first, 0.5
+    to 2 is the useful range, and Perp-Neg bears more. `window`: when it holds; `Window(0, 0.5)` keeps most of the
+    effect at half the extra cost. `mask`: where it holds (`Mask`, PIL picture, array or tensor; white = holds).
 
     Wherever negatives are taken, a string stands for `Negative(string)` and a pair `("hat", 0.8)` for
     `Negative("hat", 0.8)`.
@@ -206,7 +206,9 @@ def _possible(kind: type[Concept]) -> str:
     return f"possible: a text, a pair like ('hat', 0.8), or {kind.__name__}('hat', weight=0.8, window=Window(0, 0.4))"
 
 
-def _texts(prompt: object, kind: str) -> str | tuple[str, ...]:
+def _texts(prompt: object, kind: str) -> str | tuple[str, ...] | EachImage:
+    if isinstance(prompt, EachImage):
+        return prompt
     if isinstance(prompt, str):
         if not prompt.strip():
             raise ValueError(

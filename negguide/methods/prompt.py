@@ -69,7 +69,7 @@ def _item(text: str, start: int, end: int) -> Negative:
                 at,
                 rf"{text[at]!r} comes too late or twice; the form is text:weight@start-stop, and \{text[at]} in a text",
             )
-        options[key] = _weight(text, at, stop) if key == "weight" else _window(text, at, stop)
+        options[key] = _weight(text, at, stop) if key == "weight" else window_at(text, at, stop)
     return Negative(name, **options)  # type: ignore[arg-type]
 
 
@@ -82,7 +82,8 @@ def _weight(text: str, at: int, stop: int) -> float:
     )
 
 
-def _window(text: str, at: int, stop: int) -> Window:
+def window_at(text: str, at: int, stop: int) -> Window:
+    """The window written as `@start-stop` or `@start-stopsigma` in `text[at:stop]`; `ValueError` names the character."""
     given = text[at + 1 : stop].strip()
     match = _WINDOW.fullmatch(text, at + 1, stop)
     if match is None:

@@ -8,9 +8,14 @@ import json
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+from negguide.methods.avoid import Avoid
+from negguide.methods.bank import Bank
 from negguide.methods.base import Method, Window
 from negguide.methods.mask import Mask
 from negguide.methods.negative import Concept
+from negguide.methods.reference import Reference
+from negguide.vlm.protocol import Question
+from negguide.vlm.registry import WatcherConfig
 
 M = TypeVar("M", bound=type[Method])
 
@@ -103,7 +108,7 @@ def _hint(name: str, known: list[str]) -> str:
 
 
 def _encode(value: Any) -> Any:
-    if isinstance(value, Mask):
+    if isinstance(value, Mask | Reference | Avoid | Bank | WatcherConfig | Question):
         return value.to_dict()
     if isinstance(value, Window):
         return dataclasses.asdict(value)
@@ -118,8 +123,13 @@ def _encode(value: Any) -> Any:
         return [_encode(item) for item in value]
     if value is None or isinstance(value, str | bool | int | float):
         return value
+    if callable(value):
+        raise TypeError(
+            f"{value!r} is a function or a model, which has no JSON form; give a watcher a name with "
+            "negguide.vlm.register_watcher and use the name, a preview decoder by its hub id, a policy or kind by its name"
+        )
     raise TypeError(
-        f"{value!r} has no JSON form; options are texts, numbers, windows, masks, negatives and lists of them"
+        f"{value!r} has no JSON form; options are texts, numbers, windows, masks, negatives, references and lists of them"
     )
 
 

@@ -23,6 +23,7 @@ class Clip:
         self.model = model.eval()
         self.preprocess = preprocess
         self.tokenizer = tokenizer
+        self._known: dict[str, Tensor] = {}
 
     @classmethod
     def load(cls, name: str, device: str = "cpu") -> Clip:
@@ -55,8 +56,14 @@ class Clip:
         return self._encode(self.model.encode_image, rows)
 
     def texts(self, texts: Sequence[str]) -> Tensor:
-        """Texts -> (N, C)."""
-        return self._encode(self.model.encode_text, [self.tokenizer(list(part)) for part in _parts(texts)])
+        """Texts -> (N, C); what was encoded once is remembered."""
+        import torch
+
+        new = [text for text in dict.fromkeys(texts) if text not in self._known]
+        if new:
+            rows = self._encode(self.model.encode_text, [self.tokenizer(list(part)) for part in _parts(new)])
+            self._known.update(zip(new, rows, strict=True))
+        return torch.stack([self._known[text] for text in texts])
 
     def _encode(self, encode: Any, parts: Sequence[Tensor]) -> Tensor:
         import torch

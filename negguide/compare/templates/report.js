@@ -15,6 +15,11 @@ function show() {
     label.textContent = b.dataset.label;
     caption.append(label, ` ${b.querySelector(".note")?.textContent ?? ""}`);
     figure.append(image, caption);
+    if (b.dataset.again) {
+      const again = document.createElement("pre");
+      again.textContent = b.dataset.again;
+      figure.append(again);
+    }
     return figure;
   });
   viewer.querySelector(".row").replaceChildren(...figures);

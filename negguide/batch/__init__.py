@@ -1,0 +1,1 @@
+"""Many pictures: a plan is generated, measured and reported; it can be stopped at any moment and goes on."""

@@ -1,0 +1,230 @@
+"""Run a plan: any number of processes claim units, make what is missing, and none waits for another."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+from negguide.batch.claims import Claims
+from negguide.batch.make import Result, make_unit
+from negguide.batch.plan import ModelPlan, Plan
+from negguide.batch.store import Record, Store, labels
+from negguide.batch.units import Unit, count, fingerprint, machine_of, units
+from negguide.compare.models import Model, load_model
+from negguide.compare.recipe import versions
+
+POLL = 0.5
+"""Seconds between two looks at units that others work on."""
+
+Load = Callable[[ModelPlan, str], Model]
+"""Brings a model onto a device."""
+
+Progress = Callable[[str, float], None]
+"""Told what is being made and how many pictures more are done."""
+
+
+@dataclasses.dataclass
+class Outcome:
+    """What a run did. `pictures`: of the plan; `there`: before the run; `made`: by this process; `errors`: a line each.
+
+    `calling`: seconds inside the pipeline; the rest of `seconds` is the batch's own. `notes`: what should be known.
+    """
+
+    pictures: int = 0
+    there: int = 0
+    made: int = 0
+    missing: int = 0
+    seconds: float = 0.0
+    calling: float = 0.0
+    checking: float = 0.0
+    errors: list[str] = dataclasses.field(default_factory=list)
+    notes: list[str] = dataclasses.field(default_factory=list)
+    is_main: bool = True
+
+
+def run(
+    plan: Plan,
+    only: str | None = None,
+    progress: Progress = lambda what, pictures: None,
+    load: Load | None = None,
+) -> Outcome:
+    """Make the pictures of a plan that are not there yet, into `plan.output`; errors of units are recorded, not raised.
+
+    Start it in as many processes as you like, by `accelerate launch` or by hand, at the same time or later: each picture is
+    made by one of them, and those that die are replaced by the others. `only`: the pictures whose key begins so.
+    `load`: how a model gets onto a device, in place of `load_model`.
+    """
+    started = time.monotonic()
+    root = Path(plan.output)
+    rank, world, device = _process(plan.device)
+    load = load or (lambda model, place: load_model(model.name, model.dtype, place))
+    with Claims(root) as claims:
+        store = Store(root, claims.name)
+        outcome = Outcome(is_main=rank == 0)
+        found, loaded = _units(plan, device, load, only)
+        if rank == 0 and only is None:
+            store.save_plan(plan)
+        begun = time.monotonic()
+        todo = store.missing(found)
+        outcome.checking = time.monotonic() - begun
+        outcome.pictures, outcome.there = count(found), count(found) - count(todo)
+        outcome.notes += _other_versions(store, found)
+        worker = _Worker(store, claims, outcome, progress, rank)
+        for place, model in enumerate(plan.models):
+            mine = [unit for unit in todo if unit.model == model]
+            start = rank * len(mine) // world  # ranks begin at different places, so that they seldom want the same
+            worker.work(mine[start:] + mine[:start], partial(_ready, loaded.pop(place, None), model, device, load))
+        _finish(store, outcome, found, rank == 0 and only is None)
+    if not claims.others():  # whoever leaves last puts out the light
+        store.tidy()
+        claims.clear()
+    outcome.seconds = time.monotonic() - started
+    return outcome
+
+
+class _Worker:
+    """One process at work."""
+
+    def __init__(self, store: Store, claims: Claims, outcome: Outcome, progress: Progress, rank: int) -> None:
+        self.store, self.claims, self.outcome, self.progress, self.rank = store, claims, outcome, progress, rank
+
+    def work(self, todo: Sequence[Unit], load: Callable[[], Model]) -> None:
+        """Make or see made all of these units of one model, which is loaded when the first one is claimed."""
+        model: Model | None = None
+        pending = list(todo)
+        while pending:
+            busy = []
+            for unit in pending:
+                try:
+                    state = self.claims.take(unit.id)
+                except OSError as error:  # a full disk has no room for a claim either
+                    self._failed(unit, error)
+                    continue
+                if state == "busy":
+                    busy.append(unit)
+                if state != "mine":
+                    continue
+                try:
+                    model = model or load()
+                except ValueError as error:
+                    self._failed(unit, error)
+                else:
+                    self._make(model, unit)
+                self.claims.finish(unit.id)
+            pending = busy
+            if pending:
+                time.sleep(POLL)
+
+    def _make(self, model: Model, unit: Unit) -> None:
+        what = f"{unit.variant.label} · {unit.task.prompt}"
+        try:
+            result = make_unit(model, unit, lambda more: self.progress(what, more))
+            records = [self._record(unit, seed, data, result) for seed, data in result.files]
+            self.store.record(records)
+        except Exception as error:  # whatever it is, the other units must go on
+            self._failed(unit, error)
+            return
+        self.outcome.made += len(unit.seeds)
+        self.outcome.calling += result.seconds
+
+    def _record(self, unit: Unit, seed: int, data: bytes, result: Result) -> Record:
+        return {
+            **self.store.put(unit, seed, data),
+            **labels(unit, seed),
+            "group": list(unit.seeds),
+            "methods": unit.about["methods"],
+            "steps": unit.settings.steps,
+            "guidance": unit.settings.guidance_scale,
+            "size": unit.settings.size,
+            "dtype": unit.about["dtype"],
+            "device": unit.about["device"],
+            **result.about,
+            "seconds": result.seconds / len(unit.seeds),
+            "calls": result.calls,
+            "versions": versions(),
+            **self._now(),
+        }
+
+    def _failed(self, unit: Unit, error: BaseException) -> None:
+        told = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        line = f"{unit.variant.label} on {unit.task.text!r}: {told}"
+        self.outcome.errors.append(line)
+        record = {
+            "unit": unit.id,
+            "error": told,
+            **labels(unit, unit.seeds[0]),
+            "group": list(unit.seeds),
+            **self._now(),
+        }
+        try:
+            self.store.record([record])
+        except OSError:  # a full disk: it is told at the end all the same
+            return
+
+    def _now(self) -> Record:
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+        return {"time": now, "rank": self.rank, "worker": self.claims.name}
+
+
+def _ready(loaded: Model | None, model: ModelPlan, device: str, load: Load) -> Model:
+    return loaded or load(model, device)
+
+
+def _process(device: str) -> tuple[int, int, str]:
+    """Rank, number of processes, and the device of this one."""
+    from accelerate import PartialState
+
+    state = PartialState()
+    if state.num_processes == 1 or device not in ("auto", "cuda"):
+        return state.process_index, state.num_processes, device
+    return state.process_index, state.num_processes, str(state.device)
+
+
+def _units(plan: Plan, device: str, load: Load, only: str | None) -> tuple[list[Unit], dict[int, Model]]:
+    """The units of a plan; models of the Hub that are not here yet are loaded first, since their content is in the keys."""
+    loaded = {}
+    for place, model in enumerate(plan.models):
+        if fingerprint(model.name) == model.name:
+            loaded[place] = load(model, device)
+            fingerprint.cache_clear()
+    found = list(units(plan, machine_of(device)))
+    if only is not None:
+        found = [unit for unit in found if any(unit.key(seed).startswith(only) for seed in unit.seeds)]
+        if not found:
+            raise ValueError(f"no picture of this plan has a key that begins with {only!r}")
+    return found, loaded
+
+
+def _finish(store: Store, outcome: Outcome, found: Sequence[Unit], merges: bool) -> None:
+    """See what is there now, and put the table beside it."""
+    store.reload()
+    outcome.missing = sum(unit.key(seed) not in store.records for unit in found for seed in unit.seeds)
+    if not merges:
+        return
+    try:
+        store.merge(found)
+    except OSError as error:
+        outcome.errors.append(f"the table of pictures: {error.strerror or error}")
+    free = shutil.disk_usage(store.root).free
+    if free < 2**20:
+        outcome.notes.append(f"the disk of {str(store.root)!r} is full")
+
+
+def _other_versions(store: Store, found: Sequence[Unit]) -> list[str]:
+    """Whether pictures of this plan were made with other versions than those at work here."""
+    here: Mapping[str, str] = versions()
+    others: dict[str, set[str]] = {}
+    for unit in found:
+        record = store.records.get(unit.key(unit.seeds[0]))
+        for name, version in (record or {}).get("versions", {}).items():
+            if here.get(name) != version:
+                others.setdefault(name, set()).add(version)
+    told = [f"{name} {', '.join(sorted(seen))} (now {here.get(name)})" for name, seen in others.items()]
+    return (
+        [f"pictures that are there were made with {'; '.join(told)}: for one version, use a new folder"] if told else []
+    )

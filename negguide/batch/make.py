@@ -1,0 +1,120 @@
+"""Make the pictures of a unit; memory that runs out is met with smaller calls."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import hashlib
+import itertools
+import json
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from negguide.batch.units import Unit
+from negguide.batch.variants import couples
+from negguide.compare.call import Made, make, png
+from negguide.compare.models import Model
+from negguide.compare.recipe import versions
+from negguide.compare.request import describe
+from negguide.methods import Method, to_dict
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from negguide.integration.runner import StepRecord
+
+Tell = Callable[[float], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """Pictures of a unit as files. `calls`: of the pipeline; more than one when memory ran out."""
+
+    files: list[tuple[int, bytes]]
+    seconds: float
+    about: dict[str, Any]
+    calls: int
+
+
+def make_unit(model: Model, unit: Unit, tell: Tell = lambda pictures: None) -> Result:
+    """The pictures of a unit. Raises what its methods or the pipeline raise, `MemoryError` kinds after smaller calls."""
+    methods = unit.methods()
+    parts = _make(model, unit, methods, unit.seeds, tell)
+    images = [image for part in parts for image in part.images]
+    about = {"passes": parts[0].passes, "trace": summarise(parts[0].trace)}
+    files = [
+        (seed, png(image, _metadata(unit, methods, seed, image, about)))
+        for seed, image in zip(unit.seeds, images, strict=True)
+    ]
+    return Result(files, sum(part.seconds for part in parts), about, len(parts))
+
+
+def _make(model: Model, unit: Unit, methods: Sequence[Method], seeds: Sequence[int], tell: Tell) -> list[Made]:
+    """One call, or where memory runs out two halves; a group that must stay together gets smaller forwards instead."""
+    together = len(seeds) == 1 or couples(methods)
+    tries = _rows(len(seeds)) if together else [None]
+    for rows in tries:
+        try:
+            return [make(model, unit.settings, unit.task.prompt, methods, seeds, tell, rows)]
+        except Exception as error:
+            if not is_out_of_memory(error) or (together and rows == tries[-1]):
+                raise
+        _free()  # outside the handler: the error's frames hold the tensors that filled the memory
+    half = len(seeds) // 2
+    return [made for part in (seeds[:half], seeds[half:]) for made in _make(model, unit, methods, part, tell)]
+
+
+def _rows(count: int) -> list[int | None]:
+    """What is tried one after the other: no limit, then ever fewer rows per forward, down to 1."""
+    tries: list[int | None] = [None]
+    while count > 1:
+        tries.append(count)
+        count //= 2
+    return [*tries, 1]
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, on any device."""
+    import torch
+
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)
+
+
+def _free() -> None:
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def summarise(trace: Sequence[StepRecord]) -> list[dict[str, Any]]:
+    """Steps in runs of the same passes and methods: `{"steps": [0, 9], "passes": 3, "methods": ["perp_neg"]}`."""
+    runs = []
+    for (passes, methods), steps in itertools.groupby(trace, key=lambda step: (step.passes, step.methods)):
+        found = [step.index for step in steps]
+        runs.append({"steps": [found[0], found[-1]], "passes": passes, "methods": list(methods)})
+    return runs
+
+
+def _metadata(unit: Unit, methods: Sequence[Method], seed: int, image: Image, about: dict[str, Any]) -> dict[str, str]:
+    """What stands inside a picture: all that made it, nothing that differs when it is made again."""
+    settings = unit.settings
+    return {
+        "prompt": unit.task.prompt,
+        "negatives": json.dumps([describe(one) for one in unit.task.negatives], ensure_ascii=False),
+        "methods": json.dumps([to_dict(method) for method in methods], ensure_ascii=False),
+        "seed": str(seed),
+        "group": json.dumps(list(unit.seeds)),
+        "model": unit.model.name,
+        "model_content": str(unit.about["model"]),
+        "settings": json.dumps({**dataclasses.asdict(settings), "dtype": unit.about["dtype"]}),
+        "passes": f"{about['passes']:g}",
+        "trace": json.dumps(about["trace"]),
+        "versions": json.dumps(versions()),
+        "key": unit.key(seed),
+        "pixels": hashlib.sha256(image.tobytes()).hexdigest(),
+    }

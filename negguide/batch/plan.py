@@ -1,0 +1,207 @@
+"""What a batch shall make: the plan, checked before anything is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+from negguide.batch.variants import Variant, make_variants
+from negguide.compare.models import TOYBOX
+from negguide.compare.request import Task, make_tasks, parse_seeds, parse_size
+
+
+class _Part(BaseModel):
+    """Base of all parts: what is not known is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _as_list(value: Any) -> Any:
+    return value if isinstance(value, list | tuple) else [value]
+
+
+def _as_text(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError(f"{str(value).lower()} is no text (YAML reads a bare yes or no so); put it in quotes")
+    return value
+
+
+def _as_seeds(value: Any) -> Any:
+    if isinstance(value, bool | float):
+        raise ValueError(f"seeds are {value!r}; possible: 7, [0, 1, 5] or 0-7")
+    return parse_seeds(",".join(map(str, value)) if isinstance(value, list | tuple) else str(value))
+
+
+Text = Annotated[str, BeforeValidator(_as_text)]
+Texts = Annotated[tuple[Text, ...], BeforeValidator(_as_list)]
+Size = Annotated[tuple[int, int] | None, BeforeValidator(lambda v: v if isinstance(v, list | tuple) else _size(v))]
+Guidance = Annotated[float, Field(allow_inf_nan=False)]
+Steps = Annotated[int, Field(ge=1)]
+
+
+def _size(value: Any) -> Any:
+    return parse_size(None if value is None else str(value))
+
+
+class ModelPlan(_Part):
+    """A model, and what shall hold for it only. `batch`: pictures that share a call of the pipeline."""
+
+    name: Text
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    steps: Steps | None = None
+    guidance: Guidance | None = None
+    size: Size = None
+    batch: int | None = Field(None, ge=1)
+    takeover: bool | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_a_name(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+
+class PromptPlan(_Part):
+    """A prompt (it may hold `--no ...`), negatives of its own, and whatever else should stand in the results."""
+
+    prompt: Text
+    negatives: Texts = ()
+    metadata: Mapping[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather(cls, value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return {"prompt": value}
+        known = {"prompt", "negatives", "metadata"}
+        value = {("negatives" if key == "negative" else key): item for key, item in value.items()}
+        more = {key: item for key, item in value.items() if key not in known}
+        metadata = value.get("metadata", {})
+        if not isinstance(metadata, Mapping):
+            raise ValueError(f"metadata is {metadata!r}; an object is needed")
+        return {**{key: item for key, item in value.items() if key in known}, "metadata": {**metadata, **more}}
+
+    @model_validator(mode="after")
+    def _can_be_read(self) -> PromptPlan:
+        self.task(())
+        return self
+
+    def task(self, shared: tuple[str, ...]) -> Task:
+        """The prompt with its own negatives and those of the whole plan."""
+        return make_tasks([self.prompt], [*self.negatives, *shared])[0]
+
+
+class MethodPlan(_Part):
+    """One or several rows of the comparison.
+
+    `use`: methods that act together, as text (`perp_neg:weight=2+apg`), as JSON config (`{method: spell, radius: 0.7}`)
+    or a list of both. `sweep`: option -> values; one row per combination. `name`: what stands in the tables.
+    """
+
+    use: tuple[str | dict[str, Any], ...]
+    name: Text | None = None
+    sweep: dict[str, tuple[Any, ...]] = Field(default_factory=dict)
+    guidance: Guidance | None = None
+    steps: Steps | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_a_text_or_config(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return {"use": [value]}
+        if isinstance(value, Mapping) and "method" in value:
+            return {"use": [dict(value)]}
+        if isinstance(value, Mapping) and "use" in value:
+            return {**value, "use": _as_list(value["use"])}
+        raise ValueError(
+            f"a method is {value!r}; possible: perp_neg, perp_neg:weight=2, perp_neg+apg, "
+            "{method: perp_neg, ...} or {use: ..., name: ..., sweep: ..., guidance: ...}"
+        )
+
+    @field_validator("sweep", mode="before")
+    @classmethod
+    def _values(cls, value: Any) -> Any:
+        return {key: _as_list(values) for key, values in value.items()} if isinstance(value, Mapping) else value
+
+    @model_validator(mode="after")
+    def _can_be_built(self) -> MethodPlan:
+        self.variants()
+        return self
+
+    def variants(self) -> tuple[Variant, ...]:
+        """The rows of the comparison."""
+        return make_variants(self.use, self.name, self.sweep, self.guidance, self.steps)
+
+
+class Plan(_Part):
+    """Everything that determines a batch; what is None is left to the model."""
+
+    title: Text | None = None
+    models: tuple[ModelPlan, ...] = (ModelPlan(name=TOYBOX, batch=None),)
+    prompts: tuple[PromptPlan, ...] = Field(min_length=1)
+    negatives: Texts = ()
+    methods: tuple[MethodPlan, ...] = Field((MethodPlan(use=("plain",)),), min_length=1)
+    seeds: Annotated[tuple[int, ...], BeforeValidator(_as_seeds)] = (0, 1, 2, 3)
+    steps: Steps = 25
+    guidance: Guidance | None = None
+    size: Size = None
+    batch: int | None = Field(None, ge=1)
+    takeover: bool = False
+    device: Text = "auto"
+    output: Text = "out/batch"
+    clip: Text | None = None
+    baseline: Text | None = None
+    exports: tuple[Literal["geneval", "webdataset"], ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_or_many(cls, value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            raise ValueError(f"a plan is an object with prompts, methods, seeds, ..., not {value!r}")
+        value = dict(value)
+        for one, many in (("model", "models"), ("prompt", "prompts"), ("negative", "negatives"), ("method", "methods")):
+            if one in value and many in value:
+                raise ValueError(f"both {one!r} and {many!r} are given; one of them is enough")
+            if one in value:
+                value[many] = value.pop(one)
+        for key in ("models", "prompts", "methods", "exports"):
+            if key in value:
+                value[key] = _as_list(value[key])
+        return value
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Plan:
+        variants = self.variants()
+        labels = [variant.label for variant in variants]
+        if twice := [label for place, label in enumerate(labels) if label in labels[:place]]:
+            raise ValueError(f"the method {twice[0]!r} is there twice; give one of them another name")
+        if self.baseline is not None and self.baseline not in labels:
+            raise ValueError(f"the baseline {self.baseline!r} is no method of this plan; possible: {', '.join(labels)}")
+        for model in self.models:
+            if self.settings_takeover(model) and model.guidance is None and self.guidance is None:
+                raise ValueError(f"takeover of {model.name!r} needs a guidance scale, e.g. guidance: 4")
+        needing = [variant.label for variant in variants if variant.arm.needs_negatives]
+        for prompt in self.prompts if needing else ():
+            if not prompt.task(self.negatives).negatives:
+                raise ValueError(
+                    f"{needing[0]} needs a negative and {prompt.prompt!r} has none; write negatives: [...] for all prompts, "
+                    f'or "{prompt.prompt} --no hat"'
+                )
+        return self
+
+    def settings_takeover(self, model: ModelPlan) -> bool:
+        """Whether negguide guides in this model's stead."""
+        return self.takeover if model.takeover is None else model.takeover
+
+    def variants(self) -> tuple[Variant, ...]:
+        """The rows of the comparison, in order."""
+        return tuple(variant for method in self.methods for variant in method.variants())
+
+
+FIELDS: dict[str, tuple[str, ...]] = {
+    "": (*Plan.model_fields, "model", "prompt", "negative", "method"),
+    "models": tuple(ModelPlan.model_fields),
+    "methods": tuple(MethodPlan.model_fields),
+}
+"""Names that are possible at each place, for hints."""

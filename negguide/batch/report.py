@@ -1,0 +1,162 @@
+"""The report of a batch: one HTML file that opens from disk, and the tables as Markdown and CSV."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from negguide.batch import tables
+from negguide.batch.gather import gather
+from negguide.batch.measure import MEASURED, MEASURES, Measures
+from negguide.batch.plan import Plan
+from negguide.batch.plot import plots
+from negguide.batch.read import PLAN_FILE, load_plan
+from negguide.batch.store import Record, Store
+from negguide.compare.recipe import versions
+from negguide.compare.records import write
+from negguide.compare.report import FILE, data_uri, environment
+
+TEMPLATE = "batch.html.jinja"
+MARKDOWN, CSV = "summary.md", "summary.csv"
+PICTURES = 2000
+"""At most so many pictures are embedded; further prompts are counted, not shown."""
+LARGEST = 512
+
+
+@dataclasses.dataclass(frozen=True)
+class Section:
+    """One prompt: its methods, each with a picture (or None) for every seed."""
+
+    text: str
+    seeds: list[int]
+    rows: list[tuple[str, list[dict[str, Any] | None]]]
+    is_tiny: bool
+
+
+def write_report(root: Path, pictures: int = PICTURES) -> Path:
+    """Write `report.html` and the tables of a folder that was measured; the page's path.
+
+    `pictures`: how many are embedded at most. `ValueError` if the folder was not measured.
+    """
+    try:
+        measures = Measures.load(root)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{str(root)!r} has no readable {MEASURES} ({error}): run negguide measure {shlex.quote(str(root))} first"
+        ) from error
+    write_tables(root, measures)
+    return write(root / FILE, render(root, measures, pictures).encode())
+
+
+def write_tables(root: Path, measures: Measures) -> None:
+    """Write `summary.md` and `summary.csv`."""
+    write(root / MARKDOWN, tables.markdown(measures).encode())
+    write(root / CSV, tables.comma_separated(measures).encode())
+
+
+def render(root: Path, measures: Measures, pictures: int = PICTURES) -> str:
+    """The page as text; pictures that cannot be read are left out."""
+    records = _records(root)
+    shown, left_out = _sections(root, records, pictures)
+    plan = load_plan(root) if (root / PLAN_FILE).is_file() else None
+    labels = list(measures.means)
+    failures = [] if plan is None else _failures(root)
+    return (
+        environment("negguide.batch", "negguide.compare")
+        .get_template(TEMPLATE)
+        .render(
+            title=(plan.title if plan else None) or f"{measures.prompts} prompts, {len(labels)} methods",
+            measures=measures,
+            labels=labels,
+            columns=tables.columns(measures),
+            rows=tables.rows(measures),
+            plots=plots(
+                measures, {r["label"]: (r.get("family") or r["label"], r.get("strength") or "") for r in records}
+            ),
+            sections=shown,
+            left_out=left_out,
+            failures=failures,
+            again=f"negguide generate {shlex.quote(str(root))}" if plan else "",
+            facts=_facts(measures, plan),
+        )
+    )
+
+
+def _records(root: Path) -> list[Record]:
+    """The pictures with what the judges said of them."""
+    import pyarrow.parquet
+
+    records = gather(root)
+    judged = {row["file"]: row for row in pyarrow.parquet.read_table(root / MEASURED).to_pylist()}
+    return [{**record, **judged.get(record["file"], {})} for record in records]
+
+
+def _sections(root: Path, records: Sequence[Record], limit: int) -> tuple[list[Section], int]:
+    """Prompts in order until `limit` pictures are embedded, and how many prompts are left out."""
+    prompts: dict[int, list[Record]] = defaultdict(list)
+    for record in records:
+        prompts[record["row"]].append(record)
+    sections: list[Section] = []
+    embedded = 0
+    for mine in prompts.values():
+        if sections and embedded + len(mine) > limit:
+            break
+        embedded += len(mine)
+        sections.append(_section(root, mine))
+    return sections, len(prompts) - len(sections)
+
+
+def _section(root: Path, records: Sequence[Record]) -> Section:
+    seeds = sorted({record["seed"] for record in records})
+    rows: dict[str, list[dict[str, Any] | None]] = {}
+    for record in records:
+        row = rows.setdefault(record["label"], [None] * len(seeds))
+        row[seeds.index(record["seed"])] = _picture(root, record)
+    sizes = [picture["width"] for row in rows.values() for picture in row if picture]
+    folder = records[0]["file"].rpartition("/")[0]
+    return Section(
+        records[0]["text"] or folder or "pictures", seeds, list(rows.items()), bool(sizes) and max(sizes) <= 128
+    )
+
+
+def _picture(root: Path, record: Record) -> dict[str, Any] | None:
+    loaded = data_uri(root / record["file"], LARGEST, bare=True)
+    if loaded is None:
+        return None
+    uri, width, height = loaded
+    told = [record["file"]]
+    if record.get("key"):
+        told.append(f"negguide generate {shlex.quote(str(root))} --only {record['key'][:12]} --out again")
+    scores = record.get("scores") or {}
+    told += [f"{name} {value:.3g}" for name, value in scores.items()]
+    told += [f"{name} {record[name]:.3g}" for name in ("passes", "seconds") if record.get(name) is not None]
+    return {**record, "uri": uri, "width": width, "height": height, "again": "\n".join(told)}
+
+
+def _failures(root: Path) -> list[str]:
+    """What could not be made and still is not there."""
+    there = {tuple(record[name] for name in _PICTURE) for record in gather(root)}
+    return [
+        f"{failure['label']} on {failure['text']!r}: {failure['error']}"
+        for failure in Store(root).failures.values()
+        if tuple(failure[name] for name in _PICTURE) not in there
+    ]
+
+
+_PICTURE = ("model", "label", "text", "seed")
+
+
+def _facts(measures: Measures, plan: Plan | None) -> list[tuple[str, str]]:
+    facts = [("pictures", str(measures.pictures)), ("prompts", str(measures.prompts)), ("judges", measures.judge)]
+    facts.append(("baseline", measures.baseline))
+    if plan is not None:
+        facts.append(("models", ", ".join(model.name for model in plan.models)))
+        facts.append(
+            ("settings", f"{plan.steps} steps, guidance {plan.guidance if plan.guidance is not None else 'default'}")
+        )
+    facts.append(("versions", ", ".join(f"{name} {version}" for name, version in versions().items())))
+    return facts

@@ -1,0 +1,109 @@
+"""The summary as tables: cells for the page, Markdown, CSV."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+from collections.abc import Sequence
+
+from negguide.batch.measure import Measures
+from negguide.compare.columns import COLUMNS, Column, best, used
+from negguide.metrics import Interval
+
+EACH = "presence of "
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One number: `interval` as "0.1 to 0.3"; `against`: the paired difference to the baseline, with its interval.
+
+    `verdict`: "better" or "worse" where the interval of the difference leaves no doubt, else "".
+    """
+
+    text: str
+    interval: str = ""
+    against: str = ""
+    verdict: str = ""
+    is_best: bool = False
+
+
+def columns(measures: Measures) -> list[Column]:
+    """The columns that there are values for; with several negatives, one for each of them too."""
+    found = used([{key: one.mean for key, one in row.items()} for row in measures.means.values()])
+    names = dict.fromkeys(key for row in measures.means.values() for key in row if key.startswith(EACH))
+    if len(names) > 6:
+        return found
+    return [*found, *(Column(name, f"{name.removeprefix(EACH)} present", "{:.0%}", "low", name) for name in names)]
+
+
+def rows(measures: Measures) -> list[tuple[str, list[Cell]]]:
+    """(label, one cell for each of `columns`)."""
+    plain = [{key: one.mean for key, one in row.items()} for row in measures.means.values()]
+    table = []
+    for label, means in measures.means.items():
+        cells = []
+        for column in columns(measures):
+            top = best(column, plain) if column in COLUMNS else None
+            cells.append(_cell(column, means.get(column.key), measures.differences.get(label, {}).get(column.key), top))
+        table.append((label, cells))
+    return table
+
+
+def markdown(measures: Measures) -> str:
+    """A table for a README: means with 95 % intervals over prompts; `*` where the difference to the baseline is clear."""
+    titles = [_title(column) for column in columns(measures)]
+    lines = [f"| method | {' | '.join(titles)} |", "|---|" + "---:|" * len(titles)]
+    for label, cells in rows(measures):
+        texts = [_markdown(cell) for cell in cells]
+        lines.append(f"| {label.replace('|', chr(92) + '|')} | {' | '.join(texts)} |")
+    lines += [
+        "",
+        f"{measures.pictures} pictures, {measures.prompts} prompts; judged by {measures.judge}. In brackets: 95 % bootstrap "
+        f"interval over prompts. `*`: the paired difference to `{measures.baseline}` on the same prompts and seeds has an "
+        "interval without zero.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def comma_separated(measures: Measures) -> str:
+    """One line per method and score, for spreadsheets."""
+    buffer = io.StringIO()
+    table = csv.writer(buffer, lineterminator="\n")
+    table.writerow(
+        ("method", "score", "mean", "low", "high", "prompts", "difference", "difference low", "difference high")
+    )
+    for label, means in measures.means.items():
+        for key, one in means.items():
+            other = measures.differences.get(label, {}).get(key)
+            found: Sequence[float | None] = (other.mean, other.low, other.high) if other else (None, None, None)
+            table.writerow((label, key, one.mean, one.low, one.high, one.cases, *found))
+    return buffer.getvalue()
+
+
+def _cell(column: Column, mean: Interval | None, other: Interval | None, top: float | None) -> Cell:
+    if mean is None:
+        return Cell("–")
+    text = column.write(mean.mean)
+    interval = "" if mean.low is None else f"{column.write(mean.low)} to {column.write(mean.high)}"
+    is_best = top is not None and text == column.write(top)
+    if other is None:
+        return Cell(text, interval, is_best=is_best)
+    signed = dataclasses.replace(column, form=column.form.replace("{:", "{:+"))
+    against = signed.write(other.mean)
+    if other.low is not None:
+        against += f" ({signed.write(other.low)} to {signed.write(other.high)})"
+    verdict = ""
+    if other.is_clear and column.good:
+        verdict = "better" if (other.mean > 0) == (column.good == "high") else "worse"
+    return Cell(text, interval, against, verdict, is_best)
+
+
+def _title(column: Column) -> str:
+    return column.title + {"low": " ↓", "high": " ↑", "": ""}[column.good]
+
+
+def _markdown(cell: Cell) -> str:
+    star = "*" if cell.verdict else ""
+    return f"{cell.text}{star} ({cell.interval})" if cell.interval else f"{cell.text}{star}"

@@ -1,0 +1,197 @@
+"""Units of work: the pictures that share one call of a pipeline, fixed by the plan, and the keys of what they make."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+from negguide.batch.plan import ModelPlan, Plan, PromptPlan
+from negguide.batch.variants import Variant
+from negguide.compare.models import TOYBOX
+from negguide.compare.request import Task, slug
+from negguide.methods import Method, to_dict
+
+FORMAT = 1
+"""Raised when the same settings come to mean other pictures, so that old ones are not taken for new ones."""
+
+PICTURES = "pictures"
+WHOLE, SAMPLE = 64 * 2**20, 2**20
+"""Files of a model up to `WHOLE` bytes are hashed completely; of larger ones the size and three samples."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Machine:
+    """What of the machine determines pictures: "cpu", "cuda" or "mps", and the dtype that "auto" means there."""
+
+    device: str
+    dtype: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How a unit's pictures are made; see `negguide.compare.Request`."""
+
+    steps: int
+    guidance_scale: float | None
+    size: tuple[int, int] | None
+    takeover: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Unit:
+    """One call: seeds of one prompt under one variant on one model. `place`: prompt and variant in the plan.
+
+    `problem`: why its methods cannot be built, when they cannot.
+    """
+
+    model: ModelPlan
+    prompt: PromptPlan
+    task: Task
+    variant: Variant
+    settings: Settings
+    seeds: tuple[int, ...]
+    place: tuple[int, int]
+    about: Mapping[str, Any]
+    problem: str | None = None
+
+    @cached_property
+    def id(self) -> str:
+        """Name of its claim: hash of everything that determines its pictures."""
+        return _hash({**self.about, "group": self.seeds})[:32]
+
+    def key(self, seed: int) -> str:
+        """Hash of everything that determines the picture of this seed, its companions in the call included: they
+        decide how floating point is rounded, and some methods look at them.
+        """
+        return hashlib.sha256(f"{self.id} {seed}".encode()).hexdigest()[:32]
+
+    def file(self, seed: int) -> str:
+        """Its picture, relative to the batch's folder."""
+        return f"{self._folder}/{seed}-{self.key(seed)[:12]}.png"
+
+    @cached_property
+    def _folder(self) -> str:
+        model = slug(Path(self.model.name).name if self.model.name != TOYBOX else TOYBOX, 40)
+        return "/".join((PICTURES, model, slug(self.task.text, 40), slug(self.variant.label, 40)))
+
+    def methods(self) -> tuple[Method, ...]:
+        """The methods to attach. Raises what building them raises."""
+        return self.variant.arm.build(self.task.negatives)
+
+
+def units(plan: Plan, machine: Machine) -> Iterator[Unit]:
+    """All units of a plan in its order: model, prompt, method, seeds."""
+    tasks = [prompt.task(plan.negatives) for prompt in plan.prompts]
+    for model in plan.models:
+        batch = _first(model.batch, plan.batch, 8 if model.name == TOYBOX else 1)
+        groups = [plan.seeds[start : start + batch] for start in range(0, len(plan.seeds), batch)]
+        dtype = model.dtype if model.dtype != "auto" else ("float32" if model.name == TOYBOX else machine.dtype)
+        model_is = fingerprint(model.name)
+        for row, (prompt, task) in enumerate(zip(plan.prompts, tasks, strict=True)):
+            for column, variant in enumerate(plan.variants()):
+                settings = settings_of(plan, model, variant)
+                methods, problem = _methods(variant, task)
+                about = {
+                    "format": FORMAT,
+                    "model": model_is,
+                    "device": machine.device,
+                    "dtype": dtype,
+                    "prompt": task.prompt,
+                    "methods": methods,
+                    **dataclasses.asdict(settings),
+                }
+                for seeds in groups:
+                    yield Unit(model, prompt, task, variant, settings, seeds, (row, column), about, problem)
+
+
+def settings_of(plan: Plan, model: ModelPlan, variant: Variant) -> Settings:
+    """What holds for a row: its own value, else the model's, else the plan's, else the Toybox's."""
+    guidance = _first(variant.guidance, model.guidance, plan.guidance)
+    if guidance is None and model.name == TOYBOX:
+        from negguide.toybox.generate import GUIDANCE_SCALE
+
+        guidance = GUIDANCE_SCALE
+    steps = _first(variant.steps, model.steps, plan.steps)
+    return Settings(steps, guidance, model.size or plan.size, plan.settings_takeover(model))
+
+
+def machine_of(device: str) -> Machine:
+    """What a device name means here; `ValueError` when it is none."""
+    from negguide.compare.models import device_of
+
+    place = device_of(device)
+    return Machine(place.type, "float16" if place.type in ("cuda", "mps") else "float32")
+
+
+@cache
+def fingerprint(name: str) -> str:
+    """What a model is: the content of its folder, or the commit of the Hub's copy on this machine.
+
+    Of weights above `WHOLE` bytes only samples are read. A Hub model that is not here yet is just its name.
+    """
+    if name == TOYBOX:
+        from negguide.toybox.load import pipeline_dir
+
+        folder = pipeline_dir()
+    else:
+        folder = Path(name).expanduser()
+    if folder.is_dir():
+        files = sorted(file for file in folder.rglob("*") if file.is_file() and file.name != "README.md")
+        return _hash([(file.relative_to(folder).as_posix(), _digest(file)) for file in files])[:20]
+    from huggingface_hub import try_to_load_from_cache
+
+    try:
+        found = try_to_load_from_cache(name, "model_index.json")
+    except ValueError:  # no name of the Hub either: loading it will say so
+        return name
+    return f"{name}@{Path(found).parent.name}" if isinstance(found, str) else name
+
+
+def _methods(variant: Variant, task: Task) -> tuple[Any, str | None]:
+    """The JSON form of a row's methods on a prompt, or the arm as it was written and why it cannot be built."""
+    try:
+        return _with_contents([to_dict(method) for method in variant.arm.build(task.negatives)]), None
+    except (TypeError, ValueError) as error:
+        parts = [[part.entry.name, repr(dict(part.options))] for part in variant.arm.parts]
+        return parts, f"{type(error).__name__}: {error}"
+
+
+def _with_contents(value: Any) -> Any:
+    """JSON in which every `path` of a picture stands with the hash of what lies there."""
+    if isinstance(value, list | tuple):
+        return [_with_contents(item) for item in value]
+    if not isinstance(value, Mapping):
+        return value
+    found = {key: _with_contents(item) for key, item in value.items()}
+    if isinstance(value.get("path"), str) and Path(value["path"]).is_file():
+        found["content"] = _digest(Path(value["path"]))
+    return found
+
+
+def _digest(file: Path) -> str:
+    size = file.stat().st_size
+    digest = hashlib.sha256(str(size).encode())
+    with file.open("rb") as stream:
+        for start in range(0, size, SAMPLE) if size <= WHOLE else (0, size // 2, size - SAMPLE):
+            stream.seek(start)
+            digest.update(stream.read(SAMPLE))
+    return digest.hexdigest()
+
+
+def _hash(value: Any) -> str:
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _first(*values: Any) -> Any:
+    return next((value for value in values if value is not None), None)
+
+
+def count(found: Sequence[Unit]) -> int:
+    """Pictures of these units."""
+    return sum(len(unit.seeds) for unit in found)

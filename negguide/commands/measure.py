@@ -1,0 +1,83 @@
+"""`negguide measure`: numbers about a batch, or about any folder of pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from negguide.commands.terminal import one_line, quiet_libraries
+
+Folder = Annotated[Path, typer.Argument(help="The folder of a batch, or any folder of pictures.")]
+ClipName = Annotated[
+    str | None, typer.Option("--clip", help="open_clip model that judges, e.g. ViT-B-32/laion2b_s34b_b79k, or toybox.")
+]
+Baseline = Annotated[str | None, typer.Option(help="The method that others are compared with; plain if it is there.")]
+Prompt = Annotated[str | None, typer.Option(help="The prompt of all pictures of a foreign folder.")]
+Negatives = Annotated[
+    list[str] | None, typer.Option("--negative", "-n", help="What to look for in a foreign folder; repeat for more.")
+]
+
+
+def measure(
+    folder: Folder,
+    clip: ClipName = None,
+    baseline: Baseline = None,
+    prompt: Prompt = None,
+    negative: Negatives = None,
+) -> None:
+    """Measure diversity, alignment and the presence of what was negated.
+
+    A batch is measured per prompt and method, with intervals over prompts and paired differences. Of a foreign folder
+    the subfolders are the methods; prompts come from [bold]--prompt[/bold], the pictures' metadata, a .txt beside a
+    picture, or a metadata.jsonl (GenEval). Without a CLIP, only the diversity of pixels is measured.
+
+    It writes measures.json, measures.parquet (one row per picture), summary.md and summary.csv into the folder.
+    """
+    quiet_libraries()
+    with one_line():
+        measure_and_tell(folder, clip, baseline, prompt, negative or [])
+
+
+def measure_and_tell(
+    folder: Path,
+    clip: str | None = None,
+    baseline: str | None = None,
+    prompt: str | None = None,
+    negatives: Sequence[str] = (),
+) -> None:
+    """Measure, write the tables, and print them."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from negguide.batch import tables
+    from negguide.batch.measure import measure as run
+    from negguide.batch.report import write_tables
+
+    if not folder.is_dir():
+        raise ValueError(f"there is no folder {str(folder)!r}")
+    measures = run(folder, clip, baseline, prompt, negatives)
+    write_tables(folder, measures)
+    console = Console(highlight=False)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("", style="dim", no_wrap=True)
+    rows = tables.rows(measures)
+    for label, _ in rows:
+        table.add_column(label, justify="right", overflow="fold")
+    for place, column in enumerate(tables.columns(measures)):
+        arrow = {"low": " ↓", "high": " ↑", "": ""}[column.good]
+        cells = [cells[place] for _, cells in rows]
+        table.add_row(
+            column.title + arrow, *(f"[bold green]{cell.text}[/]" if cell.is_best else cell.text for cell in cells)
+        )
+        if any(cell.interval for cell in cells):
+            table.add_row("", *(f"[dim]{cell.interval}[/]" for cell in cells))
+    console.print(table)
+    told = f"\n{measures.pictures} pictures, {measures.prompts} prompts; judged by: {measures.judge}"
+    console.print(told, style="dim", soft_wrap=True, markup=False)
+    for line in measures.skipped[:10]:
+        console.print(f"not measured: {line}", soft_wrap=True, markup=False)
+    if len(measures.skipped) > 10:
+        console.print(f"and {len(measures.skipped) - 10} more", markup=False)

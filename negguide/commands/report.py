@@ -1,0 +1,39 @@
+"""`negguide report`: the page of a batch, and other layouts of its pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from negguide.commands.terminal import one_line
+
+Folder = Annotated[Path, typer.Argument(help="A folder that was measured.")]
+Pictures = Annotated[int, typer.Option(help="At most so many pictures are embedded.", min=0)]
+Exports = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--export", help="geneval (folders as its evaluation reads them) or webdataset (a tar); repeat for both."
+    ),
+]
+
+
+def report(folder: Folder, pictures: Pictures = 2000, export: Exports = None) -> None:
+    """Write the report again: one HTML file that holds everything and opens from disk."""
+    with one_line():
+        report_and_tell(folder, export or [], pictures)
+
+
+def report_and_tell(folder: Path, exports: Sequence[str] = (), pictures: int | None = None) -> None:
+    """Write the page and the exports, and say where they lie."""
+    from negguide.batch.export import EXPORTS, export
+    from negguide.batch.report import PICTURES, write_report
+
+    for name in exports:
+        if name not in EXPORTS:
+            raise ValueError(f"unknown export {name!r}; possible: {', '.join(EXPORTS)}")
+    typer.echo(str(write_report(folder, PICTURES if pictures is None else pictures)))
+    for name in exports:
+        typer.echo(str(export(folder, name)))

@@ -1,0 +1,112 @@
+"""One call of a pipeline under methods: pictures of given seeds, what they cost, and how they become files."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import io
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from negguide.compare.models import Model
+from negguide.methods import Method
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from negguide.integration.runner import StepRecord
+
+
+class Settings(Protocol):
+    """How pictures are made; None leaves the choice to the pipeline. See `negguide.compare.Request`."""
+
+    @property
+    def steps(self) -> int: ...
+    @property
+    def guidance_scale(self) -> float | None: ...
+    @property
+    def size(self) -> tuple[int, int] | None: ...
+    @property
+    def takeover(self) -> bool: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Made:
+    """What a call gave: pictures (RGB) in the order of the seeds, its seconds, denoiser passes per picture, its steps."""
+
+    images: list[Image]
+    seconds: float
+    passes: float
+    trace: Sequence[StepRecord]
+
+
+def make(
+    model: Model,
+    settings: Settings,
+    prompt: str,
+    methods: Sequence[Method],
+    seeds: Sequence[int],
+    tell: Callable[[float], None] = lambda pictures: None,
+    max_batch: int | None = None,
+) -> Made:
+    """Pictures of these seeds in one call. `tell` hears how many pictures more are done (fractions of one, often).
+
+    `max_batch`: as in `attach`. Raises whatever the pipeline raises, and `TypeError` if it makes no pictures.
+    """
+    from negguide.integration import attach
+
+    told = 0.0
+
+    def tick(pipe: Any, step: int, timestep: Any, values: dict[str, Any]) -> dict[str, Any]:
+        nonlocal told
+        share = len(seeds) / settings.steps
+        if told + share <= len(seeds):
+            told += share
+            tell(share)
+        return values
+
+    call = arguments(model, settings, prompt, seeds)
+    if "callback_on_step_end" in inspect.signature(type(model.pipe).__call__).parameters:
+        call["callback_on_step_end"] = tick
+    takeover = settings.guidance_scale if settings.takeover and methods else None
+    started = time.perf_counter()
+    with attach(model.pipe, *methods, guidance_scale=takeover, max_batch=max_batch) as attached:
+        output = model.pipe(**call)
+    seconds = time.perf_counter() - started
+    tell(len(seeds) - told)
+    images = getattr(output, "images", None)
+    if images is None:
+        raise TypeError(f"{type(model.pipe).__name__} makes no pictures (its output is {type(output).__name__})")
+    return Made([image.convert("RGB") for image in images], seconds, float(attached.passes), attached.trace)
+
+
+def arguments(model: Model, settings: Settings, prompt: str, seeds: Sequence[int]) -> dict[str, Any]:
+    """Arguments of the pipeline's call; the starting noise of a seed does not depend on the batch or the device."""
+    import torch
+
+    known = inspect.signature(type(model.pipe).__call__).parameters
+    call: dict[str, Any] = {
+        "prompt": prompt,
+        "num_inference_steps": settings.steps,
+        "num_images_per_prompt": len(seeds),
+        "generator": [torch.Generator("cpu").manual_seed(seed) for seed in seeds],
+    }
+    if settings.guidance_scale is not None and not settings.takeover:
+        scale = "true_cfg_scale" if "true_cfg_scale" in known else "guidance_scale"
+        call[scale] = settings.guidance_scale
+    if settings.size is not None:
+        call["width"], call["height"] = settings.size
+    return call
+
+
+def png(image: Image, metadata: Mapping[str, str]) -> bytes:
+    """A picture as PNG with texts inside; the same bytes for the same picture and texts."""
+    from PIL.PngImagePlugin import PngInfo
+
+    info = PngInfo()
+    for key, value in metadata.items():
+        info.add_itxt(key, value)
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", pnginfo=info)
+    return buffer.getvalue()

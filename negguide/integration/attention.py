@@ -1,0 +1,178 @@
+"""Where image tokens stand: the attention layers of each model family, and the part of their output that is the picture.
+
+Adding a family = adding its rows to `RULES`. Names are matched in full, so that text refiners, motion modules and image
+encoders, whose rows are no pictures, stay out.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from negguide.integration.families import Unsupported
+from negguide.integration.layout import Layout, stacked
+from negguide.integration.swap import base_class
+from negguide.methods.tokens import Kind, Layer
+
+Place = Literal["all", "first", "last"]
+"""Where image tokens are in an output tensor (of a pair (image, text): in its first)."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Attention layers of denoisers whose class name starts with one of `denoisers`."""
+
+    denoisers: tuple[str, ...]
+    pattern: str
+    kind: Kind
+    place: Place = "all"
+
+
+_UNET = r"(?:down_blocks|mid_block|up_blocks)\b.*\.transformer_blocks\.\d+\."
+_FLUX_LIKE = ("FluxTransformer", "ChromaTransformer", "BriaTransformer", "OvisImageTransformer")
+_CROSS_DITS = ("PixArt", "Sana", "Wan", "SkyReels", "LTXVideo", "Allegro")
+
+RULES: tuple[Rule, ...] = (
+    Rule(("UNet2DConditionModel",), _UNET + "attn1", "self"),
+    Rule(("UNet2DConditionModel",), _UNET + "attn2", "cross"),
+    Rule(("SD3Transformer",), r"transformer_blocks\.\d+\.attn", "joint"),
+    Rule(("SD3Transformer",), r"transformer_blocks\.\d+\.attn2", "self"),
+    Rule(_FLUX_LIKE, r"transformer_blocks\.\d+\.attn", "joint"),
+    Rule(_FLUX_LIKE, r"single_transformer_blocks\.\d+\.attn", "joint", "last"),
+    # Flux.2: attention and MLP of the single blocks are one projection, so only the double blocks can be tapped.
+    Rule(("Flux2Transformer",), r"transformer_blocks\.\d+\.attn", "joint"),
+    Rule(("QwenImageTransformer",), r"transformer_blocks\.\d+\.attn", "joint"),
+    Rule(("HunyuanVideo", "HunyuanImage"), r"(?:single_)?transformer_blocks\.\d+\.attn", "joint"),
+    Rule(("CogView4", "CogVideoX"), r"transformer_blocks\.\d+\.attn1", "joint"),
+    Rule(("AuraFlow",), r"joint_transformer_blocks\.\d+\.attn", "joint"),
+    Rule(("AuraFlow",), r"single_transformer_blocks\.\d+\.attn", "joint", "last"),
+    Rule(("ZImageTransformer",), r"layers\.\d+\.attention", "joint", "first"),
+    Rule(_CROSS_DITS, r"(?:transformer_)?blocks\.\d+\.attn1", "self"),
+    Rule(_CROSS_DITS, r"(?:transformer_)?blocks\.\d+\.attn2", "cross"),
+)
+
+TAPPED = (
+    "UNets of Stable Diffusion 1/2/XL, Stable Diffusion 3, Flux, Chroma, Flux.2 (double blocks), Qwen-Image, Z-Image, "
+    "HunyuanVideo, CogView4, CogVideoX, AuraFlow, PixArt, Sana, Wan, SkyReels, LTX, Allegro"
+)
+
+
+@dataclass(frozen=True)
+class Site:
+    """A layer and its module."""
+
+    layer: Layer
+    module: torch.nn.Module
+    place: Place
+
+    def text_values(self) -> torch.nn.Module:
+        """The projection that makes the values of the text tokens. Raises `Unsupported` where it is fused."""
+        processor = type(getattr(self.module, "processor", None)).__name__
+        if getattr(self.module, "fused_projections", False) or processor.startswith("Fused"):
+            raise Unsupported(
+                f"{self.layer.name} has fused query, key and value projections, so the values of its text cannot be "
+                "reached; call pipe.unfuse_qkv_projections() before"
+            )
+        own = self.layer.kind == "cross" or self.place != "all"
+        found = getattr(self.module, "to_v" if own else "add_v_proj", None)
+        if self.layer.kind == "self" or not isinstance(found, torch.nn.Module):
+            raise Unsupported(f"{self.layer.name} ({self.layer.kind}-attention) has no value projection of text tokens")
+        return found
+
+
+def sites(denoiser: torch.nn.Module) -> tuple[Site, ...]:
+    """The attention layers over image tokens, in their order in the model. Raises `Unsupported` for unknown models."""
+    inner = getattr(denoiser, "_orig_mod", denoiser)
+    name = base_class(inner).__name__
+    rules = _rules(name)
+    found = []
+    for path, module in inner.named_modules():
+        # torch.compile wraps blocks of a model too; their names then hold a step more.
+        path = path.replace("_orig_mod.", "")
+        rule = next((rule for rule in rules if re.fullmatch(rule.pattern, path)), None)
+        if rule is not None and not path.endswith("_orig_mod"):
+            found.append((path, module, rule))
+    if not found:
+        raise Unsupported(
+            f"where the image tokens of {name} stand is not known, so nothing can listen to its attention. "
+            f"Known: {TAPPED}. A family is one more row in negguide.integration.attention.RULES"
+        )
+    raw = _takes_raw_text(inner, name)
+    return tuple(
+        Site(Layer(path, rule.kind, at, len(found), raw and rule.kind == "cross"), module, rule.place)
+        for at, (path, module, rule) in enumerate(found)
+    )
+
+
+def _rules(name: str) -> list[Rule]:
+    fitting = [(len(start), rule) for rule in RULES for start in rule.denoisers if name.startswith(start)]
+    longest = max((length for length, _ in fitting), default=0)
+    return [rule for length, rule in fitting if length == longest]
+
+
+def _takes_raw_text(denoiser: torch.nn.Module, name: str) -> bool:
+    """Whether cross-attention gets the text as the denoiser got it (an IP-Adapter's images come beside it)."""
+    config: Mapping[str, Any] = getattr(denoiser, "config", {})
+    projected = getattr(denoiser, "text_encoder_hid_proj", None) is not None
+    return name.startswith("UNet2D") and not projected and config.get("encoder_hid_dim_type") in (None, "ip_image_proj")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """How the tokens of a forward lie: `total` image tokens of the input, the first `count` of them the sample's.
+
+    `size`: (height, width) of UNet latents, whose token count differs from layer to layer; else None.
+    """
+
+    total: int
+    count: int
+    grid: tuple[int, int] | None
+    size: tuple[int, int] | None = None
+
+    def span(self, site: Site, tokens: int) -> tuple[slice, tuple[int, int] | None]:
+        """Which of the `tokens` of an output are the picture's, and their grid."""
+        if self.size is not None:
+            return slice(0, tokens), self._level(tokens)
+        start = tokens - self.total if site.place == "last" else 0
+        exact = tokens == self.total if site.place == "all" else tokens >= self.total
+        if not exact or start < 0:
+            raise Unsupported(
+                f"{site.layer.name} gave {tokens} tokens where the picture has {self.total}: "
+                "where its image tokens stand is not known"
+            )
+        return slice(start, start + self.count), self.grid
+
+    def _level(self, tokens: int) -> tuple[int, int] | None:
+        assert self.size is not None
+        height, width = self.size
+        while height * width > tokens:
+            height, width = math.ceil(height / 2), math.ceil(width / 2)
+        return (height, width) if height * width == tokens else None
+
+
+def picture(denoiser: torch.nn.Module, value: Any, layout: Layout) -> Picture:
+    """The lie of the image tokens of a forward with the noisy input `value`, from shapes and the patch size."""
+    config: Mapping[str, Any] = getattr(getattr(denoiser, "_orig_mod", denoiser), "config", {})
+    sample = layout.sample_shape
+    shape: tuple[int, ...] = tuple(value.shape) if isinstance(value, Tensor) else tuple(stacked(value).shape)
+    if base_class(getattr(denoiser, "_orig_mod", denoiser)).__name__.startswith("UNet2D"):
+        return Picture(0, 0, None, (sample[-2], sample[-1]))
+    if len(sample) == 3:
+        return Picture(shape[1], sample[1], layout.grid)
+    patch = config.get("patch_size") or (config.get("all_patch_size") or (1,))[0]
+    time, side = (patch[0], patch[-1]) if isinstance(patch, (list, tuple)) else (config.get("patch_size_t") or 1, patch)
+
+    def tokens(size: tuple[int, ...]) -> tuple[int, int, int]:
+        frames = math.prod(size[2:-2]) if len(size) > 4 else 1
+        return max(1, frames // time), size[-2] // side, size[-1] // side
+
+    frames, height, width = tokens(sample)
+    # Lists of rows (Z-Image) come stacked with a frame axis that the sample lacks.
+    total = math.prod(tokens(shape))
+    return Picture(total, frames * height * width, (height, width) if frames == 1 else None)

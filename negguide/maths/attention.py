@@ -1,0 +1,35 @@
+"""Negatives inside attention: normalised attention guidance, and values with their sign turned."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from negguide.maths.projection import widen
+
+
+def nag(z_pos: Tensor, z_neg: Tensor, scale: float, tau: float, alpha: float) -> Tensor:
+    """Normalised attention guidance of attention outputs (arXiv:2505.21179, section 3).
+
+    `z = s z_pos - (s - 1) z_neg`; each token is shortened to at most tau times the L1 norm of the positive one, `z *=
+    min(R, tau) / R` with `R = |z|_1 / |z_pos|_1`; then blended, `alpha z + (1 - alpha) z_pos`. Norms over the last
+    dimension, in float32 or wider. `scale` above 1 leads away from the negative; neutral: 1 (with tau >= 1), or alpha
+    0, or `z_neg == z_pos`. A token with `z_pos = 0` comes out as 0 (its norm bounds the result). (B, N, C) and (B, N,
+    C) -> (B, N, C) in float32 or wider. No copy of the release: it replaces NaN ratios by 10, which this form never
+    meets.
+    """
+    positive, negative = widen(z_pos), widen(z_neg)
+    extrapolated = positive + (scale - 1.0) * (positive - negative)
+    bound = tau * positive.abs().sum(-1, keepdim=True)
+    length = extrapolated.abs().sum(-1, keepdim=True)
+    shortened = extrapolated * (bound / length.clamp_min(torch.finfo(length.dtype).tiny)).clamp_max(1.0)
+    return positive + alpha * (shortened - positive)
+
+
+def flip_values(values: Tensor, weights: Tensor) -> Tensor:
+    """`w_l v_l` of each text token: value sign flip (VSF, arXiv:2508.10931) for `w_l < 0`; 1 leaves a token as it is.
+
+    What attends to a token of weight -alpha is moved against its value by alpha times its share of attention. `values`
+    (B, L, C), `weights` (L,) or (B, L). Returns (B, L, C) in float32 or wider.
+    """
+    return widen(values) * widen(weights).unsqueeze(-1)

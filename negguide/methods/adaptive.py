@@ -1,0 +1,247 @@
+"""Negatives that watch: a vision-language model looks at the forming picture and names what to steer away from next."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+from negguide.methods import watching
+from negguide.methods.base import Condition, Denoised, EachImage, Guidance, Method, Step, Window
+from negguide.methods.looks import Unit, as_looks
+from negguide.methods.negative import Negative, as_window, finite
+from negguide.methods.policy import POLICIES, Policy
+from negguide.methods.registry import get_method, register, register_preset
+from negguide.methods.rows import guidance_of_rows, tokens_of_rows
+from negguide.methods.tokens import Listen, Model, Tokens
+from negguide.vlm.protocol import Watcher
+from negguide.vlm.questions import QuestionLike, as_questions
+from negguide.vlm.registry import as_watcher
+from negguide.vlm.words import canonical
+
+KINDS: dict[str, Mapping[str, Any]] = {
+    "replace": {"method": "negative"},
+    "signed": {"method": "signed", "unconditional": "own"},
+    "perp_neg": {"method": "perp_neg", "unconditional": "own"},
+    "nag": {"method": "nag"},
+}
+"""How a negative acts -> the method that does it, with its presets."""
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class AdaptiveNegatives(Method):
+    """Every image of a batch is looked at while it forms; what is seen becomes its own negative from the next step on.
+
+    `watcher`: "toybox", "vqa:<model>", "chat:<model>", a watcher of `negguide.vlm`, or any function `(images, questions)
+    -> answers`. One that raises or is late (`timeout` seconds) loses its look; the picture goes on, and a warning tells.
+
+    `policy`: "creative" lets answers accumulate, so that the picture is driven away from all that it began to become;
+    "guard" steers away from what of the list `watch` is seen now, and is off, at no cost, while nothing is; or a
+    function of a `Sight`. `kind`: how the negative acts: "replace" (in the place of the unconditional, no extra pass;
+    default of creative, joined with the call's own `negative_prompt`), "signed" (default otherwise), "perp_neg", "nag"
+    (needs no guidance), or a function `Negative -> Method`. `weight`, `window` are the negative's; `scale` that of kinds
+    "signed" and "nag". Weight 0: nobody looks.
+
+    `questions`: texts (`{noun}`: what the prompt is of) or `Question`s; else those for the list `watch`, else those for
+    `category`, else derived from each prompt ("What kind of pet is it?"). Words of the prompt and of `keep` never
+    become negatives (in a guard's list they may); nor do empty answers, yes and no, "unknown", or plurals and `synonyms`
+    (groups of texts) of what is there. Answers below `min_confidence` do not count. At most `most`
+    negatives, and as many as the text encoder reads to the end; the "oldest" or the "weakest" leave first (`drop`).
+
+    `looks`: how many, dense early (`negguide.methods.looks.dense`), or marks in fractions of sampling, or of sigma with
+    `looks_unit="sigma"`. `asynchronous`: the watcher thinks while the next step runs and its answer takes effect exactly
+    one step later than otherwise; it must then not draw from torch's global random state. `preview`: hub id or module
+    of a tiny autoencoder for these latents; None: the pipeline's own. `preview_size`: pixels of the longer side, at most.
+
+    What was asked, seen and decided stands in `StepRecord.notes` of the trace.
+
+    >>> AdaptiveNegatives("toybox", keep="pet").policy
+    'creative'
+    """
+
+    name: ClassVar[str] = "adaptive"
+    summary: ClassVar[str] = "a vision-language model watches the picture form and names the negatives"
+    cost: ClassVar[str] = "2 (kind 'replace'); 3 while something is seen ('signed', 'perp_neg'); looks by the watcher"
+    paper: ClassVar[str] = "arXiv:2510.10715"
+    acts_alone: ClassVar[bool] = False
+
+    watcher: str | Watcher | Mapping[str, Any]
+    policy: str | Policy = "creative"
+    watch: str | Sequence[str] = ()
+    questions: QuestionLike | Sequence[QuestionLike] = ()
+    category: str | None = None
+    keep: str | Sequence[str] = ()
+    kind: str | Callable[[Negative], Method] | None = None
+    weight: float = 1.0
+    scale: float | None = None
+    window: Window = dataclasses.field(default_factory=Window)
+    looks: int | Sequence[float] = 8
+    looks_unit: Unit = "progress"
+    asynchronous: bool = False
+    timeout: float | None = None
+    min_confidence: float = 0.0
+    most: int | None = None
+    drop: Literal["oldest", "weakest"] = "oldest"
+    synonyms: Sequence[Sequence[str]] = ()
+    preview: Any = None
+    preview_size: int = 512
+
+    def __post_init__(self) -> None:
+        put = object.__setattr__
+        if not isinstance(self.watcher, str):
+            put(self, "watcher", as_watcher(self.watcher))
+        as_watcher(self.watcher)
+        for option in ("watch", "keep"):
+            value = getattr(self, option)
+            put(self, option, (value,) if isinstance(value, str) else tuple(value))
+        put(self, "questions", as_questions(self.questions))
+        put(self, "window", as_window(self.window))
+        put(self, "looks", as_looks(self.looks, self.looks_unit))
+        put(self, "synonyms", tuple(tuple(group) for group in self.synonyms))
+        put(self, "min_confidence", finite("min_confidence", self.min_confidence, low=0.0, high=1.0))
+        if self.timeout is not None:
+            put(self, "timeout", finite("timeout", self.timeout, low=0.0))
+        self._check()
+        self._steer("something")
+
+    def _check(self) -> None:
+        """Raise `ValueError` for options that do not go together."""
+        if isinstance(self.policy, str) and self.policy not in POLICIES:
+            raise ValueError(
+                f"policy is {self.policy!r}; possible: {', '.join(map(repr, POLICIES))}, or a function of a Sight"
+            )
+        if isinstance(self.kind, str) and self.kind not in KINDS:
+            raise ValueError(
+                f"kind is {self.kind!r}; possible: {', '.join(map(repr, KINDS))}, or a function Negative -> Method"
+            )
+        if self.drop not in ("oldest", "weakest"):
+            raise ValueError(f"drop is {self.drop!r}; possible: 'oldest' or 'weakest'")
+        if self.policy == "guard" and not self.watch:
+            raise ValueError("policy='guard' needs the list of what to watch for, e.g. watch=['hat', 'glasses']")
+        if self.most is not None and self.most < 1:
+            raise ValueError(f"most={self.most}; at least one negative, or None for as many as fit")
+        if self.preview_size < 1:
+            raise ValueError(f"preview_size={self.preview_size}; a number of pixels, e.g. 512")
+        kept = {canonical(text, self.synonyms) for text in self.keep}
+        if both := [thing for thing in self.watch if canonical(thing, self.synonyms) in kept]:
+            raise ValueError(f"{both[0]!r} is to be kept and watched for at once; leave it out of one of the two")
+
+    @property
+    def needs_guidance(self) -> bool:  # type: ignore[override]
+        """Whether the kind of negative acts on classifier-free guidance."""
+        return self._steer("something").needs_guidance
+
+    def check_beside(self, others: Sequence[Method]) -> None:
+        rivals = [other._steer("something") if isinstance(other, AdaptiveNegatives) else other for other in others]
+        try:
+            self._steer("something").check_beside(rivals)
+        except ValueError as error:
+            raise ValueError(
+                f"{self.name} with kind={self._kind!r} does not go beside another method here ({error}); choose "
+                "kind='signed' or 'perp_neg', or give the other negatives as the call's negative_prompt"
+            ) from error
+
+    def conditions(self, step: Step, state: dict[str, Any]) -> Sequence[Condition]:
+        inner = self._ready(step, state).inner
+        return () if inner is None else inner.method.conditions(step, inner.state)
+
+    def listens(self, step: Step, model: Model, state: dict[str, Any]) -> Listen | None:
+        inner = self._ready(step, state).inner
+        return None if inner is None else inner.method.listens(step, model, inner.state)
+
+    def tokens(self, tokens: Tokens, state: dict[str, Any]) -> None:
+        if (inner := self._memory(state).inner) is not None:
+            with tokens_of_rows(tokens, inner.on(tokens["cond"] if "cond" in tokens else tokens[tokens.branches[0]])):
+                inner.method.tokens(tokens, inner.state)
+
+    def combine(self, guidance: Guidance, state: dict[str, Any]) -> None:
+        memory = self._memory(state)
+        if (inner := memory.inner) is None:
+            return
+        if self.policy == "guard" and self._kind != "replace":
+            # What the picture would be without the negative: judged by its effect, a guard would switch itself off.
+            memory.plain = guidance.result()
+        with guidance_of_rows(guidance, inner.on(guidance.cond)):
+            inner.method.combine(guidance, inner.state)
+
+    @property
+    def sees_denoised(self) -> bool:
+        return self._acts
+
+    def denoised(self, denoised: Denoised, state: dict[str, Any]) -> None:
+        if not self._acts:
+            return
+        memory = self._memory(state)
+        if (inner := memory.inner) is not None and inner.method.sees_denoised:
+            inner.method.denoised(denoised, inner.state)
+        if memory.is_due(denoised.step):
+            memory.look(denoised)
+        memory.plain = None
+
+    def _ready(self, step: Step, state: dict[str, Any]) -> watching.Watching:
+        """The memory of the run, with all answers in force that are due at this step."""
+        memory = self._memory(state)
+        for note in memory.collect(step):
+            state.setdefault("notes", []).append(note)
+            if warning := self._warning(note):
+                memory.warn_once(warning)
+        return memory
+
+    def _warning(self, note: Mapping[str, Any]) -> str | None:
+        """What the user should hear of a look without reading the trace."""
+        if "error" in note:
+            return f"{self.name}: the look at step {note['looked_at']} was lost ({note['error']}); the picture goes on"
+        cut = [row for row in note["images"] if "left_out" in row and len(row["negatives"]) != self.most]
+        if not cut:
+            return None
+        return (
+            f"{self.name}: image {cut[0]['image']} has more negatives than its text encoder reads to the end; the "
+            f"{self.drop} are left out ({', '.join(cut[0]['left_out'])})"
+        )
+
+    def _memory(self, state: dict[str, Any]) -> watching.Watching:
+        key = f"{self.name}@{id(self)}"
+        if key not in state:
+            state[key] = watching.Watching(self, as_watcher(self.watcher) if self._acts else None)
+        memory: watching.Watching = state[key]
+        return memory
+
+    @property
+    def _acts(self) -> bool:
+        return self.weight != 0 and not self.window.is_empty and bool(self.looks)
+
+    @property
+    def _kind(self) -> str | Callable[[Negative], Method]:
+        return self.kind or ("replace" if self.policy == "creative" else "signed")
+
+    def _steer(self, prompt: str | EachImage) -> Method:
+        """The method that acts on a negative as `kind` says."""
+        negative = Negative(prompt, self.weight, self.window)
+        if isinstance(self._kind, str):
+            options = dict(KINDS[self._kind])
+            scale = {} if self.scale is None else {"scale": self.scale}
+            if scale and self._kind not in ("signed", "nag"):
+                raise ValueError(f"kind={self._kind!r} has no scale of its own; use weight, or kind='signed'")
+            return get_method(options.pop("method"))(negative, **options, **scale)
+        method = self._kind(negative)
+        if not isinstance(method, Method):
+            raise TypeError(f"kind made {method!r} of a negative; needed: a method, e.g. lambda n: PerpNeg(n)")
+        silent = [
+            event for event in ("values", "embeddings") if getattr(type(method), event) is not getattr(Method, event)
+        ]
+        if silent:
+            raise ValueError(
+                f"{method.name or type(method).__name__} cannot act for single images of a batch ({silent[0]})"
+            )
+        return method
+
+
+register_preset(
+    "guard",
+    AdaptiveNegatives,
+    summary="a vision-language model watches for listed things and steers away only from those it sees",
+    cost="2 while nothing is seen, 3 while something is; looks by the watcher",
+    paper="arXiv:2510.26052",
+    policy="guard",
+)

@@ -1,0 +1,85 @@
+"""CADS: noise on the prompt's embeddings, strong at first and then fading, so that seeds differ more."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+
+from negguide.maths import cads, cads_gamma
+from negguide.methods.base import Embeddings, Method
+from negguide.methods.negative import finite
+from negguide.methods.registry import register
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class CADS(Method):
+    """`sqrt(gamma) y + s sqrt(1 - gamma) n` in the place of the prompt's embeddings y; gamma rises from 0 to 1.
+
+    With t = 1 - progress, gamma is 0 while t >= `tau_2`, 1 once t <= `tau_1`, linear between: smaller taus let the
+    prompt in later, for more diversity and less of the prompt. `scale` is s (0.025 to 0.25; 0: off). `psi` in [0, 1]
+    mixes in the embeddings brought back to the mean and deviation of y; 1, the default, keeps them in the range that the
+    model knows. Only the prompt's own token embeddings are noised: not its pooled vector, not other conditions, not a
+    ControlNet's text. Noise is drawn anew at each step, on the CPU, from `seed` and from the image's first noise: the
+    same call gives the same pictures, and an image does not depend on its neighbours. No extra pass.
+
+    >>> CADS(scale=0.1, tau_1=0.5).psi
+    1.0
+    """
+
+    name: ClassVar[str] = "cads"
+    summary: ClassVar[str] = "noise on the prompt's embeddings that fades: more diverse pictures"
+    cost: ClassVar[str] = "no extra pass"
+    paper: ClassVar[str] = "arXiv:2310.17347"
+    needs_guidance: ClassVar[bool] = False
+
+    scale: float = 0.25
+    tau_1: float = 0.6
+    tau_2: float = 0.9
+    psi: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "scale", finite("scale", self.scale, low=0.0))
+        object.__setattr__(self, "psi", finite("psi", self.psi, low=0.0, high=1.0))
+        object.__setattr__(self, "tau_2", finite("tau_2", self.tau_2, low=0.0, high=1.0))
+        object.__setattr__(self, "tau_1", finite("tau_1 (at most tau_2)", self.tau_1, low=0.0, high=self.tau_2))
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int):
+            raise TypeError(f"seed is {self.seed!r}; an integer is needed")
+
+    @property
+    def edits_embeddings(self) -> bool:
+        return self.scale > 0 and self.tau_1 < 1.0
+
+    def embeddings(self, embeddings: Embeddings, state: dict[str, Any]) -> None:
+        step = embeddings.step
+        if (key := f"{self.name}@{id(self)}") not in state:
+            state[key] = _digests(step.sample)
+        gamma = cads_gamma(1.0 - step.progress, self.tau_1, self.tau_2)
+        if gamma == 1.0:
+            return
+        y = embeddings.text
+        noise = torch.stack([self._noise(image, step.index, y.shape[1:]) for image in state[key]]).to(y.device)
+        embeddings.text = cads(y, noise, gamma, self.scale, self.psi)
+
+    def _noise(self, image: bytes, index: int, shape: torch.Size) -> Tensor:
+        """Standard normal noise that belongs to an image and a step."""
+        digest = hashlib.blake2b(image + f":{self.seed}:{index}".encode(), digest_size=7).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(digest, "big"))
+        return torch.randn(shape, generator=generator)
+
+
+def _digests(sample: Tensor) -> list[bytes]:
+    """Who is who: a few coarse values of each image's first noise (B, ...), the same in every batch and precision.
+
+    One transfer per run on accelerators.
+    """
+    values = sample.flatten(1)[:, :32].float().cpu()
+    coarse = (values / values.std(1, keepdim=True).clamp_min(1e-12) * 4).round().to(torch.int16)
+    return [row.numpy().tobytes() for row in coarse]

@@ -1,0 +1,138 @@
+"""NAG: the negative works inside attention, so that models without guidance, and few steps, take it too."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+from negguide.maths import compose, nag
+from negguide.methods.base import Condition, Method, Step
+from negguide.methods.negative import ConceptLike, Negative, as_negatives, finite, live, wanted
+from negguide.methods.registry import register
+from negguide.methods.tokens import Listen, Model, Tokens
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class _Strength(NamedTuple):
+    scale: float
+    tau: float
+    alpha: float
+
+
+_STRENGTHS = {
+    "Stable Diffusion 1/2": _Strength(3.0, 2.5, 0.5),
+    "Stable Diffusion XL": _Strength(3.0, 2.5, 0.5),
+    "Flux": _Strength(5.0, 2.5, 0.25),
+    "Wan": _Strength(9.0, 2.5, 0.25),
+}
+_ELSEWHERE = {"cross": _Strength(3.0, 2.5, 0.5), "joint": _Strength(5.0, 2.5, 0.25)}
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class NAG(Method):
+    """`z = s z_pos - (s - 1) z_neg` after each attention to text, shortened to tau |z_pos|, blended by alpha.
+
+    z are attention outputs of the prompt and of the negative for the same image tokens; norms are L1, per token. K
+    negatives are mixed first, as `NegativePrompt` mixes them: `z_neg = z_pos + sum_i c_i (z_i - z_pos)`, `c_i = w_i /
+    sum w * max w`, so that one of weight 1 counts in full, two of weight 1 by half each, and `scale` keeps its meaning. A
+    mask confines a negative to its region.
+
+    None takes the family's default: scale 3, tau 2.5, alpha 0.5 (SD, SDXL), 5, 2.5, 0.25 (Flux), 9, 2.5, 0.25 (Wan):
+    the release's for SDXL, Flux and Wan's scale; elsewhere 3, 2.5, 0.5 where text has attention layers of its own and 5,
+    2.5, 0.25 where it shares them with the image, which is our choice. `scale` 1 or more: raise it first (to 11).
+    `tau` at least 1: lower it against artefacts. `alpha` in [0, 1]. Neutral, and without cost: scale 1, alpha 0,
+    weights 0, closed windows. Only the prompt's prediction is edited, so it works with guidance on, off and distilled.
+
+    Cost: UNets evaluate their text layers once more for each negative (a few percent of a pass); elsewhere the
+    negative rides as one more row. Differs from the release in one thing: norms are taken after the output projection of
+    the layer, which is where they can be reached; the extrapolation itself commutes with it.
+
+    >>> NAG(["glasses", ("hat", 0.5)], scale=4.0).alpha is None
+    True
+    """
+
+    name: ClassVar[str] = "nag"
+    summary: ClassVar[str] = "the negative works inside attention: also without guidance and in few steps"
+    cost: ClassVar[str] = "UNets: text attention once more per negative; others: 1 row more per negative"
+    paper: ClassVar[str] = "arXiv:2505.21179"
+    needs_guidance: ClassVar[bool] = False
+
+    negatives: ConceptLike | Sequence[ConceptLike]
+    scale: float | None = None
+    tau: float | None = None
+    alpha: float | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "negatives", as_negatives(self.negatives, type(self).__name__))
+        for option, low, high in (("scale", 1.0, 1e6), ("tau", 1.0, 1e6), ("alpha", 0.0, 1.0)):
+            value = getattr(self, option)
+            if value is not None:
+                object.__setattr__(self, option, finite(option, value, low=low, high=high))
+
+    def companions(self) -> Sequence[Condition]:
+        return wanted(self._all) if self._acts else ()
+
+    def listens(self, step: Step, model: Model, state: dict[str, Any]) -> Listen | None:
+        if not self._acts or not (negatives := live(self._all, step)):
+            return None
+        kind = _kind(model)
+        if all(layer.raw_text for layer in model.layers if layer.kind == kind):
+            return Listen(lambda layer: layer.kind == kind)
+        return Listen(lambda layer: layer.kind == kind, companions=wanted(negatives))
+
+    def tokens(self, tokens: Tokens, state: dict[str, Any]) -> None:
+        if "cond" not in tokens:
+            return
+        negatives, z_pos = live(self._all, tokens.step), tokens["cond"]
+        conditions = wanted(negatives)
+        if tokens.layer.raw_text:
+            outputs = {c: tokens.again(tokens.model.embeds(c)) for c in conditions}
+        else:
+            outputs = {c: tokens[c] for c in conditions}
+        weights = [_weight(negative, tokens) for negative in negatives]
+        z_neg = compose([outputs[negative.condition] for negative in negatives], weights, base=z_pos)
+        guided = nag(z_pos, z_neg, *self._strength(tokens.model.family, tokens.layer.kind)).to(z_pos.dtype)
+        # The companions' image tokens must stay those of the prompt, so that the next layer compares like with like.
+        tokens["cond"] = guided
+        for condition in () if tokens.layer.raw_text else conditions:
+            tokens[condition] = guided
+
+    def _strength(self, family: str, kind: str) -> _Strength:
+        usual = _STRENGTHS.get(family) or _ELSEWHERE[kind]
+        own = {"scale": self.scale, "tau": self.tau, "alpha": self.alpha}
+        return usual._replace(**{option: value for option, value in own.items() if value is not None})
+
+    @property
+    def _acts(self) -> bool:
+        return self.scale != 1 and self.alpha != 0
+
+    @property
+    def _all(self) -> tuple[Negative, ...]:
+        return as_negatives(self.negatives, self.name)
+
+
+def _kind(model: Model) -> str:
+    """Where image tokens meet the text: in layers of their own, or else together with the image."""
+    kinds = {layer.kind for layer in model.layers}
+    if kinds == {"self"}:
+        raise ValueError(
+            f"no known layer of {model.family} attends to text, so a negative cannot work inside attention"
+        )
+    return "cross" if "cross" in kinds else "joint"
+
+
+def _weight(negative: Negative, tokens: Tokens) -> float | Tensor:
+    """Weight of a negative, times its mask on the layer's token grid, (1, N, 1)."""
+    if negative.mask is None:
+        return negative.weight
+    if tokens.grid is None:
+        raise ValueError(
+            f"the tokens of {tokens.layer.name} have no grid (videos), so the mask of {negative.prompt!r} cannot be "
+            "laid on them; leave the mask out"
+        )
+    like = tokens["cond"]
+    return negative.weight * negative.mask.tensor(*tokens.grid).to(like.device).reshape(1, -1, 1)

@@ -1,0 +1,293 @@
+"""NegToMe: images keep away from each other, or from pictures. Choose this for variety, or to avoid a picture."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import torch
+
+from negguide.maths.negtome import Match, push_apart, push_from
+from negguide.methods.avoid import Avoid, as_avoided, kept_tokens, latents_of
+from negguide.methods.bank import Bank
+from negguide.methods.base import Denoised, Method, Step, Window
+from negguide.methods.mask import Mask
+from negguide.methods.negative import as_window, finite
+from negguide.methods.registry import register
+from negguide.methods.tokens import Kind, Layer, Listen, Model, Tokens
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclasses.dataclass(frozen=True)
+class Strength:
+    """What holds for a family where `NegToMe` is not told."""
+
+    alpha: float
+    threshold: float
+    window: Window
+
+
+ON_DIFFUSION = Strength(0.9, 0.7, Window(0.0, 0.2))
+"""Stable Diffusion, SDXL, PixArt: the release's timesteps 1000 to 800 are the first fifth of the steps."""
+ON_FLOW = Strength(0.9, 0.65, Window(1.0, 0.9, "sigma"))
+"""Flux and other flow models: the release's timesteps 1000 to 900."""
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class NegToMe(Method):
+    """`x_i <- (1 + alpha) x_i - alpha r_j`, r_j the reference token most similar to x_i, if more than `threshold`.
+
+    Acts on image tokens after attention, in every branch of guidance against that branch's own reference, and needs no
+    guidance. A prompt's group is the images of the same prompt in a call; groups never push each other.
+
+    `reference`: "first": the first image of each group, which itself stays as it is; "all": all other images of the
+    group, whichever matches best; pictures to avoid (a path, a PIL picture or latents, an `Avoid` with a mask of what to
+    avoid in it, or a list); or a `Bank`, whose hardest pictures are picked. Pictures ride in the denoiser's forward and
+    take no place in the result. "first" and "all" want several images per prompt.
+    `alpha`: how far; 0 is neutral, 0.5 to 2 useful, below 0 attracts. `alpha_stop`: its value at the end of the window,
+    reached in even steps (None: constant). `threshold`: the cosine from which tokens are pushed; 1 is neutral. `window`:
+    early steps make what the picture shows. All three None: the authors' values for the model (`ON_DIFFUSION`, `ON_FLOW`).
+    `match`: "paper", or "release" for what the authors' code computes (see `negguide.maths.negtome.Match`). `mask`:
+    where in the result it acts; for a picture's own mask see `Avoid`.
+    `layers`: parts of layer names, e.g. ("up_blocks",); None: the up blocks of UNets and all blocks of transformers, as
+    released. `kinds`: the release acts on cross-attention of UNets too: ("self", "cross", "joint").
+    `noise`: "fixed": pictures are brought to the step's noise level with the same noise (`seed`) at each step; "clean":
+    they are shown clean. Inverted noise is not offered.
+
+    >>> NegToMe("all", alpha=1.5)
+    NegToMe(reference='all', alpha=1.5, ...)
+    """
+
+    name: ClassVar[str] = "negtome"
+    summary: ClassVar[str] = "pushes images of a batch from each other, or from given pictures"
+    cost: ClassVar[str] = "no extra pass; with pictures, one row per picture, prompt and branch at open steps"
+    paper: ClassVar[str] = "arXiv:2412.01339"
+    needs_guidance: ClassVar[bool] = False
+
+    reference: Any = "first"
+    alpha: float | None = None
+    threshold: float | None = None
+    window: Window | Sequence[float] | None = None
+    alpha_stop: float | None = None
+    match: Match = "paper"
+    mask: Mask | None = None
+    layers: Sequence[str] | None = None
+    kinds: Sequence[Kind] = ("self", "joint")
+    noise: Literal["fixed", "clean"] = "fixed"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "reference", _as_reference(self.reference))
+        for name in ("alpha", "alpha_stop"):
+            if (value := getattr(self, name)) is not None:
+                object.__setattr__(self, name, finite(name, value))
+        if self.threshold is not None:
+            object.__setattr__(self, "threshold", finite("threshold", self.threshold, low=-1.0))
+        if self.window is not None:
+            object.__setattr__(self, "window", as_window(self.window))
+        if self.mask is not None:
+            object.__setattr__(self, "mask", Mask.of(self.mask))
+        for name, value, possible in (
+            ("match", self.match, ("paper", "release")),
+            ("noise", self.noise, ("fixed", "clean")),
+        ):
+            if value not in possible:
+                raise ValueError(f"{name} is {value!r}; possible: {', '.join(map(repr, possible))}")
+        if self.layers is not None:
+            object.__setattr__(self, "layers", _texts("layers", self.layers))
+        object.__setattr__(self, "kinds", _texts("kinds", self.kinds))
+        if not self.kinds or set(self.kinds) - {"self", "cross", "joint"}:
+            raise ValueError(f"kinds is {self.kinds!r}; possible: 'self', 'cross', 'joint'")
+        masked = isinstance(self.reference, tuple) and any(avoid.mask is not None for avoid in self.reference)
+        if masked and self.match == "release":
+            raise ValueError(
+                "masks of pictures to avoid need match='paper': the release subtracts tokens beside the mask"
+            )
+
+    def listens(self, step: Step, model: Model, state: dict[str, Any]) -> Listen | None:
+        strength = self._strength(step)
+        alpha = self._alpha(step, strength)
+        if alpha == 0 or strength.threshold >= 1 or not strength.window.is_open(step):
+            return None
+        memory = self._memory(state)
+        references = None
+        if self._in_batch:
+            if all(len(group) == 1 for group in model.groups):
+                _warn_once(memory, self.reference)
+                return None
+        elif (references := self._references(step, model, memory)) is None:
+            return None
+        memory["now"] = (alpha, strength.threshold)
+        return Listen(self._wants(model), references=references)
+
+    def tokens(self, tokens: Tokens, state: dict[str, Any]) -> None:
+        memory = self._memory(state)
+        alpha, threshold = memory["now"]
+        region = None if self.mask is None else self._region(tokens, memory)
+        for branch in tokens.branches:
+            before = tokens[branch]
+            after = before.clone()
+            for at, group in enumerate(tokens.model.groups):
+                rows = _rows(group)
+                x = before[rows]
+                there = after[rows]
+                if not self._in_batch:
+                    r = self._reference_tokens(tokens.references(branch)[at], tokens, memory)
+                    push_from(x, r, alpha, threshold, self.match, region, out=there)
+                elif len(group) > 1 and self.reference == "all":
+                    push_apart(x, alpha, threshold, self.match, region, out=there)
+                elif len(group) > 1:
+                    push_from(x[1:], x[0], alpha, threshold, self.match, region, out=there[1:])
+                if not isinstance(rows, slice):
+                    after[rows] = there
+            tokens[branch] = after
+
+    @property
+    def sees_denoised(self) -> bool:
+        return isinstance(self.reference, Bank)
+
+    def denoised(self, denoised: Denoised, state: dict[str, Any]) -> None:
+        self._memory(state)["x0"] = denoised.x0
+
+    @property
+    def _in_batch(self) -> bool:
+        return isinstance(self.reference, str)
+
+    def _strength(self, step: Step) -> Strength:
+        known = ON_FLOW if step.prediction_type.startswith("flow") else ON_DIFFUSION
+        return Strength(
+            known.alpha if self.alpha is None else self.alpha,
+            known.threshold if self.threshold is None else self.threshold,
+            known.window if self.window is None else as_window(self.window),
+        )
+
+    def _alpha(self, step: Step, strength: Strength) -> float:
+        """Alpha at a step, between its values at both ends of the window."""
+        if self.alpha_stop is None:
+            return strength.alpha
+        window = strength.window
+        at = step.progress if window.unit == "progress" else step.sigma
+        length = window.stop - window.start
+        share = 0.0 if length == 0 else min(1.0, max(0.0, (at - window.start) / length))
+        return strength.alpha + share * (self.alpha_stop - strength.alpha)
+
+    def _wants(self, model: Model) -> Any:
+        parts = self.layers
+        if parts is None:
+            parts = ("up_blocks",) if any(layer.name.startswith("up_blocks") for layer in model.layers) else ("",)
+        names = {
+            layer.name for layer in model.layers if layer.kind in self.kinds and any(p in layer.name for p in parts)
+        }
+        if not names:
+            known = ", ".join(f"{layer.name} ({layer.kind})" for layer in model.layers[:8])
+            raise ValueError(
+                f"no attention layer fits layers={self.layers!r}, kinds={self.kinds!r}; there are {known} ..."
+            )
+
+        def wanted(layer: Layer) -> bool:
+            return layer.name in names
+
+        return wanted
+
+    def _memory(self, state: dict[str, Any]) -> dict[str, Any]:
+        return state.setdefault(f"{self.name}@{id(self)}", {})
+
+    def _references(self, step: Step, model: Model, memory: dict[str, Any]) -> Tensor | None:
+        """Noisy latents (P, R, ...) of the pictures to avoid at this step; None while a bank has nothing to go by."""
+        if isinstance(self.reference, Bank):
+            clean = self._picked(self.reference, model, memory)
+            if clean is None:
+                return None
+        else:
+            if "clean" not in memory:
+                memory["clean"] = latents_of(self.reference, model.encode, step.sample)
+            clean = memory["clean"].expand(len(model.groups), *memory["clean"].shape)
+        if self.noise == "clean":
+            return clean
+        if "noise" not in memory:
+            # Drawn on the CPU, the same for every picture and group, whatever else is in the batch.
+            generator = torch.Generator().manual_seed(self.seed)
+            memory["noise"] = torch.randn(step.sample.shape[1:], generator=generator).to(step.sample)
+        return model.noised(clean, memory["noise"].expand_as(clean))
+
+    def _picked(self, bank: Bank, model: Model, memory: dict[str, Any]) -> Tensor | None:
+        """Clean latents (P, R, ...) of the bank's pictures most like the clean estimate of the last step."""
+        if "x0" not in memory:
+            return None
+        if "bank" not in memory:
+            memory |= {"bank": bank.open(), "latents": {}, "age": 0}
+        if memory["age"] % bank.every == 0:
+            opened, latents = memory["bank"], memory["latents"]
+            memory["hard"] = opened.hardest(model.decode(memory["x0"]), model.groups, bank.count)
+            for index in {index for picks in memory["hard"] for index in picks} - latents.keys():
+                latents[index] = model.encode([opened.picture(index)])[0]
+        memory["age"] += 1
+        rows = [torch.stack([memory["latents"][index] for index in picks]) for picks in memory["hard"]]
+        return torch.stack(rows)
+
+    def _reference_tokens(self, tokens: Tensor, event: Tokens, memory: dict[str, Any]) -> Tensor:
+        """(R, N, d) of the pictures -> (M, d), of masked ones only what is to be avoided."""
+        flat = tokens.flatten(0, 1)
+        if isinstance(self.reference, Bank) or all(avoid.mask is None for avoid in self.reference):
+            return flat
+        key = f"kept {event.grid}"
+        if key not in memory:
+            memory[key] = kept_tokens(self.reference, event.grid).to(flat.device)
+        return flat[memory[key]]
+
+    def _region(self, tokens: Tokens, memory: dict[str, Any]) -> Tensor:
+        """The mask as (N,) floats on this layer's grid."""
+        if tokens.grid is None:
+            raise ValueError(
+                f"the token grid at {tokens.layer.name} is not known (a video?), so no mask can be laid on it"
+            )
+        key = f"region {tokens.grid}"
+        if key not in memory:
+            assert self.mask is not None
+            memory[key] = self.mask.tensor(*tokens.grid).flatten().to(tokens[tokens.branches[0]].device)
+        region: Tensor = memory[key]
+        return region
+
+
+def _as_reference(value: Any) -> str | Bank | tuple[Avoid, ...]:
+    if isinstance(value, str) and value in ("first", "all"):
+        return value
+    if isinstance(value, Bank):
+        return value
+    if isinstance(value, Mapping) and "folder" in value:
+        return Bank.from_dict(value)
+    if isinstance(value, str) and not Path(value).suffix:
+        raise ValueError(
+            f"reference is {value!r}; possible: 'first', 'all', a path to a picture, a picture, an Avoid with a mask, a list "
+            "of them, or a Bank"
+        )
+    return as_avoided(value)
+
+
+def _texts(what: str, values: Sequence[str]) -> tuple[str, ...]:
+    found = (values,) if isinstance(values, str) else tuple(values)
+    if not all(isinstance(text, str) for text in found):
+        raise TypeError(f"{what} is {values!r}; texts are needed")
+    return found
+
+
+def _rows(group: Sequence[int]) -> slice | list[int]:
+    """A slice where the rows lie together, which needs no copy."""
+    together = group[-1] - group[0] + 1 == len(group)
+    return slice(group[0], group[-1] + 1) if together else list(group)
+
+
+def _warn_once(memory: dict[str, Any], reference: str) -> None:
+    if "warned" not in memory:
+        memory["warned"] = True
+        warnings.warn(
+            f"NegToMe({reference!r}) has no effect: every prompt has one image only. Ask for several "
+            "(num_images_per_prompt=4), or give pictures to keep away from",
+            stacklevel=2,
+        )

@@ -1,0 +1,131 @@
+"""What is made of what a watcher saw: policies, from a `Sight` of one picture to the negatives that hold from then on."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from negguide.vlm.protocol import Answer, Question
+from negguide.vlm.words import canonical, mentions, phrases, says_yes, without
+
+
+@dataclasses.dataclass(frozen=True)
+class Held:
+    """A negative in force for one picture: its text, how sure the watcher was, and the step at which it was seen."""
+
+    text: str
+    confidence: float | None = None
+    since: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Sight:
+    """What a policy decides on: one look at one picture.
+
+    `image`: its row in the batch. `progress`: fraction of sampling. `seen`: what the answers name, cleaned.
+    `new`: that which may become a negative: without words of the prompt and of `keep`, and not yet held under another form.
+    """
+
+    image: int
+    step: int
+    progress: float
+    prompt: str
+    seen: tuple[Held, ...]
+    new: tuple[Held, ...]
+    held: tuple[Held, ...]
+    watch: tuple[str, ...] = ()
+    synonyms: tuple[tuple[str, ...], ...] = ()
+
+
+Policy = Callable[[Sight], Sequence[Any]]
+"""`Sight` -> the negatives from now on: texts, (text, confidence) pairs or `Held`; () switches the negative off."""
+
+
+def creative(sight: Sight) -> tuple[Held, ...]:
+    """Every answer is added to a growing list (arXiv:2510.10715)."""
+    return (*sight.held, *sight.new)
+
+
+def guard(sight: Sight) -> tuple[Held, ...]:
+    """What of the watch-list is seen now, and nothing else (VL-DNP, arXiv:2510.26052)."""
+    found = []
+    for thing in sight.watch:
+        sure = [_sureness(one) for one in sight.seen if mentions(one.text, thing, sight.synonyms)]
+        if sure:
+            found.append(Held(thing, max(sure), sight.step))
+    return tuple(found)
+
+
+POLICIES: dict[str, Policy] = {"creative": creative, "guard": guard}
+
+
+def seen_in(
+    questions: Sequence[Question], answers: Sequence[Sequence[Answer]], step: int, min_confidence: float
+) -> tuple[Held, ...]:
+    """What the answers to one picture's questions name, in order; a yes names what the question is about."""
+    found: list[Held] = []
+    for question, several in zip(questions, answers, strict=True):
+        for answer in several:
+            named = _named(question, answer.text)
+            found += [Held(text, answer.confidence, step) for text in named]
+    return tuple(one for one in found if _sureness(one) >= min_confidence)
+
+
+def new_in(
+    seen: Sequence[Held], held: Sequence[Held], taken: Sequence[str], synonyms: Sequence[Sequence[str]]
+) -> tuple[Held, ...]:
+    """What of `seen` may become a negative: without the words of the texts `taken`, each thing once."""
+    trimmed = (dataclasses.replace(one, text=without(one.text, taken, synonyms)) for one in seen)
+    return distinct([*held, *trimmed], synonyms)[len(distinct(held, synonyms)) :]
+
+
+def distinct(negatives: Sequence[Held], synonyms: Sequence[Sequence[str]] = ()) -> tuple[Held, ...]:
+    """Without empty texts and without plurals, spellings and synonyms of earlier ones."""
+    first: dict[str, Held] = {}
+    for one in negatives:
+        if one.text.strip():
+            first.setdefault(canonical(one.text, synonyms), one)
+    return tuple(first.values())
+
+
+def as_held(values: Any, step: int) -> tuple[Held, ...]:
+    """What a policy returned. `TypeError` says what is possible."""
+    if isinstance(values, str) or not isinstance(values, Sequence):
+        raise TypeError(f"a policy returned {values!r}; possible: a list of texts, (text, confidence) pairs or Held")
+    return tuple(_as_held(value, step) for value in values)
+
+
+def fitted(
+    negatives: Sequence[Held], fits: Callable[[Sequence[Held]], bool], most: int | None, drop: str
+) -> tuple[tuple[Held, ...], tuple[Held, ...]]:
+    """(kept, left out): at most `most`, and as many as fit; the "oldest" or the "weakest" go first, the latter from the latest."""
+    kept, out = list(negatives), []
+    while kept and ((most is not None and len(kept) > most) or not fits(kept)):
+        if drop == "weakest":
+            worst = min(range(len(kept)), key=lambda at: (_sureness(kept[at]), -at))
+        else:
+            worst = min(range(len(kept)), key=lambda at: (kept[at].since, at))
+        out.append(kept.pop(worst))
+    return tuple(kept), tuple(out)
+
+
+def _named(question: Question, text: str) -> list[str]:
+    if question.about is None:
+        return phrases(text)
+    said = ", ".join(phrases(text))
+    return [question.about] if says_yes(text) or mentions(said, question.about) else []
+
+
+def _as_held(value: Any, step: int) -> Held:
+    if isinstance(value, Held):
+        return value
+    if isinstance(value, str):
+        return Held(value, None, step)
+    if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], str):
+        return Held(value[0], None if value[1] is None else float(value[1]), step)
+    raise TypeError(f"a policy returned {value!r} as a negative; possible: a text, a (text, confidence) pair, or Held")
+
+
+def _sureness(one: Held) -> float:
+    return 1.0 if one.confidence is None else one.confidence

@@ -1,0 +1,65 @@
+"""Let a method act on some images of a batch only: after its event, the other rows are what they were before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+
+from negguide.methods.base import Guidance
+from negguide.methods.tokens import Tokens
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@contextmanager
+def guidance_of_rows(guidance: Guidance, on: Tensor | None) -> Iterator[None]:
+    """Within the block the guidance may be edited; afterwards only rows where `on` (B,) bool is true are edited.
+
+    None: all of them.
+    """
+    if on is None:
+        yield
+        return
+    base, scale, offset, posts = guidance.base, guidance.scale, guidance.offset, len(guidance.post)
+    edited, direction, touched = guidance.direction_edited, guidance.direction, guidance.touched
+    guidance.touched = False
+    yield
+    if not guidance.touched:
+        guidance.touched = touched
+        return
+    if guidance.direction_edited and (not edited or guidance.direction is not direction):
+        guidance.direction = _chosen(on, guidance.direction, direction)
+    if guidance.base is not base:
+        guidance.base = _chosen(on, guidance.base, base)
+    if guidance.scale is not scale:
+        like = guidance.cond.new_ones((len(on), *(1 for _ in guidance.cond.shape[1:])))
+        guidance.scale = _chosen(on, guidance.scale * like, scale * like)
+    if guidance.offset is not None and guidance.offset is not offset:
+        guidance.offset = _chosen(on, guidance.offset, torch.zeros_like(guidance.offset) if offset is None else offset)
+    for at in range(posts, len(guidance.post)):
+        guidance.post[at] = _partly(guidance.post[at], on)
+
+
+@contextmanager
+def tokens_of_rows(tokens: Tokens, on: Tensor | None) -> Iterator[None]:
+    """As `guidance_of_rows`, for the image tokens of every branch."""
+    if on is None:
+        yield
+        return
+    before = {branch: tokens[branch] for branch in tokens.branches}
+    yield
+    for branch, rows in before.items():
+        if tokens[branch].data_ptr() != rows.data_ptr():  # an edit has its own storage
+            tokens[branch] = _chosen(on, tokens[branch], rows)
+
+
+def _chosen(on: Tensor, new: Tensor, old: Tensor) -> Tensor:
+    return torch.where(on.view(-1, *(1 for _ in new.shape[1:])), new, old.to(new.dtype))
+
+
+def _partly(function: Callable[[Tensor], Tensor], on: Tensor) -> Callable[[Tensor], Tensor]:
+    return lambda prediction: _chosen(on, function(prediction), prediction)

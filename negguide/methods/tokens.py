@@ -1,0 +1,247 @@
+"""What a method hears inside a denoiser: image tokens right after an attention layer, and the values of its text.
+
+A method answers `listens` at each step: None where it does not listen, which then costs nothing, or a `Listen` that says
+after which layers its `tokens` (and `values`) are called and what rides along in the same forward.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+
+from negguide.methods.base import Condition, Step
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Label = tuple[Literal["main", "companion"], int]
+"""Rows of a forward by use and key of the plan."""
+
+Branch = Literal["cond", "uncond"] | Condition | Label
+"""Whose prediction some rows make: the prompt's, that of what the pipeline has in the negative place, a condition's. A
+condition that rides as a companion is found before an equal one that guides; the latter then goes by its label."""
+
+Kind = Literal["self", "cross", "joint"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    """An attention layer over image tokens. `index` of `count`: its place among those of the denoiser, inputs first."""
+
+    name: str
+    """Its name inside the denoiser, e.g. "up_blocks.1.attentions.0.transformer_blocks.0.attn1"."""
+    kind: Kind
+    """"joint": image and text tokens attend to each other."""
+    index: int
+    count: int
+    raw_text: bool = False
+    """Its text is the very `encoder_hidden_states` that the denoiser gets (UNets), so that `Tokens.again` can be given
+    `Model.embeds` of another text. Elsewhere the text is projected or changed on the way: let it ride as a companion."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """What a method may know of the running denoiser, and of the pictures that its latents stand for."""
+
+    family: str
+    """Row of `negguide.integration.families`, e.g. "Stable Diffusion XL", "Flux"."""
+    find_layers: Callable[[], tuple[Layer, ...]]
+    groups: tuple[tuple[int, ...], ...]
+    """Rows of the same prompt, in the order of the call; every row 0 <= i < B stands in one group."""
+    guided: bool
+    """False for calls without classifier-free guidance: only the branch "cond" exists."""
+    embeds: Callable[[Branch], Tensor]
+    """Text embeddings (B, L, C) that the denoiser gets for a branch or any condition."""
+    noised: Callable[[Tensor, Tensor], Tensor]
+    """(clean latents, standard noise) -> latents as the scheduler holds them at this step."""
+    encode: Callable[[Sequence[Any]], Tensor]
+    """PIL pictures -> clean latents (R, ...), shaped and scaled like the rows of `Step.sample`, on its device."""
+    decode: Callable[..., list[Any]]
+    """Clean latents (B, ...) -> PIL pictures. `longest=`: pixels of the longer side, at most (then of smaller latents);
+    `vae=`: another decoder of the same latents, a module or a hub id, such as a tiny autoencoder."""
+    prompts: tuple[str, ...]
+    """The prompt of each image; "" where it was given as embeddings."""
+    own_negatives: tuple[str, ...]
+    """The call's own negative prompt of each image; "" where it has none in words."""
+    fits: Callable[[str], bool]
+    """Whether the text encoders read a text to its end."""
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """The layers that can be listened to; raises `Unsupported` for denoisers that are not known."""
+        return self.find_layers()
+
+
+@dataclasses.dataclass(frozen=True)
+class Listen:
+    """What a method wants of one step.
+
+    `layers`: after which its `tokens` and `values` are called. `companions`: conditions whose rows ride in the same
+    forward as the prompt's; their predictions are not used. `appended`: conditions whose text embeddings are appended to
+    those of the prompt. `references`: noisy latents (P, R, ...) of R reference pictures for each of the P groups, at this
+    step's level, which ride in every forward with the group's own text.
+    """
+
+    layers: Callable[[Layer], bool]
+    companions: tuple[Condition, ...] = ()
+    appended: tuple[Condition, ...] = ()
+    references: Tensor | None = None
+
+
+class _Rows:
+    """Rows of one forward, by branch; edited in place of the others."""
+
+    def __init__(self, step: Step, layer: Layer, model: Model, rows: Tensor, slots: Slots) -> None:
+        self.step = step
+        self.layer = layer
+        self.model = model
+        self._rows = rows
+        self._slots = slots
+        self._edits: dict[Label, Tensor] = {}
+
+    @property
+    def branches(self) -> tuple[Branch, ...]:
+        """Those present in this forward, companions last. Pipelines that ask one by one have one branch a forward."""
+        return tuple(self._slots.name(label) for label in self._slots.labels)
+
+    @property
+    def companions(self) -> tuple[Branch, ...]:
+        """Those of `branches` that only ride along."""
+        return tuple(self._slots.name(label) for label in self._slots.labels if label[0] == "companion")
+
+    @property
+    def touched(self) -> bool:
+        """Whether a branch has been edited."""
+        return bool(self._edits)
+
+    def __contains__(self, branch: Branch) -> bool:
+        return self._slots.find(branch) is not None
+
+    def __getitem__(self, branch: Branch) -> Tensor:
+        """The rows of a branch, (B, ..., C) in the model's dtype; `KeyError` if it is not in this forward."""
+        label = self._label(branch)
+        return self._edits[label] if label in self._edits else self._rows[self._slots.rows(label)]
+
+    def __setitem__(self, branch: Branch, value: Tensor) -> None:
+        label, before = self._label(branch), self[branch]
+        if value.shape != before.shape:
+            raise ValueError(
+                f"{branch!r} at {self.layer.name} is {tuple(before.shape)}, it cannot become {tuple(value.shape)}"
+            )
+        self._edits[label] = value.to(before.dtype)
+
+    def result(self) -> Tensor:
+        """All rows, the edited ones in their places."""
+        if not self._edits:
+            return self._rows
+        parts = [self._edits.get(label, self._rows[self._slots.rows(label)]) for label in self._slots.labels]
+        return torch.cat([*parts, self._rows[len(self._slots.labels) * self._slots.count :]])
+
+    def _label(self, branch: Branch) -> Label:
+        label = self._slots.find(branch)
+        if label is None:
+            raise KeyError(f"{branch!r} has no rows in this forward, which holds {list(self.branches)}")
+        return label
+
+
+class Tokens(_Rows):
+    """Image tokens right after an attention layer, each branch (B, N, d); assign a branch to change it.
+
+    Text tokens are not among them. Every branch present wants its own edit: `for branch in tokens.branches`.
+    `grid`: (h, w) of the N tokens, row by row; None for videos.
+    """
+
+    def __init__(
+        self,
+        step: Step,
+        layer: Layer,
+        model: Model,
+        rows: Tensor,
+        slots: Slots,
+        grid: tuple[int, int] | None,
+        again: Callable[[Tensor, slice, Tensor | None], Tensor],
+    ) -> None:
+        super().__init__(step, layer, model, rows, slots)
+        self.grid = grid
+        self._again = again
+
+    def references(self, branch: Branch = "cond") -> Tensor:
+        """Tokens (P, R, N, d) of the reference pictures in this layer and branch, as asked by `Listen.references`."""
+        label = self._label(branch)
+        mains = [known for known in self._slots.labels if known[0] == "main"]
+        place = mains.index(label) if label in mains else self._slots.cond_place(mains)
+        start = len(self._slots.labels) * self._slots.count
+        shape = (len(mains), len(self.model.groups), -1, *self._rows.shape[1:])
+        return self._rows[start:].reshape(shape)[place]
+
+    def again(
+        self, encoder_hidden_states: Tensor, branch: Branch = "cond", attention_mask: Tensor | None = None
+    ) -> Tensor:
+        """What a cross-attention layer says to the same image tokens with another text; (B, N, d).
+
+        `encoder_hidden_states`: (B, L, C) as this layer takes it (`Model.embeds` where `Layer.raw_text`); the image
+        prompt of an IP-Adapter is kept. No method hears this evaluation. `ValueError` elsewhere than at cross layers.
+        """
+        if self.layer.kind != "cross":
+            raise ValueError(f"{self.layer.name} is {self.layer.kind}-attention; only cross layers can be asked again")
+        return self._again(encoder_hidden_states, self._slots.rows(self._label(branch)), attention_mask)
+
+
+class Values(_Rows):
+    """The value projection of the text tokens of a cross or joint layer, each branch (B, L, C); assign to change it."""
+
+    def __init__(
+        self, step: Step, layer: Layer, model: Model, rows: Tensor, slots: Slots, parts: Mapping[int | None, slice]
+    ) -> None:
+        super().__init__(step, layer, model, rows, slots)
+        self._parts = parts
+
+    def part(self, condition: Condition | None = None) -> slice:
+        """Tokens of an appended text inside the branch "cond"; None: those of the branch's own text."""
+        key = None if condition is None else self._slots.key(condition)
+        if key not in self._parts:
+            raise KeyError(f"{condition!r} was not appended at this step")
+        return self._parts[key]
+
+
+@dataclasses.dataclass(frozen=True)
+class Slots:
+    """Who has which rows of a forward: `labels` in order, `count` rows each."""
+
+    labels: tuple[Label, ...]
+    count: int
+    names: Mapping[int, Branch]
+    """"cond", "uncond" or a condition for each key that guides."""
+    conditions: Mapping[int, Condition]
+    key: Callable[[Condition], int]
+    """Key of a condition in the plan of the call."""
+
+    def name(self, label: Label) -> Branch:
+        """The branch of a label, by which alone it is found."""
+        use, key = label
+        if use == "companion":
+            return self.conditions[key]
+        name = self.names[key]
+        return label if isinstance(name, Condition) and ("companion", key) in self.labels else name
+
+    def rows(self, label: Label) -> slice:
+        """Its rows."""
+        at = self.labels.index(label)
+        return slice(at * self.count, (at + 1) * self.count)
+
+    def find(self, branch: Branch) -> Label | None:
+        """The label of a branch, companions first; None if it is not in this forward."""
+        if isinstance(branch, Condition):
+            key = self.key(branch)
+            order: tuple[Label, ...] = (("companion", key), ("main", key))
+            return next((label for label in order if label in self.labels), None)
+        if isinstance(branch, tuple):
+            return branch if branch in self.labels else None
+        return next((label for label in self.labels if label[0] == "main" and self.names[label[1]] == branch), None)
+
+    def cond_place(self, mains: Sequence[Label]) -> int:
+        """Where the prompt's rows stand among the main ones."""
+        return next(at for at, label in enumerate(mains) if self.names[label[1]] == "cond")

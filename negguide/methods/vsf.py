@@ -1,0 +1,85 @@
+"""VSF and negative weights: words of a negative stand inside the prompt, with their values turned round."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+
+from negguide.maths import flip_values
+from negguide.methods.base import Condition, Method, Step
+from negguide.methods.negative import ConceptLike, Negative, as_negatives, finite, live, wanted
+from negguide.methods.registry import register, register_preset
+from negguide.methods.tokens import Listen, Model, Values
+
+_SCALES = {"cross": 1.5, "joint": 3.5}
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class VSF(Method):
+    """`softmax(q [k_pos, k_neg]) [v_pos, -alpha w v_neg]`: image tokens that look at the negative move away from it.
+
+    The negatives' words (no padding, no begin or end mark) are appended to the prompt's embeddings, and the values of
+    their tokens are multiplied by `-scale * weight`. `scale` is alpha: None takes 3.5 where text and image share
+    attention (the authors' for SD3.5-Turbo and Flux-schnell) and 1.5 elsewhere (theirs for Wan is 1.7); 0 is off. A
+    negative acts where it is looked at, that is, where it would appear. Use it without guidance or with little: only
+    the prompt's prediction is edited. The authors find no effect on Flux-dev.
+
+    One text for all prompts, no masks. Of the paper, the attention bias (-beta) and, in shared attention, the mask that
+    hides the negative from the prompt's own tokens are left out, since stock attention gives no way in.
+
+    >>> VSF(["glasses", ("hat", 0.5)], scale=3.0).scale
+    3.0
+    """
+
+    name: ClassVar[str] = "vsf"
+    summary: ClassVar[str] = "the negative's words stand in the prompt with their values turned round"
+    cost: ClassVar[str] = "no extra pass; a few text tokens more"
+    paper: ClassVar[str] = "arXiv:2508.10931"
+    needs_guidance: ClassVar[bool] = False
+
+    negatives: ConceptLike | Sequence[ConceptLike]
+    scale: float | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "negatives", as_negatives(self.negatives, type(self).__name__))
+        if self.scale is not None:
+            object.__setattr__(self, "scale", finite("scale", self.scale, low=0.0, high=1e6))
+        for negative in self._all:
+            if negative.mask is not None:
+                raise ValueError(f"VSF cannot confine {negative.prompt!r} to a mask; use NAG or PerpNeg for that")
+
+    def companions(self) -> Sequence[Condition]:
+        return wanted(self._all) if self.scale != 0 else ()
+
+    def listens(self, step: Step, model: Model, state: dict[str, Any]) -> Listen | None:
+        if self.scale == 0 or not (negatives := live(self._all, step)):
+            return None
+        return Listen(lambda layer: layer.kind != "self", appended=wanted(negatives))
+
+    def values(self, values: Values, state: dict[str, Any]) -> None:
+        if "cond" not in values:
+            return
+        scale = _SCALES[values.layer.kind] if self.scale is None else self.scale
+        v = values["cond"]
+        weights = torch.ones(v.shape[1], device=v.device)
+        for negative in live(self._all, values.step):
+            weights[values.part(negative.condition)] = -scale * negative.weight
+        values["cond"] = flip_values(v, weights).to(v.dtype)
+
+    @property
+    def _all(self) -> tuple[Negative, ...]:
+        return as_negatives(self.negatives, self.name)
+
+
+register_preset(
+    "negative_weight",
+    VSF,
+    summary="the negative's words in the prompt with negative weights, (hat:-1.2), as NegPiP writes them",
+    cost="no extra pass; a few text tokens more",
+    paper="github.com/hako-mikan/sd-webui-negpip",
+    scale=1.0,
+)

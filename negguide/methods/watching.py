@@ -1,0 +1,183 @@
+"""What an adaptive method remembers of one run: looks under way, what holds for each image, and the method that acts."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from negguide.methods.base import Denoised, EachImage, Method, Step
+from negguide.methods.looks import passed
+from negguide.methods.policy import POLICIES, Held, Policy, Sight, as_held, distinct, fitted, new_in, seen_in
+from negguide.vlm import questions as asking
+from negguide.vlm.asking import Look, Outcome
+from negguide.vlm.protocol import Answer, Question, Watcher
+
+if TYPE_CHECKING:
+    from negguide.methods.adaptive import AdaptiveNegatives
+    from negguide.methods.tokens import Model
+
+
+@dataclasses.dataclass
+class Inner:
+    """The method that acts now, its own state, and for which images."""
+
+    method: Method
+    texts: tuple[str | None, ...]
+    state: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    _on: Tensor | None = None
+
+    def on(self, like: Tensor) -> Tensor | None:
+        """(B,) bool on the device of `like`: whether an image has a negative; None where every one has."""
+        if None not in self.texts:
+            return None
+        if self._on is None or self._on.device != like.device:
+            self._on = torch.tensor([text is not None for text in self.texts], device=like.device)
+        return self._on
+
+
+@dataclasses.dataclass
+class _Visit:
+    """A look, the step that was looked at, and what is needed to make something of it."""
+
+    look: Look
+    step: Step
+    questions: tuple[tuple[Question, ...], ...]
+    model: Model
+
+
+class Watching:
+    """One run of `AdaptiveNegatives`."""
+
+    def __init__(self, config: AdaptiveNegatives, watcher: Watcher | None) -> None:
+        self.config = config
+        self.watcher = watcher
+        self.inner: Inner | None = None
+        self.plain: Tensor | None = None
+        """Guidance of this step without the negative, where it is known at no cost."""
+        self._held: list[tuple[Held, ...]] = []
+        self._under_way: list[_Visit] = []
+        self._late: Look | None = None
+        self._passed = 0
+        self._lost: list[dict[str, Any]] = []
+        self._turn = threading.Lock()
+        self._warned: set[str] = set()
+
+    def warn_once(self, message: str) -> None:
+        """Warn, and say the like (by its first words) only once in a run."""
+        if (like := " ".join(message.split()[:2])) not in self._warned:
+            self._warned.add(like)
+            warnings.warn(message, stacklevel=3)
+
+    @property
+    def _lag(self) -> int:
+        """Steps from the one that is looked at to the first that is changed."""
+        return 2 if self.config.asynchronous else 1
+
+    def is_due(self, step: Step) -> bool:
+        """Whether this step is looked at: a mark is met, and a step is left that could be changed."""
+        config = self.config
+        met = passed(config.looks, config.looks_unit, step)  # type: ignore[arg-type]
+        due, self._passed = met > self._passed, max(met, self._passed)
+        acts_from = step.index + self._lag
+        window = config.window
+        open_then = window.unit == "sigma" or acts_from / step.count < window.stop
+        return due and acts_from < step.count and open_then
+
+    def look(self, denoised: Denoised) -> None:
+        """Show the clean estimates of a step to the watcher; `collect` brings what it says."""
+        config, step, model = self.config, denoised.step, denoised.model
+        if self._late is not None and self._late.is_running:
+            self._lost.append(self._note(step, error="the watcher is still busy with an earlier look"))
+            return
+        x0 = denoised.x0 if self.plain is None else step.to_denoised(self.plain)
+        images = model.decode(x0, vae=config.preview, longest=config.preview_size)
+        assert self.watcher is not None
+        questions = tuple(self._questions(prompt) for prompt in model.prompts)
+        threaded = config.asynchronous or config.timeout is not None
+        look = Look(self.watcher, images, questions, self._turn if threaded else None)
+        self._under_way.append(_Visit(look, step, questions, model))
+        if not config.asynchronous:
+            look.outcome(config.timeout)
+
+    def collect(self, step: Step) -> Iterator[dict[str, Any]]:
+        """Put into force what is due at a step; a note for each look that came to its end."""
+        yield from self._lost
+        self._lost = []
+        while self._under_way and self._under_way[0].step.index + self._lag <= step.index:
+            visit = self._under_way.pop(0)
+            outcome = visit.look.outcome(self.config.timeout)
+            if visit.look.is_running:
+                self._late = visit.look
+            yield self._note(visit.step, error=outcome.error) if outcome.error else self._decide(visit, outcome)
+
+    def _questions(self, prompt: str) -> tuple[Question, ...]:
+        config = self.config
+        if config.questions:
+            return asking.filled(config.questions, prompt)  # type: ignore[arg-type]
+        if config.watch:
+            return asking.about(config.watch)
+        return asking.of_category(config.category) if config.category else asking.of_prompt(prompt)
+
+    def _decide(self, visit: _Visit, outcome: Outcome) -> dict[str, Any]:
+        """Let the policy decide for every image, and make the method that acts from now on."""
+        self._held = self._held or [()] * len(visit.questions)
+        rows = []
+        for image, (questions, answers) in enumerate(zip(visit.questions, outcome.answers, strict=True)):
+            kept, dropped, sight = self._judge(image, questions, answers, visit)
+            self._held[image] = kept
+            rows.append(
+                {
+                    "image": image,
+                    "asked": [question.text for question in questions],
+                    "answered": [[_plain(answer) for answer in several] for several in answers],
+                    "seen": [_plain(one) for one in sight.seen],
+                    "negatives": [one.text for one in kept],
+                    **({"left_out": [one.text for one in dropped]} if dropped else {}),
+                }
+            )
+        self._act(visit.model)
+        return {**self._note(visit.step, seconds=round(outcome.seconds, 4)), "images": rows}
+
+    def _judge(
+        self, image: int, questions: tuple[Question, ...], answers: Sequence[Sequence[Answer]], visit: _Visit
+    ) -> tuple[tuple[Held, ...], tuple[Held, ...], Sight]:
+        """(what holds from now on, what was left out, what the policy saw) for one image."""
+        config, step, prompt = self.config, visit.step, visit.model.prompts[image]
+        synonyms: tuple[tuple[str, ...], ...] = config.synonyms  # type: ignore[assignment]
+        seen = seen_in(questions, answers, step.index, config.min_confidence)
+        new = new_in(seen, self._held[image], (prompt, *config.keep), synonyms)
+        sight = Sight(
+            image, step.index, step.progress, prompt, seen, new, self._held[image], tuple(config.watch), synonyms
+        )
+        policy: Policy = POLICIES[config.policy] if isinstance(config.policy, str) else config.policy
+        wanted = distinct(as_held(policy(sight), step.index), synonyms)
+        kept, dropped = fitted(
+            wanted, lambda held: visit.model.fits(self._text(held, image, visit.model)), config.most, config.drop
+        )
+        return kept, dropped, sight
+
+    def _text(self, held: Sequence[Held], image: int, model: Model) -> str:
+        """The negative of an image in words; in the unconditional's place the call's own negative prompt stays at work."""
+        own = model.own_negatives[image] if self.config._kind == "replace" else ""
+        return ", ".join(text for text in (own, *(one.text for one in held)) if text.strip())
+
+    def _act(self, model: Model) -> None:
+        texts = tuple(self._text(held, image, model) if held else None for image, held in enumerate(self._held))
+        if not any(texts):
+            self.inner = None
+        elif self.inner is None or self.inner.texts != texts:
+            self.inner = Inner(self.config._steer(EachImage(texts)), texts)
+
+    def _note(self, step: Step, **more: Any) -> dict[str, Any]:
+        return {"method": self.config.name, "looked_at": step.index, "acts_from": step.index + self._lag, **more}
+
+
+def _plain(one: Answer | Held) -> dict[str, Any]:
+    return {"text": one.text, "confidence": None if one.confidence is None else round(one.confidence, 4)}

@@ -1,0 +1,76 @@
+"""Watchers made for visual question answering: ViLT (chooses among known answers), BLIP and BLIP-2 (write them)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+from negguide.vlm import generation
+from negguide.vlm.protocol import Answer, Question
+from negguide.vlm.registry import WatcherConfig, register_class
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_TEMPLATES = {"blip-2": "Question: {question} Answer:"}
+
+
+@register_class
+@dataclasses.dataclass(frozen=True)
+class VisualQuestionAnswering(WatcherConfig):
+    """A transformers visual-question-answering model. Choose it for short questions; ViLT is the fastest.
+
+    `model`: hub id or folder of a ViLT, BLIP or BLIP-2 model. `top`: answers per question, for models that choose.
+    `device`, `dtype`: see `negguide.vlm.generation.load`. `batch`: pictures per forward. `max_new_tokens`: of models that
+    write. Loaded at the first question, and kept. ViLT shuffles its patches by torch's global random state, which is given back
+    unless it looks asynchronously: then give the call a generator.
+
+    >>> VisualQuestionAnswering("Salesforce/blip-vqa-base", device="cuda:1").top
+    1
+    """
+
+    name: ClassVar[str] = "vqa"
+
+    model: str = "dandelin/vilt-b32-finetuned-vqa"
+    top: int = 1
+    device: str | None = None
+    dtype: str | None = None
+    batch: int = 16
+    max_new_tokens: int = 8
+
+    def __post_init__(self) -> None:
+        generation.check_dtype(self.dtype)
+        if self.top < 1 or self.batch < 1 or self.max_new_tokens < 1:
+            raise ValueError("top, batch and max_new_tokens are at least 1")
+
+    def __call__(self, images: Sequence[Image], questions: Sequence[Question], /) -> list[list[list[Answer]]]:
+        """N pictures, Q questions -> N rows of Q lists of answers. Each picture is answered as if alone."""
+        loaded = generation.load("AutoModelForVisualQuestionAnswering", self.model, self.device, self.dtype)
+        pictures = [image.convert("RGB") for image in images]
+        columns = [self._column(loaded, pictures, question) for question in questions]
+        return [list(row) for row in zip(*columns, strict=True)]
+
+    def _column(self, loaded: generation.Loaded, images: list[Image], question: Question) -> list[list[Answer]]:
+        """One question of all pictures: texts of one length, since BLIP reads padding as words."""
+        found: list[list[Answer]] = []
+        for start in range(0, len(images), self.batch):
+            found += self._answers(loaded, images[start : start + self.batch], question)
+        return found
+
+    def _answers(self, loaded: generation.Loaded, images: list[Image], question: Question) -> list[list[Answer]]:
+        import torch
+
+        template = _TEMPLATES.get(loaded.model.config.model_type, "{question}")
+        texts = [template.format(question=question.text)] * len(images)
+        batch = loaded.inputs(loaded.processor(images=images, text=texts, return_tensors="pt"))
+        with torch.inference_mode():
+            if loaded.model.can_generate():
+                options = {"return_dict_in_generate": True, "output_scores": True, "do_sample": False, "num_beams": 1}
+                output = loaded.model.generate(**batch, max_new_tokens=self.max_new_tokens, **options)
+                return [[answer] for answer in generation.read(output, loaded.tokenizer)]
+            shares = loaded.model(**batch).logits.float().sigmoid()
+        best = shares.topk(min(self.top, shares.shape[1]))
+        labels = loaded.model.config.id2label
+        rows = zip(best.values.tolist(), best.indices.tolist(), strict=True)
+        return [[Answer(labels[at], share) for share, at in zip(*row, strict=True)] for row in rows]

@@ -1,0 +1,107 @@
+"""Texts inside the denoiser: companions, layers asked again, appended texts and their values."""
+
+from __future__ import annotations
+
+import families
+import pytest
+import torch
+from listeners import CAT, Ear, Spy, Weigher, same
+from torch import Tensor
+
+from negguide.integration import Unsupported, attach
+from negguide.methods.tokens import Tokens, Values
+
+SINGLE = {"sd15": {"guidance_scale": 1.0}, "flux": {"true_cfg_scale": 1.0, "negative_prompt": None}}
+
+
+@pytest.mark.parametrize("guided", [True, False])
+@pytest.mark.parametrize("family", ["sd15", "sdxl", "flux", "pixart", "sd3", "wan"])
+def test_companions_ride_with_the_prompt(family: str, guided: bool) -> None:
+    pipe = families.build(family)
+    call = {} if guided else SINGLE.get(family, {families.FAMILIES[family].scale: 1.0})
+    plain = families.run(family, **call)
+    ear = Ear(ask={"companions": (CAT,)})
+    with attach(pipe, ear) as attached:
+        found = families.run(family, **call)
+    assert torch.allclose(found, plain, atol=1e-4 * float(plain.abs().max())), "companions change nothing by themselves"
+    assert attached.passes == (3 if guided else 2) * 3
+    with_cat = [t for t in ear.heard if CAT in t]
+    assert with_cat and all("cond" in t and t.companions == (CAT,) for t in with_cat)
+    last = [t for t in with_cat if t.layer.kind != "self"][-1]
+    assert not torch.equal(last[CAT], last["cond"]), "another text"
+    # The companion is what the layer says when "cat" is the prompt itself.
+    alone = Ear()
+    with attach(pipe, alone):
+        families.run(family, **{**call, "prompt": "cat"})
+    first = next(t for t in with_cat if t.layer.kind != "self")
+    mate = next(t for t in alone.heard if t.layer == first.layer and "cond" in t)
+    if with_cat[0].layer.kind == "self":
+        assert torch.equal(with_cat[0][CAT], with_cat[0]["cond"]), "the image stream is the prompt's"
+    # Elsewhere pooled text vectors, which stay the prompt's, shape the image stream.
+    if family in ("sd15", "pixart") or (family == "wan" and not guided):
+        assert torch.allclose(first[CAT], mate["cond"], atol=1e-5)
+
+
+def test_again_is_the_layer_with_another_text() -> None:
+    pipe = families.build("sd15")
+    asked: list[tuple[Tensor, Tensor]] = []
+
+    def edit(tokens: Tokens) -> None:
+        if tokens.layer.kind == "cross":
+            assert tokens.layer.raw_text
+            own = tokens.again(tokens.model.embeds("cond"))
+            assert torch.allclose(own, tokens["cond"], atol=1e-5)
+            asked.append((tokens.again(tokens.model.embeds(CAT)), tokens[CAT]))
+
+    ear = Ear(edit, ask={"companions": (CAT,)})
+    with attach(pipe, ear):
+        families.run("sd15", steps=1)
+    # At the first cross layer, cond and companion have the same image tokens.
+    assert torch.allclose(*asked[0], atol=1e-5) and not torch.allclose(asked[0][0], ear.heard[1]["cond"])
+    assert len([t for t in ear.heard if t.layer.kind == "cross"]) == len(asked), "asking again is not heard"
+
+
+def test_again_is_refused_at_other_layers() -> None:
+    ear = Ear(lambda tokens: tokens.again(tokens["cond"]), layers=lambda layer: layer.kind == "self")
+    with attach(families.build("sd15"), ear), pytest.raises(ValueError, match="only cross layers"):
+        families.run("sd15", steps=1)
+
+
+@pytest.mark.parametrize("guided", [True, False])
+@pytest.mark.parametrize("family", ["sd15", "sd3", "flux", "pixart", "wan"])
+def test_appended_texts_and_their_values(family: str, guided: bool) -> None:
+    pipe = families.build(family)
+    call = {} if guided else SINGLE.get(family, {families.FAMILIES[family].scale: 1.0})
+    plain = families.run(family, **call)
+    seen: list[Values] = []
+
+    def weigh(values: Values) -> None:
+        seen.append(values)
+        if "cond" in values:
+            own, other = values.part(), values.part(CAT)
+            assert other.start == 0 < other.stop == own.start and own.stop == values["cond"].shape[1]
+            changed = values["cond"].clone()
+            changed[:, other] *= -3.0
+            values["cond"] = changed
+
+    spies = []
+    for weigher in (Weigher(ask={"appended": (CAT,)}), Weigher(ask={"appended": (CAT,)}, weigh=weigh)):
+        spy = Spy()
+        with attach(pipe, weigher, *((spy,) if guided else ())):
+            found = families.run(family, **call)
+        assert found.isfinite().all() and not torch.allclose(found, plain)
+        spies.append(spy.seen[0] if guided else found)
+    kinds = {t.layer.kind for t in seen}
+    assert kinds and "self" not in kinds
+    if guided:
+        assert torch.allclose(spies[0][1], spies[1][1], atol=1e-5), "the unconditional has neither text nor weight"
+        assert not torch.allclose(spies[0][0], spies[1][0])
+
+
+def test_fused_projections_are_refused_for_values() -> None:
+    pipe = families.sd15_fused() if hasattr(families, "sd15_fused") else families.build.__wrapped__("sd15")
+    pipe.fuse_qkv_projections()
+    with attach(pipe, Weigher()), pytest.raises(Unsupported, match="unfuse_qkv_projections"):
+        families.run("sd15", pipe=pipe, steps=1)
+    with attach(pipe, Ear(same)):
+        families.run("sd15", pipe=pipe, steps=1)
