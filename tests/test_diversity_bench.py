@@ -56,6 +56,7 @@ def test_every_arm_can_be_made():
         assert len(arm.methods()) == (arm.method in diversity.SWEEPS)
     names = [arm.name for arm in diversity.spreads()]
     assert len(set(names)) == len(names) and names[0] == "plain"
+    assert not any("," in name for name in names), "they are chosen from a comma-separated list"
 
 
 def test_copies_of_the_picture_to_avoid_are_counted():

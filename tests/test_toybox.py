@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 
 import numpy as np
 import pytest
@@ -33,7 +34,8 @@ def test_files_are_small_safe_and_described():
     assert {file.suffix for file in files} <= {".safetensors", ".json", ".md"}
     for name in ("sd", "oracle", "clip"):
         card = (assets_dir() / "toybox" / name / "README.md").read_text()
-        assert "## Training" in card and "Hardware" in card and "seed" in card
+        stages = [line for line in card.partition("## Training")[2].partition("##")[0].splitlines() if line[:1] == "-"]
+        assert stages and all(re.search(r"seed \d.* wall time [\d.]+ minutes.* on .*\w", line) for line in stages)
 
 
 def test_stock_classes_load_the_folder():

@@ -31,10 +31,10 @@ ALPHA = "alpha, other options at their defaults"
 SWEEPS: dict[str, tuple[Callable[[float], Method], tuple[float, ...], str]] = {
     "negtome first": (lambda alpha: NegToMe("first", alpha), (0.5, 0.9, 1.9), ALPHA),
     "negtome all": (lambda alpha: NegToMe("all", alpha), (0.5, 0.9, 1.9), ALPHA),
-    "negtome all, release": (
+    "negtome release": (
         lambda alpha: NegToMe("all", alpha, match="release"),
         (0.9,),
-        "alpha, matched as the reference code does",
+        "alpha, among all, matched as the reference code does",
     ),
     "spell": (lambda radius: SPELL(radius), (0.6, 0.9, 1.2), "radius"),
     "particle_guidance": (lambda scale: ParticleGuidance(scale), (0.1, 0.2, 0.4), "scale"),
