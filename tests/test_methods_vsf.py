@@ -18,6 +18,7 @@ from negguide.methods import (
     METHODS,
     NAG,
     VSF,
+    EachImage,
     Mask,
     Negative,
     NegativePrompt,
@@ -197,6 +198,8 @@ def test_errors_teach() -> None:
         families.run("zimage")
     with pytest.raises(ValueError, match="cannot confine 'cat' to a mask; use NAG or PerpNeg"):
         VSF(Negative("cat", mask=Mask(torch.ones(2, 2))))
+    with pytest.raises(ValueError, match="one text for all images, not one for each; use NAG or PerpNeg"):
+        VSF(Negative(EachImage(("cat", "hat"))))
     with pytest.raises(ValueError, match="VSF got no negative"):
         VSF([])
     with pytest.raises(ValueError, match="scale is -1; possible: from 0"):

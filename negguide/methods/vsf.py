@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 
 from negguide.maths import flip_values
-from negguide.methods.base import Condition, Method, Step
+from negguide.methods.base import Condition, EachImage, Method, Step
 from negguide.methods.negative import ConceptLike, Negative, as_negatives, finite, live, wanted
 from negguide.methods.registry import register, register_preset
 from negguide.methods.tokens import Listen, Model, Values
@@ -49,6 +49,8 @@ class VSF(Method):
         if self.scale is not None:
             object.__setattr__(self, "scale", finite("scale", self.scale, low=0.0, high=1e6))
         for negative in self._all:
+            if isinstance(negative.prompt, EachImage):
+                raise ValueError("VSF takes one text for all images, not one for each; use NAG or PerpNeg for that")
             if negative.mask is not None:
                 raise ValueError(f"VSF cannot confine {negative.prompt!r} to a mask; use NAG or PerpNeg for that")
 
