@@ -12,6 +12,7 @@ from negguide.commands.terminal import one_line, progress_bar, quiet_libraries
 
 if TYPE_CHECKING:
     from negguide.compare import Request, Results
+    from negguide.toybox.load import Sampling
 
 METHODS = "plain,negative,signed,perp_neg,ccfg"
 WHAT, HOW, WHERE = "What to make", "How to make it", "Model, judge and output"
@@ -44,11 +45,17 @@ MethodNames = Annotated[
 ]
 Seeds = Annotated[str, typer.Option(help="One picture per seed and method: 0,1,2 or 0-7.", rich_help_panel=WHAT)]
 Weight = Annotated[float, typer.Option(help="Multiplies the weight of every negative.", rich_help_panel=HOW)]
-Steps = Annotated[int, typer.Option(help="Steps of sampling.", rich_help_panel=HOW)]
+Steps = Annotated[
+    int | None,
+    typer.Option(
+        help="Steps of sampling; left out, 25, for toybox/few-step 4.", rich_help_panel=HOW, show_default=False
+    ),
+]
 Guidance = Annotated[
     float | None,
     typer.Option(
-        help="Guidance scale; left out, the Toybox takes 5 and any other model its own default.", rich_help_panel=HOW
+        help="Guidance scale; left out, the Toybox takes 5 (few-step 1) and any other model its own default.",
+        rich_help_panel=HOW,
     ),
 ]
 Size = Annotated[str | None, typer.Option(help="512 or 768x512; left out, the model's own.", rich_help_panel=HOW)]
@@ -63,7 +70,10 @@ Takeover = Annotated[
 ]
 ModelName = Annotated[
     str,
-    typer.Option(help="toybox (bundled), a folder, or a model of the Hub such as org/name.", rich_help_panel=WHERE),
+    typer.Option(
+        help="toybox, toybox/sd3, toybox/few-step (bundled), a folder, or a model of the Hub such as org/name.",
+        rich_help_panel=WHERE,
+    ),
 ]
 DType = Annotated[str, typer.Option(help="auto, float32, float16 or bfloat16.", rich_help_panel=WHERE)]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.", rich_help_panel=WHERE)]
@@ -88,7 +98,7 @@ def compare(
     methods: MethodNames = METHODS,
     seeds: Seeds = "0-7",
     weight: Weight = 1.0,
-    steps: Steps = 25,
+    steps: Steps = None,
     guidance: Guidance = None,
     size: Size = None,
     batch: Batch = None,
@@ -125,11 +135,23 @@ def compare(
     [bold]Exit codes[/bold]: 0 fine; 1 a method failed (the report says why, the others
     are there); 2 the command was wrong; 130 interrupted, what was made stays.
     """
-    from negguide.compare.models import TOYBOX
+    from negguide.compare.request import STEPS
+    from negguide.toybox.load import PIPELINES, bundled
 
     with one_line():
-        request = _request(prompts or [], prompts_file, negative or [], methods, seeds, weight, steps, size, out)
-        request = _with_defaults(request, model == TOYBOX, guidance, batch, takeover)
+        usual = PIPELINES.get(bundled(model) or "")
+        request = _request(
+            prompts or [],
+            prompts_file,
+            negative or [],
+            methods,
+            seeds,
+            weight,
+            steps=steps if steps is not None else (usual.steps if usual else STEPS),
+            size=size,
+            out=out,
+        )
+        request = _with_defaults(request, usual, guidance, batch, takeover)
     results = _run(request, model, dtype, device, clip, judge)
     _tell(results, request.out)
     if results.errors:
@@ -172,15 +194,13 @@ def _request(
 
 
 def _with_defaults(
-    request: Request, toybox: bool, guidance: float | None, batch: int | None, takeover: bool
+    request: Request, usual: Sampling | None, guidance: float | None, batch: int | None, takeover: bool
 ) -> Request:
     import dataclasses
 
-    if toybox and guidance is None:
-        from negguide.toybox.generate import GUIDANCE_SCALE
-
-        guidance = GUIDANCE_SCALE
-    batch = batch if batch is not None else (8 if toybox else 1)
+    if usual and guidance is None:
+        guidance = usual.guidance_scale
+    batch = batch if batch is not None else (8 if usual else 1)
     return dataclasses.replace(request, guidance_scale=guidance, batch=batch, takeover=takeover)
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from negguide.toybox.load import PIPELINES, bundled
+
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
-
-TOYBOX = "toybox"
-"""The name of the bundled model."""
 
 LONG = 160
 DTYPES = ("auto", "float32", "float16", "bfloat16")
@@ -26,12 +26,18 @@ class Model:
     is_toybox: bool = False
 
     @property
+    def more(self) -> Mapping[str, Any]:
+        """Further arguments of every call, for bundled models that have some."""
+        name = bundled(self.name)
+        return PIPELINES[name].more if name else {}
+
+    @property
     def device(self) -> str:
         return str(getattr(self.pipe, "_execution_device", self.pipe.device))
 
 
 def load_model(name: str, dtype: str = "auto", device: str = "auto") -> Model:
-    """`"toybox"`, a folder, or a model of the Hub -> `Model`, on its device and silent.
+    """`"toybox"` (or `"toybox/sd3"`, ...), a folder, or a model of the Hub -> `Model`, on its device and silent.
 
     `dtype`: "auto" is float16 on a GPU and float32 elsewhere. `device`: "auto" is the GPU when there is one. `ValueError` says
     in one line what cannot be had, and why.
@@ -41,20 +47,16 @@ def load_model(name: str, dtype: str = "auto", device: str = "auto") -> Model:
     if dtype not in DTYPES:
         raise ValueError(f"the dtype is {dtype!r}; possible: {', '.join(DTYPES)}")
     place = device_of(device)
-    choice = (
-        ("float16" if place.type in ("cuda", "mps") and name != TOYBOX else "float32") if dtype == "auto" else dtype
-    )
+    toybox = bundled(name)
+    choice = ("float16" if place.type in ("cuda", "mps") and not toybox else "float32") if dtype == "auto" else dtype
     torch_dtype = getattr(torch, choice)
-    if name == TOYBOX:
-        pipe: Any = _load_toybox(torch_dtype)
-    else:
-        pipe = _load(name, torch_dtype)
+    pipe: Any = _load_toybox(toybox, torch_dtype) if toybox else _load(name, torch_dtype)
     try:
         pipe.to(place)
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"the device {device!r} cannot be used: {_short(error)}") from error
     pipe.set_progress_bar_config(disable=True)
-    return Model(name, pipe, is_toybox=name == TOYBOX)
+    return Model(name, pipe, is_toybox=toybox is not None)
 
 
 def device_of(name: str) -> Any:
@@ -71,13 +73,13 @@ def device_of(name: str) -> Any:
         raise ValueError(f"unknown device {name!r}; possible: auto, cpu, cuda, cuda:0, mps, ...") from error
 
 
-def _load_toybox(dtype: Any) -> Any:
+def _load_toybox(name: str, dtype: Any) -> Any:
     from negguide.toybox.load import load_pipeline, pipeline_dir
 
     try:
-        if not (folder := pipeline_dir()).is_dir():
+        if not (folder := pipeline_dir(name)).is_dir():
             raise FileNotFoundError(f"the folder {folder} is missing")
-        return load_pipeline(dtype=dtype)
+        return load_pipeline(name, dtype)
     except OSError as error:
         raise ValueError(f"the bundled Toybox model cannot be loaded: {_short(error)}") from error
 
@@ -96,7 +98,7 @@ def _load(name: str, dtype: Any) -> Any:
         raise ValueError(f"the model {name!r} cannot be loaded: {_short(error)}; {_POSSIBLE}") from error
 
 
-_POSSIBLE = "possible: 'toybox', a folder with a diffusers pipeline, or a model of the Hub such as 'org/name'"
+_POSSIBLE = "possible: 'toybox', 'toybox/sd3', 'toybox/few-step', a folder with a pipeline, a model of the Hub such as 'org/name'"
 
 
 def _looks_like_path(name: str) -> bool:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from negguide.compare.arms import Arm
 from negguide.compare.request import Request
-from negguide.methods import Method, Negative, Window
+from negguide.methods import Method, Negative, Window, to_json
+from negguide.toybox.load import bundled
 
 if TYPE_CHECKING:
     from negguide.compare.models import Model
@@ -66,7 +67,9 @@ def python_lines(model: Model, request: Request) -> str:
     cls = type(model.pipe).__name__
     dtype = str(model.pipe.dtype)
     if model.is_toybox:
-        loading = ["from negguide.toybox.load import load_pipeline", "", "pipe = load_pipeline()"]
+        name = bundled(model.name) or "sd"
+        chosen = "" if name == "sd" else repr(name)
+        loading = ["from negguide.toybox.load import load_pipeline", "", f"pipe = load_pipeline({chosen})"]
     else:
         loading = [
             f"from diffusers import {cls}",
@@ -81,8 +84,9 @@ def python_lines(model: Model, request: Request) -> str:
         name = "true_cfg_scale" if "true_cfg_scale" in known else "guidance_scale"
         scale = f", {name}={request.guidance_scale:g}"
     size = f", width={request.size[0]}, height={request.size[1]}" if request.size else ""
+    more = "".join(f", {key}={value!r}" for key, value in model.more.items())
     takeover = f", guidance_scale={request.guidance_scale:g}" if request.takeover and methods else ""
-    call = f"images = pipe({task.prompt!r}, num_inference_steps={request.steps}{scale}{size},"
+    call = f"images = pipe({task.prompt!r}, num_inference_steps={request.steps}{scale}{size}{more},"
     rest = "              num_images_per_prompt=len(seeds), generator=noise).images"
     calling = [call, rest]
     if methods:
@@ -100,7 +104,9 @@ def python_lines(model: Model, request: Request) -> str:
 
 
 def python_of(method: Method) -> str:
-    """The shortest expression that makes this method: `ng.PerpNeg("cat")`."""
+    """The shortest expression that makes this method: `ng.PerpNeg("cat")`; `ng.from_json(...)` with masks and pictures."""
+    if not all(_is_plain(getattr(method, field.name)) for field in dataclasses.fields(method)):
+        return f"ng.from_json({to_json(method)!r})"
     given = []
     for field in dataclasses.fields(method):
         value = getattr(method, field.name)
@@ -110,6 +116,15 @@ def python_of(method: Method) -> str:
         elif field.default is dataclasses.MISSING or value != field.default:
             given.append(f"{field.name}={_window(value) if isinstance(value, Window) else repr(value)}")
     return f"ng.{type(method).__name__}({', '.join(given)})"
+
+
+def _is_plain(value: object) -> bool:
+    """Whether `python_of` has words for a value."""
+    if isinstance(value, Negative):
+        return value.mask is None and isinstance(value.prompt, str)
+    if isinstance(value, tuple | list):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, str | bool | int | float | Window)
 
 
 def _most_telling(arms: tuple[Arm, ...]) -> Arm:

@@ -12,6 +12,9 @@ from pathlib import Path
 from negguide.compare.arms import Arm
 from negguide.methods import Negative, Window, format_prompt, parse_prompt
 
+STEPS = 25
+"""Steps of sampling where neither the user nor the model says otherwise."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Task:
@@ -38,7 +41,7 @@ class Request:
     arms: tuple[Arm, ...]
     seeds: tuple[int, ...]
     out: Path
-    steps: int = 25
+    steps: int = STEPS
     guidance_scale: float | None = None
     size: tuple[int, int] | None = None
     batch: int = 4

@@ -16,13 +16,18 @@ app = typer.Typer(no_args_is_help=True, help="The bundled world: train it, draw 
 
 Steps = Annotated[int, typer.Option(min=1, help="Sampling steps.")]
 Scale = Annotated[float, typer.Option("--guidance", help="Guidance scale.")]
+OwnSteps = Annotated[int | None, typer.Option(min=1, help="Sampling steps; the pipeline's own when left out.")]
+OwnScale = Annotated[float | None, typer.Option("--guidance", help="Guidance scale; the pipeline's own when left out.")]
+Pipeline = Annotated[str, typer.Option(help="Bundled pipeline: sd, sd3 or few-step.")]
 
 
 @app.command()
 def train(
     parts: Annotated[
         list[str] | None,
-        typer.Argument(help="vae, denoiser, oracle, clip; all of them, in this order, when none is given."),
+        typer.Argument(
+            help="vae, denoiser, oracle, clip, mmdit, student; all of them, in this order, when none is given."
+        ),
     ] = None,
     work: Annotated[Path, typer.Option(help="Folder of data and checkpoints; an interrupted training goes on.")] = Path(
         ".train"
@@ -32,7 +37,7 @@ def train(
 ) -> None:
     """Train the Toybox models with the committed recipe and write them with their model cards.
 
-    On two CPU cores it takes about three hours; preloading jemalloc makes it a third faster.
+    On two CPU cores it takes about five hours; preloading jemalloc makes it a third faster.
     """
     import torch
 
@@ -50,7 +55,7 @@ def train(
 @app.command()
 def card(
     parts: Annotated[
-        list[str] | None, typer.Argument(help="denoiser, oracle, clip; all of them when none is given.")
+        list[str] | None, typer.Argument(help="denoiser, oracle, clip, mmdit, student; all of them when none is given.")
     ] = None,
     work: Annotated[Path, typer.Option(help="Folder of data and checkpoints.")] = Path(".train"),
 ) -> None:
@@ -95,19 +100,23 @@ def render(
 
 @app.command()
 def score(
+    model: Pipeline = "sd",
     count: Annotated[int, typer.Option(min=30, help="Fully specified prompts.")] = 500,
-    steps: Steps = 25,
-    guidance: Scale = 5.0,
+    steps: OwnSteps = None,
+    guidance: OwnScale = None,
     out: Annotated[Path | None, typer.Option(help="JSON to write.")] = None,
 ) -> None:
-    """Score the bundled generator with the oracle: prompt match, biases, validity."""
+    """Score a bundled generator with the oracle: prompt match, biases, validity."""
     from negguide.toybox.load import load_pipeline
     from negguide.toybox.oracle import Oracle
     from negguide.toybox.score import score_generator
 
-    text = json.dumps(
-        score_generator(load_pipeline("sd"), Oracle.load(), count, steps=steps, guidance_scale=guidance), indent=1
-    )
+    call = {key: value for key, value in (("steps", steps), ("guidance_scale", guidance)) if value is not None}
+    try:
+        pipe = load_pipeline(model)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    text = json.dumps(score_generator(pipe, Oracle.load(), model, count, **call), indent=1)
     if out is not None:
         out.write_text(text + "\n")
     typer.echo(text)
@@ -126,21 +135,30 @@ def bench(
         str | None, typer.Option("--arms", help='Only these, e.g. "plain,negative 1,perp_neg 2"; all when not given.')
     ] = None,
     jobs: Jobs = 1,
-    steps: Steps = 25,
-    guidance: Scale = 5.0,
+    model: Pipeline = "sd",
+    steps: OwnSteps = None,
+    guidance: OwnScale = None,
 ) -> None:
-    """Easy and hard negatives: every method over a sweep of strengths, judged by the oracle."""
-    from negguide.toybox.bench.arms import arms, named
+    """Easy and hard negatives: every method over a sweep of strengths, judged by the oracle.
+
+    With --model few-step: the methods that need no guidance.
+    """
+    from negguide.toybox.bench.arms import arms, named, reference
     from negguide.toybox.bench.report import write_report
     from negguide.toybox.bench.run import run_bench
+    from negguide.toybox.load import PIPELINES, pipeline_dir
 
     try:
-        compared = named(chosen, arms(), ("plain", "negative 1"))
+        pipeline_dir(model)
+        compared = named(chosen, arms(model), ("plain", reference(model)))
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    rows = run_bench(out, seeds, compared=compared, jobs=jobs, steps=steps, guidance_scale=guidance)
+    steps = PIPELINES[model].steps if steps is None else steps
+    guidance = PIPELINES[model].guidance_scale if guidance is None else guidance
+    rows = run_bench(out, seeds, compared=compared, jobs=jobs, model=model, steps=steps, guidance_scale=guidance)
     pictures = len(rows) // len({row["arm"] for row in rows})
-    write_report(rows, out, {"pictures per arm": pictures, "steps": steps, "guidance scale": guidance})
+    told = {"model": model, "pictures per arm": pictures, "steps": steps, "guidance scale": guidance}
+    write_report(rows, out, told)
     typer.echo((out / "bench.md").read_text())
 
 

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from negguide.toybox.load import PIPELINES
+
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
     from negguide.methods.base import Method
 
-STEPS = 25
-GUIDANCE_SCALE = 5.0
+STEPS, GUIDANCE_SCALE = PIPELINES["sd"].steps, PIPELINES["sd"].guidance_scale
 """Default of the Toybox: every figure in the model cards and the bench uses it unless it says otherwise."""
 
 

@@ -2,16 +2,54 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
     from diffusers import DiffusionPipeline
 
-PIPELINES = ("sd",)
-"""Names of the bundled pipelines; each is a folder in the public diffusers format."""
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a pipeline is meant to be called: `num_inference_steps`, `guidance_scale` (1: without guidance), and the rest."""
+
+    steps: int
+    guidance_scale: float
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+
+PIPELINES: Mapping[str, Sampling] = {
+    "sd": Sampling(25, 5.0),
+    "sd3": Sampling(25, 5.0, {"max_sequence_length": 0}),
+    "few-step": Sampling(4, 1.0),
+}
+"""The bundled pipelines, each a folder in the public diffusers format: a Stable-Diffusion-type one, a flow-matching one
+in the format of Stable Diffusion 3, and a student of the first that needs 4 steps and no guidance.
+
+The second has no T5 encoder, in whose place the stock pipeline appends 256 zero tokens to each text. It draws the same with
+them, three times slower; `max_sequence_length=0` leaves them out.
+"""
+
+MODEL = "toybox"
+"""The name of the bundled models where a model is asked for: "toybox" is the first, "toybox/sd3" the one of that name."""
+
+
+def bundled(model: str) -> str | None:
+    """The bundled pipeline that the name of a model means ("toybox/sd3": "sd3"), None for any other model.
+
+    Raises `ValueError` for "toybox/" with a name that is none.
+    """
+    if model == MODEL:
+        return "sd"
+    if not model.startswith(MODEL + "/"):
+        return None
+    name = model.removeprefix(MODEL + "/")
+    pipeline_dir(name)
+    return name
 
 
 @cache
@@ -36,9 +74,14 @@ def pipeline_dir(name: str = "sd") -> Path:
 
 def load_pipeline(name: str = "sd", dtype: torch.dtype | None = None) -> DiffusionPipeline:
     """A fresh copy of a bundled pipeline, on the CPU, silent, in float32 unless told otherwise (the files are float16)."""
+    return load_folder(pipeline_dir(name), dtype)
+
+
+def load_folder(folder: Path, dtype: torch.dtype | None = None) -> DiffusionPipeline:
+    """`load_pipeline` from any folder."""
     import torch
     from diffusers import DiffusionPipeline
 
-    pipe = DiffusionPipeline.from_pretrained(str(pipeline_dir(name)), dtype=dtype or torch.float32)
+    pipe = DiffusionPipeline.from_pretrained(str(folder), dtype=dtype or torch.float32)
     pipe.set_progress_bar_config(disable=True)
     return pipe

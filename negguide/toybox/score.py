@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from negguide.toybox.generate import GUIDANCE_SCALE, STEPS, generate
+from negguide.toybox.generate import generate
+from negguide.toybox.load import PIPELINES
 from negguide.toybox.oracle import Oracle
 from negguide.toybox.train.data import BENCH
 from negguide.toybox.world import bias
@@ -62,9 +63,13 @@ def score_bias(pipe: DiffusionPipeline, oracle: Oracle, count: int = 100, **call
     return shares
 
 
-def score_generator(pipe: DiffusionPipeline, oracle: Oracle, count: int = 500, **call: Any) -> dict[str, Any]:
-    """Everything that the model card of a generator states."""
-    settings = {"steps": call.get("steps", STEPS), "guidance_scale": call.get("guidance_scale", GUIDANCE_SCALE)}
+def score_generator(
+    pipe: DiffusionPipeline, oracle: Oracle, name: str = "sd", count: int = 500, **call: Any
+) -> dict[str, Any]:
+    """Everything that the model card of a generator states; `call`: instead of what is usual for the pipeline of that name."""
+    usual = PIPELINES[name]
+    settings = {"steps": usual.steps, "guidance_scale": usual.guidance_scale, **call}
+    call = {**usual.more, **settings}
     shares = score_bias(pipe, oracle, count // 5, **call)
     dominant = {category: shares[category].get(next(iter(kinds)), 0.0) for category, kinds in bias.KINDS.items()}
     valid = {

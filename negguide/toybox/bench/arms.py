@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from negguide.methods import ContrastiveNegative, DynamicNegative, Method, Negative, NegativePrompt, PerpNeg
+from negguide.methods import NAG, VSF, ContrastiveNegative, DynamicNegative, Method, Negative, NegativePrompt, PerpNeg
+from negguide.toybox.load import PIPELINES
 
 Texts = tuple[str, ...]
 
@@ -31,8 +32,18 @@ def _dng(texts: Texts, prior: float) -> Method:
     return DynamicNegative([Negative(texts)], prior=prior)
 
 
+def _nag(texts: Texts, scale: float) -> Method:
+    return NAG([Negative(texts)], scale=scale)
+
+
+def _vsf(texts: Texts, scale: float) -> Method:
+    (text,) = set(texts)
+    return VSF([text], scale=scale)
+
+
 TAU = 0.2
-SWEEPS: dict[str, tuple[Callable[[Texts, float], Method], tuple[float, ...], str]] = {
+Sweeps = dict[str, tuple[Callable[[Texts, float], Method], tuple[float, ...], str]]
+SWEEPS: Sweeps = {
     "negative": (
         _negative,
         (0.5, 1.0, 1.5),
@@ -44,6 +55,15 @@ SWEEPS: dict[str, tuple[Callable[[Texts, float], Method], tuple[float, ...], str
     "dng": (_dng, (0.05, 0.3), "prior probability of the negative, other options at their defaults"),
 }
 """Each method: how it is made, its strengths from weak to strong, and what the strength means."""
+
+WITHOUT_GUIDANCE: Sweeps = {
+    "nag": (_nag, (2.0, 3.0, 5.0, 8.0, 11.0), "scale, other options at their defaults"),
+    "vsf": (_vsf, (0.5, 1.0, 1.5, 2.5, 4.0), "scale (1 is a negative weight of -1 as NegPiP writes it)"),
+}
+"""Those that need no guidance, for the few-step pipeline."""
+
+ONE_TEXT = ("vsf",)
+"""Methods that take one negative for all prompts of a call."""
 
 
 @dataclass(frozen=True)
@@ -60,12 +80,25 @@ class Arm:
 
     def make(self, texts: Texts) -> tuple[Method, ...]:
         """The methods to attach, with one negative text for each prompt of the batch."""
-        return () if self.method == "plain" else (SWEEPS[self.method][0](texts, self.strength),)
+        if self.method == "plain":
+            return ()
+        make, _, _ = {**SWEEPS, **WITHOUT_GUIDANCE}[self.method]
+        return (make(texts, self.strength),)
 
 
-def arms() -> tuple[Arm, ...]:
+def sweeps(model: str = "sd") -> Sweeps:
+    """What is compared on a bundled pipeline."""
+    return SWEEPS if PIPELINES[model].guidance_scale > 1 else WITHOUT_GUIDANCE
+
+
+def reference(model: str = "sd") -> str:
+    """The arm that the others are compared with: the classical negative prompt, or NAG as its release sets it."""
+    return "negative 1" if PIPELINES[model].guidance_scale > 1 else "nag 3"
+
+
+def arms(model: str = "sd") -> tuple[Arm, ...]:
     """Plain first, then each method from weak to strong."""
-    swept = (Arm(method, strength) for method, (_, strengths, _) in SWEEPS.items() for strength in strengths)
+    swept = (Arm(method, strength) for method, (_, strengths, _) in sweeps(model).items() for strength in strengths)
     return (Arm("plain"), *swept)
 
 

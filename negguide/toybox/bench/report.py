@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from negguide.toybox.bench.arms import SWEEPS
-from negguide.toybox.bench.summary import REFERENCE, Row, curve, equal_presence, summarise
+from negguide.toybox.bench.arms import reference, sweeps
+from negguide.toybox.bench.summary import Row, curve, equal_presence, summarise
 
 SPLITS = ("hard", "easy")
 COLUMNS = {
@@ -20,9 +20,13 @@ COLUMNS = {
 
 
 def write_report(rows: Sequence[Row], out: Path, settings: dict[str, Any]) -> dict[str, Any]:
-    """Summarise the rows and write the three files into `out`; returns what `bench.json` holds."""
+    """Summarise the rows and write the three files into `out`; returns what `bench.json` holds.
+
+    `settings`: what is told of the run; its "model" is the bundled pipeline.
+    """
     table = summarise(rows)
-    equal = [equal_presence(rows, split, what) for split in SPLITS for what in ("kept", "match")]
+    than = reference(settings["model"])
+    equal = [equal_presence(rows, split, what, reference=than) for split in SPLITS for what in ("kept", "match")]
     report = {"settings": settings, "table": table, "equal presence": equal, "themes": _themes(rows)}
     (out / "bench.json").write_text(json.dumps(report, indent=1) + "\n")
     (out / "bench.md").write_text(markdown(report))
@@ -46,10 +50,11 @@ def markdown(report: dict[str, Any]) -> str:
                 cells = [_interval(row[name]) for name in COLUMNS]
                 lines.append(f"| {row['arm']} | {' | '.join(cells)} | {row['kinds'] or ''} | {row['seconds']:.3f} |")
         lines.append("")
+    than = reference(report["settings"]["model"])
     lines += [
         "### At equal presence",
         "",
-        f"What is kept at the presence that `{REFERENCE}` reaches (interpolated on each method's sweep), and the gain over it "
+        f"What is kept at the presence that `{than}` reaches (interpolated on each method's sweep), and the gain over it "
         "with a 95 % bootstrap interval over pairs.",
         "",
     ]
@@ -64,7 +69,9 @@ def markdown(report: dict[str, Any]) -> str:
     lines += [f"| theme | {' | '.join(arms)} |", "|---|" + "---|" * len(arms)]
     for theme, cells in report["themes"].items():
         lines.append(f"| {theme} | {' | '.join(cells[arm] for arm in arms)} |")
-    meanings = "; ".join(f"`{name}`: {meaning}" for name, (_, _, meaning) in SWEEPS.items())
+    meanings = "; ".join(
+        f"`{name}`: {meaning}" for name, (_, _, meaning) in sweeps(report["settings"]["model"]).items()
+    )
     lines += ["", f"Strength means: {meanings}.", ""]
     return "\n".join(lines)
 

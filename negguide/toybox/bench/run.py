@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from negguide.toybox.bench.arms import AnyArm, Arm, arms
+from negguide.toybox.bench.arms import ONE_TEXT, AnyArm, Arm, arms
 from negguide.toybox.bench.pairs import Pair, pairs
 from negguide.toybox.generate import generate
+from negguide.toybox.load import PIPELINES, load_pipeline
 from negguide.toybox.score import SEED_START
 
 if TYPE_CHECKING:
@@ -37,16 +38,18 @@ def run_bench(
     chosen: Sequence[Pair] | None = None,
     compared: Iterable[Arm] | None = None,
     jobs: int = 1,
+    model: str = "sd",
     **call: Any,
 ) -> list[dict[str, Any]]:
-    """Rows of every arm, pair and seed, in the order of the arms; see `run_arms`."""
+    """Rows of every arm, pair and seed, in the order of the arms; see `run_arms`. `call`: for the pipeline."""
     cases = [
         (pair, SEED_START + 1000 * seed + place)
         for seed in range(seeds)
         for place, pair in enumerate(chosen or pairs())
     ]
-    rows = run_arms(out, list(compared or arms()), partial(_run_arm, cases, call), jobs)
-    order = {arm.name: place for place, arm in enumerate(arms())}
+    call = {**PIPELINES[model].more, **call}
+    rows = run_arms(out, list(compared or arms(model)), partial(_run_arm, cases, model, call), jobs)
+    order = {arm.name: place for place, arm in enumerate(arms(model))}
     return sorted(rows, key=lambda row: order[row["arm"]])
 
 
@@ -86,16 +89,15 @@ def _one_thread() -> None:
 
 
 @cache
-def models() -> tuple[DiffusionPipeline, Oracle]:
-    """The bundled pipeline and the oracle, loaded once in each process."""
-    from negguide.toybox.load import load_pipeline
+def models(name: str = "sd") -> tuple[DiffusionPipeline, Oracle]:
+    """A bundled pipeline and the oracle, loaded once in each process."""
     from negguide.toybox.oracle import Oracle
 
-    return load_pipeline("sd"), Oracle.load()
+    return load_pipeline(name), Oracle.load()
 
 
-def _run_arm(cases: Sequence[Case], call: dict[str, Any], arm: Arm) -> Result:
-    pipe, oracle = models()
+def _run_arm(cases: Sequence[Case], model: str, call: dict[str, Any], arm: Arm) -> Result:
+    pipe, oracle = models(model)
     started = time.monotonic()
     images = _pictures(pipe, arm, cases, **call)
     seconds = (time.monotonic() - started) / len(cases)
@@ -104,14 +106,25 @@ def _run_arm(cases: Sequence[Case], call: dict[str, Any], arm: Arm) -> Result:
 
 
 def _pictures(pipe: DiffusionPipeline, arm: Arm, cases: Sequence[Case], **call: Any) -> np.ndarray:
-    parts = []
-    for start in range(0, len(cases), BATCH):
-        part = cases[start : start + BATCH]
+    made: list[Any] = [None] * len(cases)
+    for places in _calls(cases, alike=arm.method in ONE_TEXT):
+        part = [cases[place] for place in places]
         methods = arm.make(tuple(pair.negative for pair, _ in part))
-        parts.append(
-            generate(pipe, [pair.prompt for pair, _ in part], [seed for _, seed in part], *methods, batch=BATCH, **call)
+        images = generate(
+            pipe, [pair.prompt for pair, _ in part], [seed for _, seed in part], *methods, batch=BATCH, **call
         )
-    return np.concatenate(parts)
+        for place, image in zip(places, images, strict=True):
+            made[place] = image
+    return np.stack(made)
+
+
+def _calls(cases: Sequence[Case], alike: bool) -> Iterator[list[int]]:
+    """Places of the cases, at most `BATCH` at a time; `alike`: together only those with the same negative."""
+    groups: dict[str, list[int]] = {}
+    for place, (pair, _) in enumerate(cases):
+        groups.setdefault(pair.negative if alike else "", []).append(place)
+    for group in groups.values():
+        yield from (group[start : start + BATCH] for start in range(0, len(group), BATCH))
 
 
 def _judge(oracle: Oracle, images: np.ndarray, cases: Sequence[Case]) -> list[dict[str, Any]]:

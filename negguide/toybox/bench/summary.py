@@ -91,12 +91,10 @@ def at_presence(points: Sequence[tuple[float, float]], presence: float) -> float
     return max(values) if values else None
 
 
-REFERENCE = "negative 1"
-"""The arm that the others are compared with: the classical negative prompt."""
-
-
-def equal_presence(rows: Sequence[Row], split: str, what: str = "kept", draws: int = 500) -> Row:
-    """What each method keeps at the presence that `REFERENCE` reaches, interpolated on its sweep; fractions.
+def equal_presence(
+    rows: Sequence[Row], split: str, what: str = "kept", draws: int = 500, reference: str = "negative 1"
+) -> Row:
+    """What each method keeps at the presence that the reference arm reaches, interpolated on its sweep; fractions.
 
     `gain`: that, less what the reference keeps, with a 95 % bootstrap interval over pairs of prompt and negative
     (the same pairs and seeds under every arm); None where a method never comes so low, in the sample or in more than
@@ -104,21 +102,21 @@ def equal_presence(rows: Sequence[Row], split: str, what: str = "kept", draws: i
     """
     cells = _by_case([row for row in rows if row["split"] == split and row["present"] is not None], what)
     methods = list(dict.fromkeys(row["method"] for row in rows if row["method"] != "plain"))
-    presence, kept = _at_reference(cells, methods, slice(None))
+    presence, kept = _at_reference(cells, methods, reference, slice(None))
     rng = np.random.default_rng(0)
     count = next(iter(cells.values()))[1].shape[1]
     gains: dict[str, list[float]] = {method: [] for method in methods}
     for _ in range(draws):
-        _, drawn = _at_reference(cells, methods, rng.integers(count, size=count))
+        _, drawn = _at_reference(cells, methods, reference, rng.integers(count, size=count))
         for method in methods:
             if drawn[method] is not None:
-                gains[method].append(drawn[method] - drawn[REFERENCE])
+                gains[method].append(drawn[method] - drawn[reference])
     return {
         "split": split,
         "measure": what,
         "presence": round(presence, 4),
         "kept": {name: None if kept[name] is None else round(kept[name], 4) for name in methods},
-        "gain": {name: _gain(kept[name], kept[REFERENCE], gains[name], draws) for name in methods},
+        "gain": {name: _gain(kept[name], kept[reference], gains[name], draws) for name in methods},
     }
 
 
@@ -145,12 +143,12 @@ def _by_case(rows: Sequence[Row], what: str) -> Cells:
     }
 
 
-def _at_reference(cells: Cells, methods: Sequence[str], chosen: Any) -> tuple[float, dict[str, Any]]:
+def _at_reference(cells: Cells, methods: Sequence[str], reference: str, chosen: Any) -> tuple[float, dict[str, Any]]:
     """Presence of the reference arm, and what every method (and the reference itself) keeps there."""
     means = {key: tuple(values[:, chosen].mean(1)) for key, (_, values) in cells.items()}
-    (goal, own) = next(means[key] for key, (arm, _) in cells.items() if arm == REFERENCE)
+    (goal, own) = next(means[key] for key, (arm, _) in cells.items() if arm == reference)
     kept = {
         method: at_presence([point for key, point in means.items() if key[0] in ("plain", method)], goal)
         for method in methods
     }
-    return float(goal), {**kept, REFERENCE: own}
+    return float(goal), {**kept, reference: own}

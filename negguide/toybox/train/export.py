@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import DiffusionPipeline
 
-from negguide.toybox.load import load_pipeline
+from negguide.toybox.load import load_folder
 from negguide.toybox.oracle import Oracle
 from negguide.toybox.score import score_generator
-from negguide.toybox.train import denoiser, vae
+from negguide.toybox.train import denoiser, mmdit, student, vae
 from negguide.toybox.train.card import stages_of, write_card
+from negguide.toybox.train.common import Settings
 from negguide.toybox.train.data import Dataset
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-ABOUT = """
+SD = """
 A small Stable-Diffusion-type pipeline for the Toybox world: `AutoencoderKL` (64x64 pictures to 8x16x16 latents),
 `CLIPTextModel` with a tokenizer made for the caption grammar, `UNet2DConditionModel` with self- and cross-attention,
 epsilon prediction, classifier-free guidance. Every weight was trained from scratch by `negguide toybox train`.
@@ -30,31 +30,96 @@ image = load_pipeline()("a red cat on grass", num_inference_steps=25, guidance_s
 """
 
 
-def export_pipeline(pipe: StableDiffusionPipeline, folder: Path) -> None:
-    """Write the pipeline as float16 safetensors; the one in memory stays as it is."""
+SD3 = """
+A small flow-matching pipeline for the Toybox world in the format of Stable Diffusion 3: `SD3Transformer2DModel` (joint
+blocks, rectified flow, classifier-free training), two `CLIPTextModelWithProjection`, no T5 encoder, and the autoencoder of
+the pipeline `sd`. The first text encoder started from that pipeline's; all else was trained from scratch by
+`negguide toybox train mmdit`.
+
+```python
+from negguide.toybox.load import load_pipeline          # or StableDiffusion3Pipeline.from_pretrained(<this folder>)
+pipe = load_pipeline("sd3")
+image = pipe("a red cat on grass", num_inference_steps=25, guidance_scale=5.0, max_sequence_length=0).images[0]
+```
+
+`max_sequence_length=0` leaves out the 256 zero tokens that the stock pipeline puts in the place of T5's; it draws with
+them too, about three times slower.
+"""
+
+FEW_STEP = """
+A student of the pipeline `sd` that needs 4 steps and no guidance: the same parts, its UNet taught by
+`negguide toybox train student` to cross in one step of DDIM what the teacher, guided at 5, covers in three.
+
+```python
+from negguide.toybox.load import load_pipeline          # or StableDiffusionPipeline.from_pretrained(<this folder>)
+image = load_pipeline("few-step")("a red cat on grass", num_inference_steps=4, guidance_scale=1.0).images[0]
+```
+
+It has no guidance to put a negative prompt into: that is what NAG, VSF and negative weights are for.
+"""
+
+
+def export_pipeline(pipe: DiffusionPipeline, folder: Path) -> None:
+    """Write the pipeline as float16 safetensors, without a trace of where its parts came from; it stays as it is."""
     pipe.to(torch.float16)
     pipe.save_pretrained(folder, safe_serialization=True)
     pipe.to(torch.float32)
+    for file in folder.rglob("*.json"):
+        lines = file.read_text().splitlines(keepends=True)
+        file.write_text("".join(line for line in lines if '"_name_or_path"' not in line))
+    for file in folder.rglob("*.safetensors"):
+        file.chmod(0o644)
 
 
-def export_denoiser(pipe: StableDiffusionPipeline, folder: Path, held_out: Dataset, work: Path) -> None:
+@dataclass(frozen=True)
+class Generator:
+    """What the card of a bundled pipeline says of it; `trainings`: its own, those of the autoencoder are told with the first."""
+
+    title: str
+    about: str
+    modules: tuple[str, ...]
+    trainings: Mapping[str, Settings]
+
+
+GENERATORS = {
+    "sd": Generator(
+        "The Toybox pipeline (Stable-Diffusion type)",
+        SD,
+        ("unet", "vae", "text_encoder"),
+        {
+            "vae": vae.SETTINGS,
+            "vae/sharpening": vae.SHARPENING,
+            **{f"denoiser/{name}": stage.settings for name, stage in denoiser.STAGES.items()},
+        },
+    ),
+    "sd3": Generator(
+        "The Toybox pipeline of flow matching (Stable-Diffusion-3 type)",
+        SD3,
+        ("transformer", "vae", "text_encoder", "text_encoder_2"),
+        {"mmdit": mmdit.SETTINGS},
+    ),
+    "few-step": Generator(
+        "The few-step Toybox pipeline (4 steps, no guidance)",
+        FEW_STEP,
+        ("unet", "vae", "text_encoder"),
+        {"student": student.SETTINGS},
+    ),
+}
+
+
+def export_generator(pipe: DiffusionPipeline, name: str, assets: Path, held_out: Dataset, work: Path) -> None:
     """Export, load what was exported, score it with the oracle, and write the card."""
+    folder = assets / "toybox" / name
     export_pipeline(pipe, folder)
-    loaded = load_pipeline("sd")
-    scores = score_generator(loaded, Oracle.load())
-    write_generator_card(loaded, folder, held_out, work, scores)
+    loaded = load_folder(folder)
+    write_generator_card(loaded, name, folder, held_out, work, score_generator(loaded, Oracle.load(), name))
 
 
 def write_generator_card(
-    pipe: StableDiffusionPipeline, folder: Path, held_out: Dataset, work: Path, scores: Mapping[str, Any]
+    pipe: DiffusionPipeline, name: str, folder: Path, held_out: Dataset, work: Path, scores: Mapping[str, Any]
 ) -> None:
     """The model card of the pipeline in `folder`."""
-    trainings = {
-        "vae": vae.SETTINGS,
-        "vae/sharpening": vae.SHARPENING,
-        **{f"denoiser/{name}": stage.settings for name, stage in denoiser.STAGES.items()},
-    }
-    stages = stages_of(work, trainings, folder)
+    generator = GENERATORS[name]
     shares = scores["kinds under 'a <category>'"]
     summary = {
         "dominant kind": scores["dominant kind under 'a <category>'"],
@@ -62,17 +127,14 @@ def write_generator_card(
     }
     write_card(
         folder,
-        "The Toybox pipeline (Stable-Diffusion type)",
-        ABOUT,
+        generator.title,
+        generator.about,
         {
-            **{
-                f"parameters of the {name}": _parameters(getattr(pipe, name))
-                for name in ("unet", "vae", "text_encoder")
-            },
+            **{f"parameters of the {part}": _parameters(getattr(pipe, part)) for part in generator.modules},
             "sampling": ", ".join(f"{name} {value}" for name, value in scores["settings"].items()),
             "reconstruction": f"{vae.score_vae(pipe.vae, held_out.images[:1000])['psnr_db']} dB PSNR on held-out renders",
         },
-        stages,
+        stages_of(work, generator.trainings, folder),
         {
             "Prompt match": (
                 "Percent of 500 pictures, prompts that name kind, colour and background, judged by the oracle.",

@@ -10,9 +10,12 @@ from negguide.toybox.train.data import HELD_OUT, TRAIN, Dataset, make_dataset
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL
 
-PARTS = ("vae", "denoiser", "oracle", "clip")
-"""In the order of their needs: the denoiser needs the autoencoder, the judges are measured on its reconstructions too."""
-MEASURED = ("denoiser", "oracle", "clip")
+PARTS = ("vae", "denoiser", "oracle", "clip", "mmdit", "student")
+"""In the order of their needs: the denoiser needs the autoencoder, the judges are measured on its reconstructions too, the
+last two start from the bundled `sd` pipeline."""
+GENERATORS = {"denoiser": "sd", "mmdit": "sd3", "student": "few-step"}
+"""The bundled pipeline that a part makes."""
+MEASURED = ("denoiser", "oracle", "clip", "mmdit", "student")
 """Parts that have a model card; the autoencoder stands in the denoiser's."""
 TRAINING_PICTURES, HELD_OUT_PICTURES = 100_000, 4_000
 
@@ -40,13 +43,15 @@ def measure_part(part: str, work: Path) -> None:
     from negguide.toybox.load import assets_dir, load_pipeline
 
     _, held_out = datasets(work)
-    folder, pipe = assets_dir() / "toybox", load_pipeline("sd")
-    if part == "denoiser":
+    folder, pipe = assets_dir() / "toybox", load_pipeline(GENERATORS.get(part, "sd"))
+    if part in GENERATORS:
         from negguide.toybox.oracle import Oracle
         from negguide.toybox.score import score_generator
         from negguide.toybox.train.export import write_generator_card
 
-        write_generator_card(pipe, folder / "sd", held_out, work, score_generator(pipe, Oracle.load()))
+        name = GENERATORS[part]
+        scores = score_generator(pipe, Oracle.load(), name)
+        write_generator_card(pipe, name, folder / name, held_out, work, scores)
     elif part == "oracle":
         from negguide.toybox.oracle import Oracle
         from negguide.toybox.train.oracle import export_oracle
@@ -76,10 +81,22 @@ def train_part(part: str, work: Path, assets: Path) -> None:
         train_vae(data, work / "vae").save_pretrained(work / "vae" / "model")
     elif part == "denoiser":
         from negguide.toybox.train.denoiser import train_denoiser
-        from negguide.toybox.train.export import export_denoiser
+        from negguide.toybox.train.export import export_generator
 
-        pipe = train_denoiser(data, load_vae(work), work / "denoiser")
-        export_denoiser(pipe, assets / "toybox" / "sd", held_out, work)
+        export_generator(train_denoiser(data, load_vae(work), work / "denoiser"), "sd", assets, held_out, work)
+    elif part == "mmdit":
+        from negguide.toybox.load import load_pipeline
+        from negguide.toybox.train.export import export_generator
+        from negguide.toybox.train.mmdit import train_mmdit
+
+        base = load_pipeline("sd")
+        pipe = train_mmdit(data, base.text_encoder, base.vae, work / "mmdit")
+        export_generator(pipe, "sd3", assets, held_out, work)
+    elif part == "student":
+        from negguide.toybox.train.export import export_generator
+        from negguide.toybox.train.student import train_student
+
+        export_generator(train_student(data, work / "student"), "few-step", assets, held_out, work)
     elif part == "oracle":
         from negguide.toybox.train.oracle import make_oracle
 
