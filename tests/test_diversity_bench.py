@@ -31,7 +31,7 @@ def test_measures_of_known_pictures():
 
 def test_arms_run_and_are_reported(tmp_path):
     arms = [arm for arm in diversity.spreads() if arm.name in ("plain", "guidance 3", "interval 0.2")]
-    rows = run_arms(tmp_path, arms, partial(diversity.run_spread, ("a pet", "a fruit"), 2, 5.0), 1)
+    rows = run_arms(tmp_path, arms, partial(diversity.run_spread, ("a pet", "a fruit"), "sd", 2, 5.0), 1)
     assert [row["arm"] for row in rows] == [arm.name for arm in arms for _ in range(2)]
     pictures = [np.load(tmp_path / f"{arm.name.replace(' ', '-')}.npy") for arm in arms]
     assert all(part.shape == (16, 64, 64, 3) for part in pictures)
@@ -74,7 +74,7 @@ def test_the_commonest_scene_is_what_is_avoided(tmp_path):
     for text, scene in avoid.cases():
         assert text.split()[1] == scene.category and scene.background in text
     arms = [arm for arm in avoid.avoidances() if arm.name in ("plain", "negtome 1.9")]
-    rows = run_arms(tmp_path, arms, partial(avoid.run_avoidance, avoid.cases()[:2], 2, 3, 5.0), 1)
+    rows = run_arms(tmp_path, arms, partial(avoid.run_avoidance, avoid.cases()[:2], 2, "sd", 3, 5.0), 1)
     assert [row["arm"] for row in rows] == ["plain"] * 2 + ["negtome 1.9"] * 2
     pictures = [np.load(tmp_path / f"{arm.name.replace(' ', '-')}.npy") for arm in arms]
     assert pictures[0].shape == (4, 64, 64, 3) and not (pictures[0] == pictures[1]).all()

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from negguide.toybox.bench.adaptive_report import AdaptiveReport
     from negguide.toybox.bench.means import Report
+    from negguide.toybox.load import Sampling
 
 app = typer.Typer(no_args_is_help=True, help="The bundled world: train it, draw it, score it, bench the methods on it.")
 
-Steps = Annotated[int, typer.Option(min=1, help="Sampling steps.")]
-Scale = Annotated[float, typer.Option("--guidance", help="Guidance scale.")]
 OwnSteps = Annotated[int | None, typer.Option(min=1, help="Sampling steps; the pipeline's own when left out.")]
 OwnScale = Annotated[float | None, typer.Option("--guidance", help="Guidance scale; the pipeline's own when left out.")]
 Pipeline = Annotated[str, typer.Option(help="Bundled pipeline: sd, sd3 or few-step.")]
@@ -26,7 +26,7 @@ def train(
     parts: Annotated[
         list[str] | None,
         typer.Argument(
-            help="vae, denoiser, oracle, clip, mmdit, student; all of them, in this order, when none is given."
+            help="vae, denoiser, oracle, clip, mmdit, student, watcher; all of them, in this order, when none is given."
         ),
     ] = None,
     work: Annotated[Path, typer.Option(help="Folder of data and checkpoints; an interrupted training goes on.")] = Path(
@@ -55,7 +55,8 @@ def train(
 @app.command()
 def card(
     parts: Annotated[
-        list[str] | None, typer.Argument(help="denoiser, oracle, clip, mmdit, student; all of them when none is given.")
+        list[str] | None,
+        typer.Argument(help="denoiser, oracle, clip, mmdit, student, watcher; all of them when none is given."),
     ] = None,
     work: Annotated[Path, typer.Option(help="Folder of data and checkpoints.")] = Path(".train"),
 ) -> None:
@@ -111,12 +112,9 @@ def score(
     from negguide.toybox.oracle import Oracle
     from negguide.toybox.score import score_generator
 
-    call = {key: value for key, value in (("steps", steps), ("guidance_scale", guidance)) if value is not None}
-    try:
-        pipe = load_pipeline(model)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
-    text = json.dumps(score_generator(pipe, Oracle.load(), model, count, **call), indent=1)
+    usual = _usual(model, steps, guidance)
+    call = {"steps": usual.steps, "guidance_scale": usual.guidance_scale}
+    text = json.dumps(score_generator(load_pipeline(model), Oracle.load(), model, count, **call), indent=1)
     if out is not None:
         out.write_text(text + "\n")
     typer.echo(text)
@@ -146,19 +144,16 @@ def bench(
     from negguide.toybox.bench.arms import arms, named, reference
     from negguide.toybox.bench.report import write_report
     from negguide.toybox.bench.run import run_bench
-    from negguide.toybox.load import PIPELINES, pipeline_dir
 
+    usual = _usual(model, steps, guidance)
     try:
-        pipeline_dir(model)
         compared = named(chosen, arms(model), ("plain", reference(model)))
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    steps = PIPELINES[model].steps if steps is None else steps
-    guidance = PIPELINES[model].guidance_scale if guidance is None else guidance
-    rows = run_bench(out, seeds, compared=compared, jobs=jobs, model=model, steps=steps, guidance_scale=guidance)
+    call = {"steps": usual.steps, "guidance_scale": usual.guidance_scale}
+    rows = run_bench(out, seeds, compared=compared, jobs=jobs, model=model, **call)
     pictures = len(rows) // len({row["arm"] for row in rows})
-    told = {"model": model, "pictures per arm": pictures, "steps": steps, "guidance scale": guidance}
-    write_report(rows, out, told)
+    write_report(rows, out, {"model": model, "pictures per arm": pictures, **_told(usual)})
     typer.echo((out / "bench.md").read_text())
 
 
@@ -174,16 +169,18 @@ def diversity(
     ),
     chosen: Arms = None,
     jobs: Jobs = 1,
-    steps: Steps = 25,
-    guidance: Scale = 5.0,
+    model: Pipeline = "sd",
+    steps: OwnSteps = None,
+    guidance: OwnScale = None,
 ) -> None:
     """Eight pictures for each open prompt ("a pet"): how many kinds, how different, and still what was asked?"""
     from functools import partial
 
     from negguide.toybox.bench.diversity import GROUP, REPORT, prompts, run_spread, spreads
 
-    run = partial(run_spread, prompts(), steps, guidance)
-    settings = {"prompts": len(prompts()), "pictures per prompt": GROUP, "steps": steps, "guidance scale": guidance}
+    usual = _usual(model, steps, guidance)
+    settings = {"model": model, "prompts": len(prompts()), "pictures per prompt": GROUP, **_told(usual)}
+    run = partial(run_spread, prompts(), model, usual.steps, usual.guidance_scale)
     _bench_of(spreads(), chosen, run, jobs, out, REPORT, settings)
 
 
@@ -195,17 +192,68 @@ def avoid(
     chosen: Arms = None,
     seeds: Annotated[int, typer.Option(min=1, help="Pictures for each prompt.")] = 16,
     jobs: Jobs = 1,
-    steps: Steps = 25,
-    guidance: Scale = 5.0,
+    model: Pipeline = "sd",
+    steps: OwnSteps = None,
+    guidance: OwnScale = None,
 ) -> None:
     """A picture to avoid: how much of it comes back, and is the prompt still met?"""
     from functools import partial
 
     from negguide.toybox.bench.avoid import REPORT, avoidances, cases, run_avoidance
 
-    run = partial(run_avoidance, cases(), seeds, steps, guidance)
-    settings = {"prompts": len(cases()), "pictures per prompt": seeds, "steps": steps, "guidance scale": guidance}
+    usual = _usual(model, steps, guidance)
+    settings = {"model": model, "prompts": len(cases()), "pictures per prompt": seeds, **_told(usual)}
+    run = partial(run_avoidance, cases(), seeds, model, usual.steps, usual.guidance_scale)
     _bench_of(avoidances(), chosen, run, jobs, out, REPORT, settings)
+
+
+@app.command()
+def adaptive(
+    out: Annotated[Path, typer.Option(help="Folder for rows, tables and plot; a stopped bench goes on.")] = Path(
+        "runs/adaptive"
+    ),
+    chosen: Arms = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Pictures for each thing that a guard watches for.")] = 24,
+    jobs: Jobs = 1,
+    model: Pipeline = "sd",
+    steps: OwnSteps = None,
+    guidance: OwnScale = None,
+) -> None:
+    """Negatives that watch: away from the commonplace (creative), and away from a listed thing when it shows (guard)."""
+    from functools import partial
+
+    from negguide.toybox.bench.adaptive import GROUP, prompts, run_trial, trials, watched
+    from negguide.toybox.bench.adaptive_report import AdaptiveReport
+
+    usual = _usual(model, steps, guidance)
+    settings = {
+        "model": model,
+        "prompts": len(prompts()),
+        "pictures per prompt": GROUP,
+        "watched cases": len(watched()),
+    }
+    run = partial(run_trial, seeds, model, usual.steps, usual.guidance_scale)
+    _bench_of(
+        trials(), chosen, run, jobs, out, AdaptiveReport(), settings | {"pictures per case": seeds} | _told(usual)
+    )
+
+
+def _usual(model: str, steps: int | None, guidance: float | None) -> Sampling:
+    """How the bundled pipeline is called, with what the user says instead."""
+    from dataclasses import replace
+
+    from negguide.toybox.load import PIPELINES, pipeline_dir
+
+    try:
+        pipeline_dir(model)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    given = {"steps": steps, "guidance_scale": guidance}
+    return replace(PIPELINES[model], **{name: value for name, value in given.items() if value is not None})
+
+
+def _told(usual: Sampling) -> dict[str, float]:
+    return {"steps": usual.steps, "guidance scale": usual.guidance_scale}
 
 
 def _bench_of(
@@ -214,7 +262,7 @@ def _bench_of(
     run: Any,
     jobs: int,
     out: Path,
-    report: Report,
+    report: Report | AdaptiveReport,
     settings: dict[str, Any],
 ) -> None:
     """Run the chosen arms, write their report and print its table."""

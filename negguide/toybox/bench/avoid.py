@@ -14,6 +14,7 @@ from negguide.methods import SPELL, Method, NegToMe
 from negguide.toybox.bench.means import Report
 from negguide.toybox.bench.run import Result, Row, models
 from negguide.toybox.generate import generate
+from negguide.toybox.load import PIPELINES
 from negguide.toybox.score import SEED_START
 from negguide.toybox.world import bias
 from negguide.toybox.world.captions import prompt
@@ -76,15 +77,23 @@ def cases() -> tuple[tuple[str, Scene], ...]:
     return tuple(found)
 
 
-def run_avoidance(asked: Sequence[tuple[str, Scene]], seeds: int, steps: int, scale: float, arm: Avoidance) -> Result:
+def run_avoidance(
+    asked: Sequence[tuple[str, Scene]], seeds: int, model: str, steps: int, scale: float, arm: Avoidance
+) -> Result:
     """The pictures of an arm, `seeds` for each case, (N, 64, 64, 3) uint8, and one row per case."""
-    pipe, oracle = models()
+    pipe, oracle = models(model)
     parts, pictures = [], [Image.fromarray(render(scene)) for _, scene in asked]
     started = time.monotonic()
     for place, ((text, _), picture) in enumerate(zip(asked, pictures, strict=True)):
         first = SEED_START + 90_000 + place * seeds
         made = generate(
-            pipe, [text] * seeds, range(first, first + seeds), *arm.methods(picture), steps=steps, guidance_scale=scale
+            pipe,
+            [text] * seeds,
+            range(first, first + seeds),
+            *arm.methods(picture),
+            steps=steps,
+            guidance_scale=scale,
+            **PIPELINES[model].more,
         )
         parts.append(made)
     images = np.concatenate(parts)

@@ -19,6 +19,7 @@ from negguide.methods import CADS, SPELL, Interval, Method, NegToMe, ParticleGui
 from negguide.metrics.diversity import mss, vendi
 from negguide.toybox.bench.means import Report
 from negguide.toybox.bench.run import Result, Row, models
+from negguide.toybox.load import PIPELINES
 from negguide.toybox.score import SEED_START
 from negguide.toybox.world import bias
 from negguide.toybox.world.captions import prompt
@@ -82,13 +83,13 @@ def prompts() -> tuple[str, ...]:
     )
 
 
-def run_spread(asked: Sequence[str], steps: int, scale: float, spread: Spread) -> Result:
+def run_spread(asked: Sequence[str], model: str, steps: int, scale: float, spread: Spread) -> Result:
     """The pictures of an arm, `GROUP` for each prompt, (N, 64, 64, 3) uint8, and one row per prompt."""
     from contextlib import ExitStack
 
     from negguide.integration import attach
 
-    pipe, oracle = models()
+    pipe, oracle = models(model)
     parts = []
     started = time.monotonic()
     with ExitStack() as stack:
@@ -105,6 +106,7 @@ def run_spread(asked: Sequence[str], steps: int, scale: float, spread: Spread) -
                 guidance_scale=spread.scale(scale),
                 generator=generators,
                 output_type="np",
+                **PIPELINES[model].more,
             ).images
             parts.append((made * 255).round().astype(np.uint8))
     images = np.concatenate(parts)

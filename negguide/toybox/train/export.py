@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,10 +61,18 @@ It has no guidance to put a negative prompt into: that is what NAG, VSF and nega
 
 
 def export_pipeline(pipe: DiffusionPipeline, folder: Path) -> None:
-    """Write the pipeline as float16 safetensors, without a trace of where its parts came from; it stays as it is."""
+    """Write the pipeline as float16 safetensors, without a trace of where its parts came from.
+
+    Parts that are None are listed as such, as in public folders; diffusers leaves out those that it holds for necessary,
+    and then cannot load its own folder.
+    """
     pipe.to(torch.float16)
     pipe.save_pretrained(folder, safe_serialization=True)
     pipe.to(torch.float32)
+    index = folder / "model_index.json"
+    listed = json.loads(index.read_text())
+    listed |= {name: [None, None] for name, part in pipe.components.items() if part is None}
+    index.write_text(json.dumps(listed, indent=2, sort_keys=True) + "\n")
     for file in folder.rglob("*.json"):
         lines = file.read_text().splitlines(keepends=True)
         file.write_text("".join(line for line in lines if '"_name_or_path"' not in line))
@@ -96,7 +105,7 @@ GENERATORS = {
         "The Toybox pipeline of flow matching (Stable-Diffusion-3 type)",
         SD3,
         ("transformer", "vae", "text_encoder", "text_encoder_2"),
-        {"mmdit": mmdit.SETTINGS},
+        mmdit.STAGES,
     ),
     "few-step": Generator(
         "The few-step Toybox pipeline (4 steps, no guidance)",

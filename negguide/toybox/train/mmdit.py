@@ -21,7 +21,11 @@ from negguide.toybox.train.data import Dataset
 from negguide.toybox.train.denoiser import TEXT_WIDTH, latents_of, names_only_category
 from negguide.toybox.train.vae import LATENT_CHANNELS
 
-SETTINGS = Settings(steps=8_000, batch=32, lr=1e-3, ema=0.999, warmup=300, decay_from=0.4, seed=3)
+STAGES = {
+    "mmdit": Settings(steps=8000, batch=32, lr=1e-3, ema=0.999, warmup=300, decay_from=0.4, seed=3),
+    "mmdit/second": Settings(steps=2000, batch=32, lr=6e-4, ema=0.998, warmup=50, seed=6),
+}
+"""One after the other; the second begins with the averaged weights of the first."""
 SECOND_WIDTH = 64
 """Of the second text encoder; the first has the architecture of the SD pipeline's and starts from its weights."""
 DROP = 0.3
@@ -97,9 +101,9 @@ def train_mmdit(data: Dataset, base: nn.Module, vae: AutoencoderKL, folder: Path
     Args:
         base: text encoder of the SD pipeline, from whose weights the first one starts.
         vae: whose latents it learns.
-        folder: keeps the state, and the latents, which are encoded once.
+        folder: named "mmdit"; keeps the states, and the latents, which are encoded once.
     """
-    torch.manual_seed(SETTINGS.seed)
+    torch.manual_seed(STAGES["mmdit"].seed)
     folder.mkdir(parents=True, exist_ok=True)
     latents = latents_of(vae, data, folder / "latents.npy")
     modules = nn.ModuleDict(
@@ -109,11 +113,12 @@ def train_mmdit(data: Dataset, base: nn.Module, vae: AutoencoderKL, folder: Path
             "text_encoder_2": make_second_text_encoder(len(make_tokenizer())),
         }
     )
-    train_flow(modules, latents, data, folder)
+    for name, settings in STAGES.items():
+        train_flow(modules, latents, data, folder.parent / name, settings)
     return make_pipeline(vae, modules)
 
 
-def train_flow(modules: nn.ModuleDict, latents: Tensor, data: Dataset, folder: Path) -> None:
+def train_flow(modules: nn.ModuleDict, latents: Tensor, data: Dataset, folder: Path, settings: Settings) -> None:
     """Rectified flow (arXiv:2403.03206): between picture and noise on a straight line, learn its direction.
 
     Times are drawn logit-normally, as there; `modules` are left with the averaged weights.
@@ -124,7 +129,7 @@ def train_flow(modules: nn.ModuleDict, latents: Tensor, data: Dataset, folder: P
     empty = tokenizer("", **padding).input_ids[0]
     pairs = zip(data.scenes, data.captions, strict=True)
     droppable = torch.tensor([names_only_category(scene, caption) for scene, caption in pairs])
-    trainer = Trainer(modules.train(), SETTINGS, folder)
+    trainer = Trainer(modules.train(), settings, folder)
     zeros = 0
 
     def loss(x0: Tensor, noise: Tensor, sigma: Tensor, ids: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -135,10 +140,10 @@ def train_flow(modules: nn.ModuleDict, latents: Tensor, data: Dataset, folder: P
         error = (velocity.float() - (noise - x0)).square().mean()
         return error, {"mse": error}
 
-    order = batches(len(latents), SETTINGS.batch, SETTINGS.seed, trainer.step)
+    order = batches(len(latents), settings.batch, settings.seed, trainer.step)
     shares = Shares(loss, trainer.parameters)
-    while trainer.step < SETTINGS.steps:
-        generator = torch.Generator().manual_seed(SETTINGS.seed * 1_000_003 + trainer.step)
+    while trainer.step < settings.steps:
+        generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + trainer.step)
         chosen = torch.from_numpy(next(order))
         chosen = chosen[torch.randperm(len(chosen), generator=generator)]
         x0 = latents[chosen].float()

@@ -24,11 +24,11 @@ from negguide.toybox.train.data import Dataset
 from negguide.toybox.train.denoiser import make_pipeline
 from negguide.toybox.train.vae import LATENT_CHANNELS
 
-SETTINGS = Settings(steps=2500, batch=32, lr=4e-4, ema=0.998, warmup=50, decay_from=0.3, seed=4)
+SETTINGS = Settings(steps=2000, batch=32, lr=4e-4, ema=0.998, warmup=50, decay_from=0.3, seed=4)
 STEPS, SUBSTEPS = 4, 3
 """Stretches of a trajectory, and steps of the teacher's solver (DPM-Solver++) in each."""
-SHARD, SHARDS = 512, 12
-"""Trajectories in a file, and files."""
+SHARD, SHARDS, CHUNK = 512, 10, 64
+"""Trajectories in a file, files, and trajectories that are made together."""
 HUBER = 0.1
 
 
@@ -45,9 +45,9 @@ def make_shard(captions: list[str], shard: int, file: Path) -> None:
     pipe = load_pipeline("sd").to(device())
     pipe.scheduler = teacher_scheduler(pipe)
     parts = []
-    for start in range(0, SHARD, 64):
+    for start in range(0, SHARD, CHUNK):
         generator = torch.Generator().manual_seed(SETTINGS.seed * 1_000_003 + shard * SHARD + start)
-        noise = torch.randn(64, LATENT_CHANNELS, 16, 16, generator=generator)
+        noise = torch.randn(CHUNK, LATENT_CHANNELS, 16, 16, generator=generator)
         states = [noise]
 
         def keep(_: Any, step: int, __: Any, values: dict[str, Tensor], states: list[Tensor] = states) -> dict:
@@ -57,7 +57,7 @@ def make_shard(captions: list[str], shard: int, file: Path) -> None:
 
         with autocast():
             pipe(
-                captions[start : start + 64],
+                captions[start : start + CHUNK],
                 num_inference_steps=STEPS * SUBSTEPS,
                 guidance_scale=GUIDANCE_SCALE,
                 latents=noise.to(device()),
