@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,7 @@ import pytest
 from standin import standin_folder
 
 import negguide
+from negguide.batch.read import load_preset, presets
 from negguide.batch.store import read_table
 from negguide.cli import main
 
@@ -35,7 +39,7 @@ def plan(tmp_path: Path) -> Path:
 
 
 def test_generate_measures_reports_and_makes_one_picture_again(
-    plan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    plan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
     assert main(["generate", str(plan)]) == 0
@@ -51,10 +55,16 @@ def test_generate_measures_reports_and_makes_one_picture_again(
         "geneval",
     ):
         assert (out / name).exists()
+    monkeypatch.chdir(tmp_path)
+    page = html.unescape((out / "report.html").read_text())
     row = read_table(out)[-1]
-    assert main(["generate", str(out), "--only", row["key"][:12], "--out", str(tmp_path / "again")]) == 0
+    (command,) = [
+        line for line in page.splitlines() if line.startswith("negguide generate") and row["key"][:12] in line
+    ]
+    assert main(shlex.split(command.split('"')[0])[1:]) == 0  # as the page says it, in a shell
     made = {file.name: file for file in (tmp_path / "again").rglob("*.png")}
     assert made[Path(row["file"]).name].read_bytes() == (out / row["file"]).read_bytes()
+    assert {Path(one["file"]).name for one in read_table(out)[-3:]} == set(made), "its call, and nothing else"
     assert main(["generate", str(out), "--no-report"]) == 0
     assert "12 were there, 0 made here" in capsys.readouterr().out
 
@@ -123,6 +133,23 @@ def test_interrupted_gives_130_and_frees_what_it_held(
     assert "what was made stays" in capsys.readouterr().err
     assert main(["generate", str(plan), "--no-report"]) == 0
     assert "3 were there, 9 made here" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("preset", sorted(presets()))
+def test_every_preset_can_be_tried_dry(
+    preset: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "p.jsonl").write_text('{"tag": "single_object", "include": [], "prompt": "a photo of a cat"}\n')
+    prompts = ["--prompts", "p.jsonl"] if preset == "fsg-geneval" else []
+    model = ["--model", standin_folder(), "--device", "cpu"]
+    assert main(["generate", "--preset", preset, *prompts, *model, "--dry-run"]) == 0
+    printed = capsys.readouterr().out
+    plan = load_preset(preset, {"prompts": [{"file": str(tmp_path / "p.jsonl")}]} if prompts else {})
+    total = len(plan.prompts) * len(plan.variants()) * len(plan.seeds)
+    assert f"pictures          {total}, of which {total} are to be made" in printed
+    assert int(re.search(r"denoiser passes   about (\d+)", printed)[1]) >= total  # type: ignore[index]
+    assert "unknown before the first picture" not in printed
 
 
 def test_presets_are_listed(capsys: pytest.CaptureFixture[str]) -> None:

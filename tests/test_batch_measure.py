@@ -6,6 +6,7 @@ import csv
 import html.parser
 import io
 import json
+import re
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -136,6 +137,9 @@ def test_the_report_holds_everything_and_loads_nothing(batch: Path) -> None:
     assert "<b>face</b>" not in text and "a &lt;b&gt;face&lt;/b&gt;" in text and "A &lt;b&gt; &amp; c" in text
     rows = [record for record in gather(batch) if record["label"] == "perp_neg:weight=2"]
     assert all(f"--only {row['key'][:12]} --out again" in text for row in rows)
+    assert text.count("presence of hat 0.") == 6, "what was measured on each picture"
+    ticks = [float(tick) for tick in re.findall(r">(\d+)%</text>", text)]
+    assert ticks and all(tick % 5 == 0 for tick in ticks), "round numbers on the axes"
     assert text.count('class="shows"') == 6 and 'data-text="a tree --no snow"' in text
     assert text.count('<small class="better">') >= 2  # presence of both strengths
     short = write_report(batch, pictures=7).read_text()

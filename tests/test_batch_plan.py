@@ -134,6 +134,8 @@ def test_presets_are_plans() -> None:
         plan = load_preset(name, {"prompts": ["a face --no hat"]} if name == "fsg-geneval" else {})
         assert plan.title and list(units(plan, Machine("cpu", "float32")))
     assert len(load_preset("negtome-diversity").prompts) == 20 * 7
+    creative = load_preset("adaptive-creative", {"models": "org/other"})
+    assert len(creative.prompts) == 4 and len(creative.seeds) == 100 and creative.models[0].name == "org/other"
     with pytest.raises(PlanError, match=r"no prompt; .*--prompts"):
         load_preset("fsg-geneval")
     with pytest.raises(PlanError, match="did you mean 'easy-hard'"):
@@ -152,10 +154,13 @@ def test_a_key_changes_with_what_determines_a_picture_and_with_nothing_else() ->
         assert keys(**same) == usual
     assert keys(seeds="0-5") > usual  # more seeds keep what is there
     assert keys(prompts=["a cat --no dog", "a face --no hat"]) > usual
+    on_gpu = [units(load_plan(None, {**base, "threads": count}), Machine("cuda", "float32")) for count in (1, 2)]
+    assert [unit.id for unit in on_gpu[0]] == [unit.id for unit in on_gpu[1]]  # the CPU's threads mean nothing there
     for other in (
         {"steps": 4},
         {"guidance": 6},
         {"size": 128},
+        {"threads": 2},
         {"batch": 4},
         {"methods": ["perp_neg:weight=2"]},
         {"prompts": ["a face --no hat@0-0.5"]},

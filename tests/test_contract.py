@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 import families
 import pytest
 import torch
+from PIL import Image
 
 from negguide.integration import Unsupported, attach
 from negguide.methods import (
@@ -87,6 +89,15 @@ MATCHED = {"sana": 0.1}
 def test_every_registered_method_is_under_contract() -> None:
     covered = {row.active().name for row in METHODS.values()}
     assert {entry.method.name for entry in REGISTERED.values()} <= covered
+
+
+def test_methods_say_whether_they_couple_images(tmp_path: Path) -> None:
+    for name, row in METHODS.items():
+        assert row.active().couples == (row.images > 1), f"{name}: what couples is held to whole groups below"
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    for alone in (NegToMe(str(tmp_path / "a.png")), SPELL(references=str(tmp_path / "a.png"), within=False)):
+        assert not alone.couples
+    assert AdaptiveNegatives("always_cat", kind=lambda negative: SPELL()).couples
 
 
 @pytest.mark.parametrize("family", PIPELINES)

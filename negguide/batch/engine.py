@@ -6,6 +6,7 @@ import dataclasses
 import datetime
 import shutil
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 from negguide.batch.claims import Claims
 from negguide.batch.make import Result, make_unit
 from negguide.batch.plan import ModelPlan, Plan
+from negguide.batch.process import Place, hardware, pinned_threads, place_of_process
 from negguide.batch.store import Record, Store, labels
 from negguide.batch.units import Unit, count, fingerprint, machine_of, units
 from negguide.compare.models import Model, load_model
@@ -20,6 +22,8 @@ from negguide.compare.recipe import versions
 
 POLL = 0.5
 """Seconds between two looks at units that others work on."""
+NOTES = 10
+"""So many different warnings are kept."""
 
 Load = Callable[[ModelPlan, str], Model]
 """Brings a model onto a device."""
@@ -32,7 +36,8 @@ Progress = Callable[[str, float], None]
 class Outcome:
     """What a run did. `pictures`: of the plan; `there`: before the run; `made`: by this process; `errors`: a line each.
 
-    `calling`: seconds inside the pipeline; the rest of `seconds` is the batch's own. `notes`: what should be known.
+    Of `seconds`, `calling` went by inside the pipeline, `loading` for models, `checking` for pictures that were there; the
+    rest is the batch's own. `notes`: what should be known.
     """
 
     pictures: int = 0
@@ -41,6 +46,7 @@ class Outcome:
     missing: int = 0
     seconds: float = 0.0
     calling: float = 0.0
+    loading: float = 0.0
     checking: float = 0.0
     errors: list[str] = dataclasses.field(default_factory=list)
     notes: list[str] = dataclasses.field(default_factory=list)
@@ -52,38 +58,51 @@ def run(
     only: str | None = None,
     progress: Progress = lambda what, pictures: None,
     load: Load | None = None,
+    place: Place | None = None,
 ) -> Outcome:
     """Make the pictures of a plan that are not there yet, into `plan.output`; errors of units are recorded, not raised.
 
     Start it in as many processes as you like, by `accelerate launch` or by hand, at the same time or later: each picture is
     made by one of them, and those that die are replaced by the others. `only`: the pictures whose key begins so.
-    `load`: how a model gets onto a device, in place of `load_model`.
+    `load`: how a model gets onto a device, in place of `load_model`. `place`: which of the processes this one is, in
+    place of what `accelerate launch` says.
     """
     started = time.monotonic()
     root = Path(plan.output)
-    rank, world, device = _process(plan.device)
-    load = load or (lambda model, place: load_model(model.name, model.dtype, place))
-    with Claims(root) as claims:
+    place = place or place_of_process(plan.device)
+    load = load or _load
+    with pinned_threads(plan.threads), Claims(root) as claims:
         store = Store(root, claims.name)
-        outcome = Outcome(is_main=rank == 0)
-        found, loaded = _units(plan, device, load, only)
-        if rank == 0 and only is None:
+        outcome = Outcome(is_main=place.is_main)
+        found, loaded = _units(plan, place.device, load, only)
+        if place.is_main and only is None:
             store.save_plan(plan)
         begun = time.monotonic()
         todo = store.missing(found)
         outcome.checking = time.monotonic() - begun
         outcome.pictures, outcome.there = count(found), count(found) - count(todo)
         outcome.notes += _other_versions(store, found)
-        worker = _Worker(store, claims, outcome, progress, rank)
-        for place, model in enumerate(plan.models):
+        worker = _Worker(store, claims, outcome, progress, place.rank)
+        for index, model in enumerate(plan.models):
             mine = [unit for unit in todo if unit.model == model]
-            start = rank * len(mine) // world  # ranks begin at different places, so that they seldom want the same
-            worker.work(mine[start:] + mine[:start], partial(_ready, loaded.pop(place, None), model, device, load))
-        _finish(store, outcome, found, rank == 0 and only is None)
+            start = place.rank * len(mine) // place.world  # ranks begin apart, so that they seldom want the same
+            ready = partial(_ready, loaded.pop(index, None), model, place.device, load)
+            worker.work(mine[start:] + mine[:start], ready)
+        _finish(store, outcome, found, place.is_main and only is None)
     if not claims.others():  # whoever leaves last puts out the light
         store.tidy()
         claims.clear()
     outcome.seconds = time.monotonic() - started
+    return outcome
+
+
+def conclude(plan: Plan, only: str | None = None) -> Outcome:
+    """What is there of a plan when others have worked on it; writes its table."""
+    store = Store(Path(plan.output))
+    outcome = Outcome()
+    found, _ = _units(plan, plan.device, _load, only)
+    outcome.pictures = count(found)
+    _finish(store, outcome, found, only is None)
     return outcome
 
 
@@ -110,7 +129,7 @@ class _Worker:
                 if state != "mine":
                     continue
                 try:
-                    model = model or load()
+                    model = model or self._load(load)
                 except ValueError as error:
                     self._failed(unit, error)
                 else:
@@ -120,10 +139,18 @@ class _Worker:
             if pending:
                 time.sleep(POLL)
 
+    def _load(self, load: Callable[[], Model]) -> Model:
+        begun = time.monotonic()
+        model = load()
+        self.outcome.loading += time.monotonic() - begun
+        return model
+
     def _make(self, model: Model, unit: Unit) -> None:
         what = f"{unit.variant.label} · {unit.task.prompt}"
         try:
-            result = make_unit(model, unit, lambda more: self.progress(what, more))
+            with warnings.catch_warnings(record=True) as heard:
+                result = make_unit(model, unit, lambda more: self.progress(what, more))
+            self._note(unit, heard)
             records = [self._record(unit, seed, data, result) for seed, data in result.files]
             self.store.record(records)
         except Exception as error:  # whatever it is, the other units must go on
@@ -131,6 +158,17 @@ class _Worker:
             return
         self.outcome.made += len(unit.seeds)
         self.outcome.calling += result.seconds
+
+    def _note(self, unit: Unit, heard: Sequence[warnings.WarningMessage]) -> None:
+        """Keep what a method warned of (a setting without effect, a watcher that cannot be had), for the end."""
+        for one in heard:
+            note = f"{unit.variant.label}: {' '.join(str(one.message).split())}"
+            if (
+                issubclass(one.category, UserWarning)
+                and note not in self.outcome.notes
+                and len(self.outcome.notes) < NOTES
+            ):
+                self.outcome.notes.append(note)
 
     def _record(self, unit: Unit, seed: int, data: bytes, result: Result) -> Record:
         return {
@@ -143,6 +181,7 @@ class _Worker:
             "size": unit.settings.size,
             "dtype": unit.about["dtype"],
             "device": unit.about["device"],
+            "hardware": hardware(unit.about["device"]),
             **result.about,
             "seconds": result.seconds / len(unit.seeds),
             "calls": result.calls,
@@ -171,18 +210,12 @@ class _Worker:
         return {"time": now, "rank": self.rank, "worker": self.claims.name}
 
 
+def _load(model: ModelPlan, device: str) -> Model:
+    return load_model(model.name, model.dtype, device)
+
+
 def _ready(loaded: Model | None, model: ModelPlan, device: str, load: Load) -> Model:
     return loaded or load(model, device)
-
-
-def _process(device: str) -> tuple[int, int, str]:
-    """Rank, number of processes, and the device of this one."""
-    from accelerate import PartialState
-
-    state = PartialState()
-    if state.num_processes == 1 or device not in ("auto", "cuda"):
-        return state.process_index, state.num_processes, device
-    return state.process_index, state.num_processes, str(state.device)
 
 
 def _units(plan: Plan, device: str, load: Load, only: str | None) -> tuple[list[Unit], dict[int, Model]]:
@@ -201,7 +234,7 @@ def _units(plan: Plan, device: str, load: Load, only: str | None) -> tuple[list[
 
 
 def _finish(store: Store, outcome: Outcome, found: Sequence[Unit], merges: bool) -> None:
-    """See what is there now, and put the table beside it."""
+    """See what is there now, and put the table beside it (if `merges`)."""
     store.reload()
     outcome.missing = sum(unit.key(seed) not in store.records for unit in found for seed in unit.seeds)
     if not merges:

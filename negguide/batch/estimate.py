@@ -35,7 +35,13 @@ def estimate(
 
     `load` may refuse with `ValueError` (a model that would have to be downloaded): then the time stays unknown.
     """
-    passes = {id(unit): expected_passes(unit) for unit in missing}
+    of_a_picture: dict[Any, float] = {}  # all groups of seeds of a prompt and method cost alike
+    passes = {}
+    for unit in missing:
+        key = (unit.model, unit.place)
+        if key not in of_a_picture:
+            of_a_picture[key] = expected_passes(unit)
+        passes[id(unit)] = of_a_picture[key] * len(unit.seeds)
     seconds, source = 0.0, set()
     for model in dict.fromkeys(unit.model for unit in missing):
         mine = [unit for unit in missing if unit.model == model]
@@ -52,13 +58,15 @@ def estimate(
 
 
 def expected_passes(unit: Unit) -> float:
-    """Denoiser passes of a unit, counted from what its methods ask for; those that look at the picture count as if open."""
+    """Denoiser passes of each picture of a unit, counted from what its methods ask for; those that look at the picture
+    count as if open.
+    """
     try:
         methods = unit.methods()
     except (TypeError, ValueError):
         return 0.0
     steps = unit.settings.steps
-    return len(unit.seeds) * sum(_passes_of(methods, _step(index, steps), {}) for index in range(steps))
+    return sum(_passes_of(methods, _step(index, steps), {}) for index in range(steps))
 
 
 def _passes_of(methods: Sequence[Method], step: Step, state: dict[str, Any]) -> float:

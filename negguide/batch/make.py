@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from negguide.batch.units import Unit
-from negguide.batch.variants import couples
 from negguide.compare.call import Made, make, png
 from negguide.compare.models import Model
 from negguide.compare.recipe import versions
@@ -51,7 +50,7 @@ def make_unit(model: Model, unit: Unit, tell: Tell = lambda pictures: None) -> R
 
 def _make(model: Model, unit: Unit, methods: Sequence[Method], seeds: Sequence[int], tell: Tell) -> list[Made]:
     """One call, or where memory runs out two halves; a group that must stay together gets smaller forwards instead."""
-    together = len(seeds) == 1 or couples(methods)
+    together = len(seeds) == 1 or any(method.couples for method in methods)
     tries = _rows(len(seeds)) if together else [None]
     for rows in tries:
         try:

@@ -10,18 +10,36 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from negguide.batch.gather import gather, open_picture
+from negguide.batch.more import (
+    Kept,
+    More,
+    add_novelty,
+    add_references,
+    apply_thresholds,
+    detections,
+    extra_judges,
+    pictures_of,
+    read_truth,
+    set_scores,
+)
 from negguide.batch.store import Record
-from negguide.compare.judges import Judge, Verdict, judge_all, judges_for
-from negguide.compare.models import TOYBOX
+from negguide.compare.judges import ClipJudge, Judge, OracleJudge, Verdict, judge_all, judges_for
 from negguide.compare.records import mean_scores, write
 from negguide.compare.request import Task, make_tasks
 from negguide.metrics import Interval, bootstrap, mss, pixels, vendi
+from negguide.metrics.detection import Detection
+from negguide.toybox.load import bundled
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+    from torch import Tensor
 
 MEASURES, MEASURED = "measures.json", "measures.parquet"
 COSTS = ("passes", "seconds")
+FACTS = ("file", "model", "label", "prompt", "seed", "note", "shows_negative", *COSTS)
+"""Columns of `measures.parquet` that are no scores."""
+
+NOTHING_MORE = More()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +56,8 @@ class Group:
 class Measures:
     """`means`: label -> score -> interval over prompts; `differences`: likewise, paired with the baseline's prompts.
 
-    `skipped`: files that cannot be read, or whose group could not be judged, with the reason.
+    `skipped`: files that cannot be read, or whose group could not be judged, with the reason. `absent`: measures that were
+    asked for and cannot be had here. `detections`: negative -> how far zero-shot CLIP can be trusted with it.
     """
 
     judge: str
@@ -49,6 +68,8 @@ class Measures:
     differences: dict[str, dict[str, Interval]]
     groups: list[Group]
     skipped: list[str]
+    absent: list[str] = dataclasses.field(default_factory=list)
+    detections: dict[str, Detection] = dataclasses.field(default_factory=dict)
 
     def save(self, root: Path) -> Path:
         """Write `measures.json`."""
@@ -62,7 +83,9 @@ class Measures:
             name: {label: {key: Interval(**one) for key, one in row.items()} for label, row in data[name].items()}
             for name in ("means", "differences")
         }
-        return cls(**{**data, **tables, "groups": [Group(**group) for group in data["groups"]]})
+        detections = {thing: Detection(**one) for thing, one in data.get("detections", {}).items()}
+        groups = [Group(**group) for group in data["groups"]]
+        return cls(**{**data, **tables, "groups": groups, "detections": detections})
 
 
 class PixelJudge:
@@ -84,11 +107,12 @@ def measure(
     prompt: str | None = None,
     negatives: Sequence[str] = (),
     judges: Sequence[Judge] | None = None,
+    more: More = NOTHING_MORE,
 ) -> Measures:
     """Judge every picture of a folder; writes `measures.json` and `measures.parquet` (one row per picture) into it.
 
     `clip`: as in `compare --clip`; Toybox pictures have judges of their own. `baseline`: what the others are compared
-    with, by default "plain" or else the first. `prompt`, `negatives`: of a foreign folder, see `gather`.
+    with, by default "plain" or else the first. `prompt`, `negatives`: of a foreign folder, see `gather`. `more`: what else.
     `ValueError` if there is no picture, no such baseline, or a judge cannot be loaded.
     """
     records = gather(root, prompt, negatives)
@@ -97,18 +121,35 @@ def measure(
         record["label"] = f"{record['model']} · {record['label']}" if several else record["label"]
     labels = list(dict.fromkeys(record["label"] for record in records))
     baseline = _baseline(labels, baseline)
-    toybox = {record["model"] == TOYBOX for record in records}
-    found = {kind: judges if judges is not None else _judges(kind, clip) for kind in toybox}
-    groups, skipped = _groups(root, records, found)
+    toybox = {bundled(record["model"]) is not None for record in records}
+    if more.truth is not None:
+        read_truth(more.truth, records)
+    extra, absent = extra_judges(more.names)
+    found = {kind: [*(judges if judges is not None else _judges(kind, clip)), *extra] for kind in toybox}
+    kept = _keep_features(found)
+    against = pictures_of(more.against) if more.against else []
+    references = kept.images(pictures_of(more.references)) if more.references and kept is not None else None
+    if more.references and kept is None:
+        absent.append("likeness to references needs a CLIP: name one with --clip")
+    groups, skipped = _groups(root, records, found, kept)
+    known, untold = detections(records)
+    if more.truth is not None:
+        apply_thresholds(records, groups, known)
+    add_novelty(groups, _features(records), baseline)
+    if references is not None:
+        add_references(records, groups, references)
+    sets, missing = set_scores(root, records, against, kept)
     measures = Measures(
         judge="; ".join(dict.fromkeys(judge.name for some in found.values() for judge in some)),
         baseline=baseline,
         pictures=sum("broken" not in record for record in records),
         prompts=len({record["row"] for record in records}),
-        means=means(groups, labels),
+        means={label: {**row, **sets.get(label, {})} for label, row in means(groups, labels).items()},
         differences=differences(groups, labels, baseline),
         groups=groups,
         skipped=skipped,
+        absent=[*absent, *missing, *untold],
+        detections=known,
     )
     measures.save(root)
     _save_pictures(root, records)
@@ -150,8 +191,26 @@ def _judges(is_toybox: bool, clip: str | None) -> list[Judge]:
     return found or [PixelJudge()]
 
 
+def _keep_features(judges: Mapping[bool, Sequence[Judge]]) -> Kept | None:
+    """Have the first CLIP among the judges remember its features; None without any."""
+    for judge in (judge for some in judges.values() for judge in some):
+        if isinstance(judge, ClipJudge):
+            judge.clip = kept = Kept(judge.clip)
+            return kept
+    return None
+
+
+def _features(records: Sequence[Record]) -> dict[tuple[str, int], dict[int, Tensor]]:
+    """Features by label and row, then by seed."""
+    found: dict[tuple[str, int], dict[int, Tensor]] = defaultdict(dict)
+    for record in records:
+        if "features" in record:
+            found[record["label"], record["row"]][record["seed"]] = record["features"]
+    return found
+
+
 def _groups(
-    root: Path, records: Sequence[Record], judges: Mapping[bool, Sequence[Judge]]
+    root: Path, records: Sequence[Record], judges: Mapping[bool, Sequence[Judge]], kept: Kept | None
 ) -> tuple[list[Group], list[str]]:
     """Every group judged; what a judge says of a picture is added to its record."""
     members: dict[tuple[str, int], list[Record]] = defaultdict(list)
@@ -168,7 +227,8 @@ def _groups(
         if not good:
             continue
         try:
-            scores = _judge([r for r, _ in good], [i for _, i in good], judges[mine[0]["model"] == TOYBOX])
+            mine_judges = judges[bundled(mine[0]["model"]) is not None]
+            scores = _judge([r for r, _ in good], [i for _, i in good], mine_judges, kept)
         except Exception as error:  # a judge that fails on one group must not cost the others
             skipped.append(f"{label} on {mine[0]['text']!r}: {type(error).__name__}: {error}")
             scores = {}
@@ -177,14 +237,24 @@ def _groups(
     return groups, skipped
 
 
-def _judge(records: Sequence[Record], images: Sequence[Image], judges: Sequence[Judge]) -> dict[str, float]:
+def _judge(
+    records: Sequence[Record], images: Sequence[Image], judges: Sequence[Judge], kept: Kept | None
+) -> dict[str, float]:
     text = records[0]["text"]
     (task,) = make_tasks([text], []) if text.strip() and records[0]["prompt"] else (Task("", ()),)
+    if kept is not None:
+        kept.last = None
     verdict = judge_all(judges, images, task)
+    knows = any(isinstance(judge, OracleJudge) for judge in judges)
     for place, record in enumerate(records):
         record["note"] = verdict.notes[place] if verdict.notes else ""
         record["shows_negative"] = verdict.shows_negative[place] if verdict.shows_negative else None
         record["scores"] = {name: values[place] for name, values in verdict.each.items()}
+        if kept is not None and kept.last is not None:
+            record["features"] = kept.last[place]
+        if knows:
+            shown = {thing: verdict.each.get(f"presence of {thing}") for thing in record["negatives"]}
+            record["truth"] = {thing: bool(values[place]) for thing, values in shown.items() if values is not None}
     scores = dict(verdict.scores)
     if not task.prompt:
         scores.pop("alignment", None)
@@ -198,8 +268,7 @@ def _save_pictures(root: Path, records: Sequence[Record]) -> None:
     import pyarrow
     import pyarrow.parquet
 
-    names = ("file", "model", "label", "prompt", "seed", "note", "shows_negative", "passes", "seconds")
-    rows: list[dict[str, Any]] = [{name: record.get(name) for name in names} for record in records]
+    rows: list[dict[str, Any]] = [{name: record.get(name) for name in FACTS} for record in records]
     more = dict.fromkeys(name for record in records for name in record.get("scores", {}))
     for row, record in zip(rows, records, strict=True):
         row.update({name: record.get("scores", {}).get(name) for name in more})

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from negguide.batch.variants import Variant, make_variants
-from negguide.compare.models import TOYBOX
 from negguide.compare.request import Task, make_tasks, parse_seeds, parse_size
+from negguide.toybox.load import MODEL
 
 
 class _Part(BaseModel):
@@ -135,22 +135,29 @@ class MethodPlan(_Part):
 
 
 class Plan(_Part):
-    """Everything that determines a batch; what is None is left to the model."""
+    """Everything that determines a batch; what is None is left to the model.
+
+    `threads`: of each process on a CPU. Sums are rounded otherwise with other numbers of threads, so that it stands in the
+    keys there; on a GPU it means nothing. `clip`, `measures`, `baseline`: see `negguide measure --help` (`--clip`,
+    `--with`, `--baseline`).
+    """
 
     title: Text | None = None
-    models: tuple[ModelPlan, ...] = (ModelPlan(name=TOYBOX, batch=None),)
+    models: tuple[ModelPlan, ...] = (ModelPlan(name=MODEL, batch=None),)
     prompts: tuple[PromptPlan, ...] = Field(min_length=1)
     negatives: Texts = ()
     methods: tuple[MethodPlan, ...] = Field((MethodPlan(use=("plain",)),), min_length=1)
     seeds: Annotated[tuple[int, ...], BeforeValidator(_as_seeds)] = (0, 1, 2, 3)
-    steps: Steps = 25
+    steps: Steps | None = None
     guidance: Guidance | None = None
     size: Size = None
     batch: int | None = Field(None, ge=1)
     takeover: bool = False
     device: Text = "auto"
+    threads: int = Field(1, ge=1)
     output: Text = "out/batch"
     clip: Text | None = None
+    measures: Texts = ()
     baseline: Text | None = None
     exports: tuple[Literal["geneval", "webdataset"], ...] = ()
 

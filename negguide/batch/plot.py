@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
 from negguide.batch.measure import Measures
-from negguide.compare.columns import COLUMNS, Column
+from negguide.batch.more import ALL_COLUMNS
+from negguide.compare.columns import Column
 from negguide.metrics import Interval
 
 WIDTH, HEIGHT = 560, 380
@@ -15,9 +17,8 @@ LEFT, RIGHT, TOP, BOTTOM = 62, 16, 14, 46
 COLOURS = ("#2f5fd0", "#d6593a", "#1d8a55", "#8a4fc7", "#b58100", "#0f8b99", "#c0397f", "#6b7280")
 PAIRS = (
     ("presence", "subject"),
-    ("presence", "match"),
-    ("presence", "alignment"),
     ("match", "vendi"),
+    ("presence", "alignment"),
     ("alignment", "vendi"),
 )
 """What is drawn against what, the first two that there are values for."""
@@ -98,7 +99,8 @@ def _line(line: Sequence[Point], colour: str, x_axis: _Axis, y_axis: _Axis, acro
         told = f"{point.label}: {across.title} {across.write(point.x.mean)}, {up.title} {up.write(point.y.mean)}"
         parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="{colour}"><title>{escape(told)}</title></circle>')
         if point.note:
-            parts.append(f'<text x="{x + 8:.1f}" y="{y - 6:.1f}">{escape(point.note)}</text>')
+            side, anchor = (8, "start") if x < WIDTH * 0.8 else (-8, "end")  # inside the picture
+            parts.append(f'<text x="{x + side:.1f}" y="{y - 6:.1f}" text-anchor="{anchor}">{escape(point.note)}</text>')
     return "".join(parts)
 
 
@@ -113,8 +115,12 @@ class _Axis:
     def place(self, value: float) -> float:
         return self.start + (value - self.low) / (self.high - self.low) * (self.stop - self.start)
 
-    def ticks(self, count: int = 5) -> list[float]:
-        return [self.low + (self.high - self.low) * (place + 0.5) / count for place in range(count)]
+    def ticks(self, most: int = 6) -> list[float]:
+        """Round values inside the axis, at most so many."""
+        span = self.high - self.low
+        power = 10.0 ** math.floor(math.log10(span / most))
+        step = next(power * one for one in (1, 2, 2.5, 5, 10) if span / (power * one) <= most)
+        return [step * place for place in range(math.ceil(self.low / step), math.floor(self.high / step) + 1)]
 
 
 def _values(one: Interval) -> list[float]:
@@ -122,7 +128,7 @@ def _values(one: Interval) -> list[float]:
 
 
 def _column(key: str) -> Column:
-    return next(column for column in COLUMNS if column.key == key)
+    return next(column for column in ALL_COLUMNS if column.key == key)
 
 
 def _title(column: Column) -> str:

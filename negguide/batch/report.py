@@ -11,7 +11,7 @@ from typing import Any
 
 from negguide.batch import tables
 from negguide.batch.gather import gather
-from negguide.batch.measure import MEASURED, MEASURES, Measures
+from negguide.batch.measure import FACTS, MEASURED, MEASURES, Measures
 from negguide.batch.plan import Plan
 from negguide.batch.plot import plots
 from negguide.batch.read import PLAN_FILE, load_plan
@@ -92,7 +92,12 @@ def _records(root: Path) -> list[Record]:
 
     records = gather(root)
     judged = {row["file"]: row for row in pyarrow.parquet.read_table(root / MEASURED).to_pylist()}
-    return [{**record, **judged.get(record["file"], {})} for record in records]
+    found = []
+    for record in records:
+        row = judged.get(record["file"], {})
+        scores = {name: value for name, value in row.items() if name not in FACTS and value is not None}
+        found.append({**record, **row, "scores": scores})
+    return found
 
 
 def _sections(root: Path, records: Sequence[Record], limit: int) -> tuple[list[Section], int]:
@@ -131,8 +136,7 @@ def _picture(root: Path, record: Record) -> dict[str, Any] | None:
     told = [record["file"]]
     if record.get("key"):
         told.append(f"negguide generate {shlex.quote(str(root))} --only {record['key'][:12]} --out again")
-    scores = record.get("scores") or {}
-    told += [f"{name} {value:.3g}" for name, value in scores.items()]
+    told += [f"{name} {value:.3g}" for name, value in record["scores"].items()]
     told += [f"{name} {record[name]:.3g}" for name in ("passes", "seconds") if record.get(name) is not None]
     return {**record, "uri": uri, "width": width, "height": height, "again": "\n".join(told)}
 
@@ -156,7 +160,14 @@ def _facts(measures: Measures, plan: Plan | None) -> list[tuple[str, str]]:
     if plan is not None:
         facts.append(("models", ", ".join(model.name for model in plan.models)))
         facts.append(
-            ("settings", f"{plan.steps} steps, guidance {plan.guidance if plan.guidance is not None else 'default'}")
+            (
+                "settings",
+                f"steps {_or_default(plan.steps)}, guidance {_or_default(plan.guidance)}",
+            )
         )
     facts.append(("versions", ", ".join(f"{name} {version}" for name, version in versions().items())))
     return facts
+
+
+def _or_default(value: Any) -> Any:
+    return "default" if value is None else value

@@ -8,7 +8,8 @@ import io
 from collections.abc import Sequence
 
 from negguide.batch.measure import Measures
-from negguide.compare.columns import COLUMNS, Column, best, used
+from negguide.batch.more import ALL_COLUMNS
+from negguide.compare.columns import Column, best
 from negguide.metrics import Interval
 
 EACH = "presence of "
@@ -30,7 +31,8 @@ class Cell:
 
 def columns(measures: Measures) -> list[Column]:
     """The columns that there are values for; with several negatives, one for each of them too."""
-    found = used([{key: one.mean for key, one in row.items()} for row in measures.means.values()])
+    keys = {key for row in measures.means.values() for key in row}
+    found = [column for column in ALL_COLUMNS if column.key in keys]
     names = dict.fromkeys(key for row in measures.means.values() for key in row if key.startswith(EACH))
     if len(names) > 6:
         return found
@@ -44,10 +46,24 @@ def rows(measures: Measures) -> list[tuple[str, list[Cell]]]:
     for label, means in measures.means.items():
         cells = []
         for column in columns(measures):
-            top = best(column, plain) if column in COLUMNS else None
+            top = best(column, plain) if column in ALL_COLUMNS else None
             cells.append(_cell(column, means.get(column.key), measures.differences.get(label, {}).get(column.key), top))
         table.append((label, cells))
     return table
+
+
+def trust(measures: Measures) -> list[str]:
+    """A line for each negative of which the truth is known: how well zero-shot CLIP sees it."""
+    return [
+        f"zero-shot {thing!r} at threshold {one.threshold:.3f}: precision {_share(one.precision)}, recall "
+        f"{_share(one.recall)}, specificity {_share(one.specificity)} ({one.true_positive} true and {one.false_positive} "
+        f"false positives, {one.true_negative} true and {one.false_negative} false negatives)"
+        for thing, one in measures.detections.items()
+    ]
+
+
+def _share(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.0%}"
 
 
 def markdown(measures: Measures) -> str:
@@ -63,6 +79,7 @@ def markdown(measures: Measures) -> str:
         f"interval over prompts. `*`: the paired difference to `{measures.baseline}` on the same prompts and seeds has an "
         "interval without zero.",
         "",
+        *(f"- {line}" for line in trust(measures)),
     ]
     return "\n".join(lines)
 

@@ -12,9 +12,9 @@ from typing import Any
 
 from negguide.batch.plan import ModelPlan, Plan, PromptPlan
 from negguide.batch.variants import Variant
-from negguide.compare.models import TOYBOX
-from negguide.compare.request import Task, slug
+from negguide.compare.request import STEPS, Task, slug
 from negguide.methods import Method, to_dict
+from negguide.toybox.load import PIPELINES, bundled, pipeline_dir
 
 FORMAT = 1
 """Raised when the same settings come to mean other pictures, so that old ones are not taken for new ones."""
@@ -76,7 +76,7 @@ class Unit:
 
     @cached_property
     def _folder(self) -> str:
-        model = slug(Path(self.model.name).name if self.model.name != TOYBOX else TOYBOX, 40)
+        model = slug(self.model.name if bundled(self.model.name) else Path(self.model.name).name, 40)
         return "/".join((PICTURES, model, slug(self.task.text, 40), slug(self.variant.label, 40)))
 
     def methods(self) -> tuple[Method, ...]:
@@ -88,9 +88,9 @@ def units(plan: Plan, machine: Machine) -> Iterator[Unit]:
     """All units of a plan in its order: model, prompt, method, seeds."""
     tasks = [prompt.task(plan.negatives) for prompt in plan.prompts]
     for model in plan.models:
-        batch = _first(model.batch, plan.batch, 8 if model.name == TOYBOX else 1)
+        batch = _first(model.batch, plan.batch, 8 if bundled(model.name) else 1)
         groups = [plan.seeds[start : start + batch] for start in range(0, len(plan.seeds), batch)]
-        dtype = model.dtype if model.dtype != "auto" else ("float32" if model.name == TOYBOX else machine.dtype)
+        dtype = model.dtype if model.dtype != "auto" else ("float32" if bundled(model.name) else machine.dtype)
         model_is = fingerprint(model.name)
         for row, (prompt, task) in enumerate(zip(plan.prompts, tasks, strict=True)):
             for column, variant in enumerate(plan.variants()):
@@ -101,6 +101,7 @@ def units(plan: Plan, machine: Machine) -> Iterator[Unit]:
                     "model": model_is,
                     "device": machine.device,
                     "dtype": dtype,
+                    **({"threads": plan.threads} if machine.device == "cpu" else {}),
                     "prompt": task.prompt,
                     "methods": methods,
                     **dataclasses.asdict(settings),
@@ -112,11 +113,11 @@ def units(plan: Plan, machine: Machine) -> Iterator[Unit]:
 def settings_of(plan: Plan, model: ModelPlan, variant: Variant) -> Settings:
     """What holds for a row: its own value, else the model's, else the plan's, else the Toybox's."""
     guidance = _first(variant.guidance, model.guidance, plan.guidance)
-    if guidance is None and model.name == TOYBOX:
-        from negguide.toybox.generate import GUIDANCE_SCALE
-
-        guidance = GUIDANCE_SCALE
     steps = _first(variant.steps, model.steps, plan.steps)
+    if toybox := bundled(model.name):
+        guidance = _first(guidance, PIPELINES[toybox].guidance_scale)
+        steps = _first(steps, PIPELINES[toybox].steps)
+    steps = _first(steps, STEPS)
     return Settings(steps, guidance, model.size or plan.size, plan.settings_takeover(model))
 
 
@@ -134,12 +135,8 @@ def fingerprint(name: str) -> str:
 
     Of weights above `WHOLE` bytes only samples are read. A Hub model that is not here yet is just its name.
     """
-    if name == TOYBOX:
-        from negguide.toybox.load import pipeline_dir
-
-        folder = pipeline_dir()
-    else:
-        folder = Path(name).expanduser()
+    toybox = bundled(name)
+    folder = pipeline_dir(toybox) if toybox else Path(name).expanduser()
     if folder.is_dir():
         files = sorted(file for file in folder.rglob("*") if file.is_file() and file.name != "README.md")
         return _hash([(file.relative_to(folder).as_posix(), _digest(file)) for file in files])[:20]

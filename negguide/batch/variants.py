@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from negguide.compare.arms import PLAIN, WEIGHT, Arm, Part, make_arm, make_part, parse_arms
-from negguide.methods import Method
 
 LONG = 100
 
@@ -64,22 +63,6 @@ def make_variants(
         label = f"{name} {' '.join(notes)}" if name else _with_guidance("+".join(map(_text, chosen)) or PLAIN, scale)
         variants.append(Variant(make_arm(label, chosen), scale, steps, family, ", ".join(notes)))
     return tuple(variants)
-
-
-def couples(methods: Sequence[Method]) -> bool:
-    """Whether the pictures of a call depend on each other, so that the call must not be split.
-
-    A method may say so (`couples`); otherwise its options tell: `within`, or a `reference` among the images.
-    """
-    for method in methods:
-        said = getattr(method, "couples", None)
-        if said if said is not None else _seems_to_couple(method):
-            return True
-    return False
-
-
-def _seems_to_couple(method: Method) -> bool:
-    return bool(getattr(method, "within", False)) or getattr(method, "reference", None) in ("first", "all")
 
 
 def _parts(item: str | Mapping[str, Any]) -> tuple[Part, ...]:

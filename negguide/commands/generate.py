@@ -41,9 +41,19 @@ Steps = Annotated[int | None, typer.Option(help="Steps of sampling.", rich_help_
 Guidance = Annotated[float | None, typer.Option(help="Guidance scale.", rich_help_panel=CHANGE)]
 Size = Annotated[str | None, typer.Option(help="512 or 768x512.", rich_help_panel=CHANGE)]
 Batch = Annotated[int | None, typer.Option(help="Seeds that share a call; part of the keys.", rich_help_panel=CHANGE)]
+Threads = Annotated[
+    int | None,
+    typer.Option(help="Of each process on a CPU; part of the keys there.", rich_help_panel=CHANGE),
+]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, mps.", rich_help_panel=CHANGE)]
 Out = Annotated[str | None, typer.Option("--out", "-o", help="Folder for everything.", rich_help_panel=CHANGE)]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what it would cost.", rich_help_panel=DO)]
+Engine = Annotated[
+    str, typer.Option(help="accelerate (this process, or those of accelerate launch), or ray.", rich_help_panel=DO)
+]
+Workers = Annotated[
+    int | None, typer.Option(help="With --engine ray: at most so many.", min=1, rich_help_panel=DO, show_default=False)
+]
 Only = Annotated[str | None, typer.Option(help="Only the picture whose key begins so.", rich_help_panel=DO)]
 Report = Annotated[
     bool, typer.Option("--report/--no-report", help="Measure and report at the end.", rich_help_panel=DO)
@@ -63,7 +73,10 @@ def generate(
     size: Size = None,
     batch: Batch = None,
     device: Device = None,
+    threads: Threads = None,
     out: Out = None,
+    engine: Engine = "accelerate",
+    workers: Workers = None,
     dry_run: DryRun = False,
     only: Only = None,
     report: Report = True,
@@ -79,6 +92,7 @@ def generate(
     negguide generate --prompts prompts.txt --methods plain,perp_neg -n blurry
     negguide generate --preset list
     accelerate launch --multi_gpu -m negguide.cli generate plan.yaml
+    negguide generate plan.yaml --engine ray        # on a Ray cluster, or here
     negguide generate out/batch --only 3fa9c1 --out again    # one picture again
 
     [bold]A plan[/bold] (YAML, JSON or TOML)
@@ -102,9 +116,16 @@ def generate(
         "size": size,
         "batch": batch,
         "device": device,
+        "threads": threads,
         "output": out,
     }
     with one_line():
+        if engine not in ("accelerate", "ray"):
+            raise ValueError(f"unknown engine {engine!r}; possible: accelerate, ray")
+        if workers is not None and engine != "ray":
+            raise ValueError(
+                "--workers goes with --engine ray; otherwise accelerate launch --num_processes says how many"
+            )
         plan = _plan(
             source, preset, prompts, methods, {key: value for key, value in changes.items() if value is not None}
         )
@@ -112,11 +133,13 @@ def generate(
     if dry_run:
         _estimate(plan)
         return
-    outcome = _run(plan, only)
+    outcome = _run(plan, only, engine, workers)
     if outcome.is_main:
         _tell(outcome, plan)
         if report and outcome.missing < outcome.pictures and only is None:
             _measure(plan)
+    for note in outcome.notes:
+        print(f"negguide: note: {note}", file=sys.stderr)
     for error in outcome.errors:
         print(f"negguide: failed: {error}", file=sys.stderr)
     if outcome.errors or (outcome.is_main and outcome.missing):
@@ -141,29 +164,32 @@ def _plan(source: Path | None, preset: str | None, prompts: Path | None, methods
     return plan
 
 
-def _run(plan: Plan, only: str | None) -> Outcome:
+def _run(plan: Plan, only: str | None, engine: str, workers: int | None) -> Outcome:
     from negguide.batch.engine import run
+    from negguide.batch.on_ray import run_on_ray
     from negguide.batch.units import count, machine_of, units
 
     with one_line():
         total = count(list(units(plan, machine_of(plan.device)))) if only is None else 1
         with progress_bar(total) as progress:
-            return run(plan, only, progress)
+            return run(plan, only, progress) if engine == "accelerate" else run_on_ray(plan, only, progress, workers)
 
 
 def _estimate(plan: Plan) -> None:
     from negguide.batch.estimate import estimate, in_words
     from negguide.batch.plan import ModelPlan
+    from negguide.batch.process import pinned_threads
     from negguide.batch.store import Store
     from negguide.batch.units import machine_of, units
-    from negguide.compare.models import TOYBOX, Model, load_model
+    from negguide.compare.models import Model, load_model
+    from negguide.toybox.load import bundled
 
     def load(model: ModelPlan) -> Model:
-        if model.name != TOYBOX and not Path(model.name).expanduser().is_dir():
+        if not bundled(model.name) and not Path(model.name).expanduser().is_dir():
             raise ValueError("a dry run downloads nothing")
         return load_model(model.name, model.dtype, plan.device)
 
-    with one_line():
+    with one_line(), pinned_threads(plan.threads):
         found = list(units(plan, machine_of(plan.device)))
         store = Store(Path(plan.output))
         cost = estimate(found, store.missing(found), store, load)
@@ -182,8 +208,6 @@ def _tell(outcome: Outcome, plan: Plan) -> None:
         f"{there} of {outcome.pictures} pictures are in {plan.output}: {outcome.there} were there, "
         f"{outcome.made} made here in {outcome.seconds:.1f} s ({outcome.calling:.1f} s in the pipeline)"
     )
-    for note in outcome.notes:
-        typer.echo(f"note: {note}")
 
 
 def _measure(plan: Plan) -> None:
@@ -191,7 +215,7 @@ def _measure(plan: Plan) -> None:
     from negguide.commands.report import report_and_tell
 
     with one_line():
-        measure_and_tell(Path(plan.output), clip=plan.clip, baseline=plan.baseline)
+        measure_and_tell(Path(plan.output), clip=plan.clip, baseline=plan.baseline, names=plan.measures)
         report_and_tell(Path(plan.output), plan.exports)
 
 

@@ -15,6 +15,22 @@ ClipName = Annotated[
     str | None, typer.Option("--clip", help="open_clip model that judges, e.g. ViT-B-32/laion2b_s34b_b79k, or toybox.")
 ]
 Baseline = Annotated[str | None, typer.Option(help="The method that others are compared with; plain if it is there.")]
+With = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--with", help="lpips, lpips=squeeze, dreamsim, dino, dino=<model>; repeat for more.", show_default=False
+    ),
+]
+Against = Annotated[
+    Path | None, typer.Option(help="A folder of pictures: FID, KID, CMMD and novelty of each method against it.")
+]
+References = Annotated[
+    Path | None, typer.Option(help="A folder of pictures to look for: how like them each picture is.")
+]
+Truth = Annotated[
+    Path | None,
+    typer.Option(help='JSON lines {"file": ..., "shows": [negatives]} of pictures that somebody looked at.'),
+]
 Prompt = Annotated[str | None, typer.Option(help="The prompt of all pictures of a foreign folder.")]
 Negatives = Annotated[
     list[str] | None, typer.Option("--negative", "-n", help="What to look for in a foreign folder; repeat for more.")
@@ -27,6 +43,10 @@ def measure(
     baseline: Baseline = None,
     prompt: Prompt = None,
     negative: Negatives = None,
+    more: With = None,
+    against: Against = None,
+    references: References = None,
+    truth: Truth = None,
 ) -> None:
     """Measure diversity, alignment and the presence of what was negated.
 
@@ -34,11 +54,14 @@ def measure(
     the subfolders are the methods; prompts come from [bold]--prompt[/bold], the pictures' metadata, a .txt beside a
     picture, or a metadata.jsonl (GenEval). Without a CLIP, only the diversity of pixels is measured.
 
+    Nothing is downloaded: a measure whose weights are not here is named, with what to fetch. Zero-shot presence is held
+    against the truth where it is known (the Toybox oracle, or [bold]--truth[/bold]): threshold and confusion matrix.
+
     It writes measures.json, measures.parquet (one row per picture), summary.md and summary.csv into the folder.
     """
     quiet_libraries()
     with one_line():
-        measure_and_tell(folder, clip, baseline, prompt, negative or [])
+        measure_and_tell(folder, clip, baseline, prompt, negative or [], more or [], against, references, truth)
 
 
 def measure_and_tell(
@@ -47,6 +70,10 @@ def measure_and_tell(
     baseline: str | None = None,
     prompt: str | None = None,
     negatives: Sequence[str] = (),
+    names: Sequence[str] = (),
+    against: Path | None = None,
+    references: Path | None = None,
+    truth: Path | None = None,
 ) -> None:
     """Measure, write the tables, and print them."""
     from rich.console import Console
@@ -54,11 +81,13 @@ def measure_and_tell(
 
     from negguide.batch import tables
     from negguide.batch.measure import measure as run
+    from negguide.batch.more import More
     from negguide.batch.report import write_tables
 
     if not folder.is_dir():
         raise ValueError(f"there is no folder {str(folder)!r}")
-    measures = run(folder, clip, baseline, prompt, negatives)
+    more = More(tuple(names), against, references, truth)
+    measures = run(folder, clip, baseline, prompt, negatives, more=more)
     write_tables(folder, measures)
     console = Console(highlight=False)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
@@ -77,6 +106,10 @@ def measure_and_tell(
     console.print(table)
     told = f"\n{measures.pictures} pictures, {measures.prompts} prompts; judged by: {measures.judge}"
     console.print(told, style="dim", soft_wrap=True, markup=False)
+    for line in tables.trust(measures):
+        console.print(line, soft_wrap=True, markup=False)
+    for line in measures.absent:
+        console.print(f"not measured: {line}", soft_wrap=True, markup=False)
     for line in measures.skipped[:10]:
         console.print(f"not measured: {line}", soft_wrap=True, markup=False)
     if len(measures.skipped) > 10:

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from negguide.compare.models import Model
 
 
+ZERO_SHOT = "zero-shot "
+"""What the name of CLIP's own score of a negative begins with, also where an oracle has the word on its presence."""
+
+
 @dataclasses.dataclass
 class Verdict:
     """What was found on N pictures of one prompt. `notes`, `shows_negative`: one each; None where nothing can be said.
@@ -96,7 +100,7 @@ class ClipJudge:
             things = self.clip.texts([TEMPLATE.format(negative.prompt) for negative in task.negatives])
             found = [presence(features, thing, neutral, self.clip.scale) for thing in things]
             for negative, one in zip(task.negatives, found, strict=True):
-                verdict.each[_presence_of(negative)] = one.tolist()
+                verdict.each[_presence_of(negative)] = verdict.each[f"{ZERO_SHOT}{negative.prompt}"] = one.tolist()
             likely = reduce(torch.maximum, found)
             verdict.scores["presence"] = float(likely.mean())
             verdict.shows_negative = (likely > 0.5).tolist()

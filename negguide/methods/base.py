@@ -7,8 +7,23 @@ conditions it wants predicted at a step and how it edits the guidance made of th
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from negguide.methods.events import Denoised, Embeddings, Guidance
+
+__all__ = [
+    "OWN",
+    "UNCONDITIONAL",
+    "Condition",
+    "Denoised",
+    "EachImage",
+    "Embeddings",
+    "Guidance",
+    "Method",
+    "Step",
+    "Window",
+]
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -115,141 +130,6 @@ class Step:
         return self.index / self.count
 
 
-class Guidance:
-    """The guidance of one step, edited by the methods in the order the user attached them.
-
-    The result is `base + scale * direction + offset`, then every function of `post` in order. Untouched, the runner hands
-    the pipeline its own predictions back, so that neutral settings are bit-equal and free. All tensors are (B, ...) with
-    one row per image, in the model's dtype, and hold only the part of the prediction that is guided.
-    """
-
-    def __init__(
-        self,
-        step: Step,
-        cond: Tensor,
-        base: Tensor,
-        scale: float,
-        predictions: Mapping[Condition, Tensor],
-    ) -> None:
-        self.step = step
-        self.cond = cond
-        self.predictions = predictions
-        self.plain_scale = scale
-        self.plain_base = base
-        self._base = base
-        self._scale: float | Tensor = scale
-        self._direction: Tensor | None = None
-        self._offset: Tensor | None = None
-        self.post: list[Callable[[Tensor], Tensor]] = []
-        self.touched = False
-
-    def __getitem__(self, condition: Condition) -> Tensor:
-        """The prediction for a condition that was asked for at this step; `KeyError` otherwise."""
-        return self.predictions[condition]
-
-    @property
-    def base(self) -> Tensor:
-        """Where guidance starts: the unconditional, or what a method put in its place."""
-        return self._base
-
-    @base.setter
-    def base(self, value: Tensor) -> None:
-        """Replace the base; an unedited direction follows it (`cond - base`)."""
-        self._base, self.touched = value, True
-
-    @property
-    def direction_edited(self) -> bool:
-        """Whether a method has set the direction; an unedited one follows the base."""
-        return self._direction is not None
-
-    @property
-    def direction(self) -> Tensor:
-        """What is scaled and added to the base; starts as `cond - base`."""
-        return self.cond - self._base if self._direction is None else self._direction
-
-    @direction.setter
-    def direction(self, value: Tensor) -> None:
-        self._direction, self.touched = value, True
-
-    @property
-    def scale(self) -> float | Tensor:
-        """Guidance scale w of `base + w * direction` (the pipeline's, in this convention); float or (B, 1, ...)."""
-        return self._scale
-
-    @scale.setter
-    def scale(self, value: float | Tensor) -> None:
-        self._scale, self.touched = value, True
-
-    @property
-    def offset(self) -> Tensor | None:
-        """A term with its own scale, e.g. of signed negatives."""
-        return self._offset
-
-    @offset.setter
-    def offset(self, value: Tensor | None) -> None:
-        self._offset, self.touched = value, True
-
-    def add_post(self, function: Callable[[Tensor], Tensor]) -> None:
-        """Append a function of the finished prediction (rescale, norm)."""
-        self.post.append(function)
-        self.touched = True
-
-    def result(self) -> Tensor:
-        """The finished prediction, (B, ...)."""
-        prediction = self.base + self.scale * self.direction
-        if self._offset is not None:
-            prediction = prediction + self._offset
-        for function in self.post:
-            prediction = function(prediction)
-        return prediction
-
-
-class Denoised:
-    """The clean estimate of one step, shown to methods after guidance; setting `x0` changes what the sampler does."""
-
-    def __init__(self, step: Step, x0: Tensor, model: Model | None = None) -> None:
-        self.step = step
-        self._x0 = x0
-        self._model = model
-        self.touched = False
-
-    @property
-    def model(self) -> Model:
-        """What is known of the running denoiser: groups of images, pictures to latents and back."""
-        if self._model is None:
-            raise RuntimeError("this clean estimate was made outside a run")
-        return self._model
-
-    @property
-    def x0(self) -> Tensor:
-        """Clean estimate (B, ...) in latent space, one row per image."""
-        return self._x0
-
-    @x0.setter
-    def x0(self, value: Tensor) -> None:
-        self._x0, self.touched = value, True
-
-
-class Embeddings:
-    """The prompt's embeddings at one step, shown to methods before any prediction; setting `text` changes what is read."""
-
-    def __init__(self, step: Step, text: Tensor) -> None:
-        self.step = step
-        self._text = text
-        self.touched = False
-
-    @property
-    def text(self) -> Tensor:
-        """Token embeddings (B, L, C) of the prompt, one row per image; never those of other conditions."""
-        return self._text
-
-    @text.setter
-    def text(self, value: Tensor) -> None:
-        if value.shape != self._text.shape:
-            raise ValueError(f"embeddings of shape {tuple(self._text.shape)} cannot become {tuple(value.shape)}")
-        self._text, self.touched = value.to(self._text.dtype), True
-
-
 @dataclasses.dataclass(frozen=True)
 class Method:
     """Base of all methods: a frozen, JSON-able config; override the events it answers.
@@ -272,6 +152,13 @@ class Method:
 
     acts_alone: ClassVar[bool] = True
     """Whether its `combine` may do something at a step for which it asked no condition."""
+
+    @property
+    def couples(self) -> bool:
+        """Whether the pictures of a call look at each other. Where no method says so, picture i of a batch is picture i
+        alone, so that a batch may be split; what couples must also be given the same companions to be made again.
+        """
+        return False
 
     def conditions(self, step: Step, state: dict[str, Any]) -> Sequence[Condition]:
         """Conditions wanted at this step. Nothing wanted, nothing paid: answer () when the window is closed."""

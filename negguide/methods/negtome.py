@@ -110,6 +110,10 @@ class NegToMe(Method):
                 "masks of pictures to avoid need match='paper': the release subtracts tokens beside the mask"
             )
 
+    @property
+    def couples(self) -> bool:
+        return self._in_batch
+
     def listens(self, step: Step, model: Model, state: dict[str, Any]) -> Listen | None:
         strength = self._strength(step)
         alpha = self._alpha(step, strength)

@@ -37,6 +37,10 @@ class _Repulsion(Method):
             )
 
     @property
+    def couples(self) -> bool:
+        return self.within
+
+    @property
     def sees_denoised(self) -> bool:
         return self._acts and not self.window.is_empty
 

@@ -1,0 +1,134 @@
+"""What the batch layer costs: its share of a run, the check of pictures that are there, the measuring.
+
+python benchmarks/batch.py [--pictures 64] [--checked 10000] [--measured 1000] [--out FOLDER]
+
+Wall time and processor time are both printed: on a machine that does other work too, only the second tells.
+The exit code is 0 when the bars hold (in processor time): 5 % of a run, 10 s, 60 s.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import resource
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from negguide.batch.engine import run
+from negguide.batch.measure import measure
+from negguide.batch.plan import Plan
+from negguide.batch.read import load_plan
+from negguide.batch.store import Store, labels
+from negguide.batch.units import Unit, machine_of, units
+from negguide.commands.terminal import quiet_libraries
+from negguide.compare.call import png
+
+PROMPTS = ("a pet on grass --no cat", "a face --no hat", "a fruit at night --no apple", "a vehicle in a room --no car")
+
+
+class Clock:
+    """Seconds of a block: `wall`, and `cpu` of all threads."""
+
+    wall = cpu = 0.0
+
+
+@contextmanager
+def clock() -> Iterator[Clock]:
+    found, wall, cpu = Clock(), time.monotonic(), processor()
+    yield found
+    found.wall, found.cpu = time.monotonic() - wall, processor() - cpu
+
+
+def processor() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+def overhead(out: Path, pictures: int) -> bool:
+    """A run of the Toybox at its usual steps; what is neither in the pipeline nor loading is the batch's."""
+    changes = {"prompts": list(PROMPTS), "methods": ["plain", "perp_neg"], "output": str(out), "device": "cpu"}
+    plan = load_plan(None, {**changes, "seeds": f"0-{pictures // (2 * len(PROMPTS)) - 1}", "batch": 4})
+    with clock() as whole:
+        found = run(plan)
+    own = found.seconds - found.calling - found.loading
+    share = own / found.seconds
+    print(
+        f"a run of {found.made} pictures: {found.seconds:.1f} s, of which {found.calling:.1f} s in the pipeline, "
+        f"{found.loading:.1f} s loading the model, {own:.2f} s the batch's own: {share:.1%} (processor {whole.cpu:.1f} s)",
+        flush=True,
+    )
+    return share <= 0.05
+
+
+def painted(out: Path, pictures: int, per_group: int, prompts: int) -> tuple[Plan, list[Unit]]:
+    """A batch's folder with that many painted 64x64 pictures in it."""
+    texts = [f"{PROMPTS[place % len(PROMPTS)].replace(' --no', f', {place} --no')}" for place in range(prompts)]
+    count = pictures // prompts // 2
+    changes = {"prompts": texts, "methods": ["plain", "perp_neg"], "seeds": f"0-{count - 1}", "batch": per_group}
+    plan = load_plan(None, {**changes, "output": str(out), "device": "cpu"})
+    found = list(units(plan, machine_of("cpu")))
+    store = Store(out, "painter")
+    store.save_plan(plan)
+    rng = np.random.default_rng(0)
+    lines = []
+    for unit in found:
+        for seed in unit.seeds:
+            noise = Image.fromarray(rng.integers(0, 255, (8, 8, 3), dtype=np.uint8)).resize((64, 64))
+            data = png(noise, {"key": unit.key(seed), "more": "x" * 2000})
+            file = out / unit.file(seed)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(data)
+            line = {"key": unit.key(seed), "file": unit.file(seed), "sha256": hashlib.sha256(data).hexdigest()}
+            lines.append({**line, **labels(unit, seed), "passes": 75.0, "seconds": 0.5, "versions": {}, "time": "1"})
+    store.record(lines)
+    store.merge(found)
+    return plan, found
+
+
+def resume(out: Path, pictures: int) -> bool:
+    plan, _ = painted(out, pictures, 10, max(1, pictures // 20))
+    with clock() as checking:
+        missing = Store(out).missing(list(units(plan, machine_of("cpu"))))
+    assert not missing
+    print(f"{pictures} pictures checked for resume: {checking.wall:.1f} s (processor {checking.cpu:.1f} s)", flush=True)
+    return checking.cpu < 10
+
+
+def measuring(out: Path, pictures: int) -> bool:
+    painted(out, pictures, 10, max(1, pictures // 20))
+    with clock() as spent:
+        measures = measure(out)
+    assert measures.pictures == pictures and not measures.skipped
+    print(
+        f"{pictures} pictures measured by {measures.judge}: {spent.wall:.1f} s (processor {spent.cpu:.1f} s)",
+        flush=True,
+    )
+    return spent.cpu < 60
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--pictures", type=int, default=64)
+    parser.add_argument("--checked", type=int, default=10_000)
+    parser.add_argument("--measured", type=int, default=1000)
+    parser.add_argument("--out", type=Path, default=Path("out/batch-cost"))
+    options = parser.parse_args()
+    shutil.rmtree(options.out, ignore_errors=True)
+    quiet_libraries()
+    held = [
+        resume(options.out / "checked", options.checked),
+        measuring(options.out / "measured", options.measured),
+        overhead(options.out / "run", options.pictures),
+    ]
+    sys.exit(0 if all(held) else 1)
+
+
+if __name__ == "__main__":
+    main()

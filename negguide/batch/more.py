@@ -1,0 +1,265 @@
+"""Measures that are asked for: perceptual distances, other kernels, sets against sets, references, a judge that is judged."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from negguide.batch.gather import gather, open_picture
+from negguide.batch.store import Record
+from negguide.compare.columns import COLUMNS, Column
+from negguide.compare.judges import ZERO_SHOT, Judge, Verdict
+from negguide.compare.request import Task
+from negguide.metrics import Clip, Interval, mss, vendi
+from negguide.metrics.absent import Absent
+from negguide.metrics.detection import Detection, detect
+from negguide.metrics.dino import MODEL, Dino
+from negguide.metrics.distances import cmmd, fid, inception, kid
+from negguide.metrics.novelty import nearest, novelty, total_variance
+from negguide.metrics.perceptual import NETS, DreamSim, Lpips
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from torch import Tensor
+
+ASKED = {
+    "lpips": f"lpips, lpips={', lpips='.join(NETS)}",
+    "dreamsim": "dreamsim",
+    "dino": f"dino, dino=<model or folder> ({MODEL} by default)",
+}
+"""What `--with` takes, in words."""
+
+MORE_COLUMNS: tuple[Column, ...] = (
+    Column(
+        "novelty", "novelty", "{:.3f}", "high", "distance to the nearest baseline picture of the prompt, own seed aside"
+    ),
+    Column("variance", "total variance", "{:.3f}", "high", "trace of the covariance of all pictures' CLIP features"),
+    Column("reference", "like references", "{:.3f}", "", "CLIP cosine to the nearest reference picture, mean"),
+    Column("lpips", "LPIPS", "{:.3f}", "high", "mean LPIPS between the pictures of a prompt"),
+    Column("dreamsim", "DreamSim", "{:.3f}", "high", "mean DreamSim distance between the pictures of a prompt"),
+    Column("vendi_dino", "Vendi (DINO)", "{:.2f}", "high", "effective number of different pictures, DINO features"),
+    Column("mss_dino", "similarity (DINO)", "{:.3f}", "low", "mean cosine between pictures, DINO features"),
+    Column("fid", "FID", "{:.2f}", "low", "Frechet distance to the other folder, Inception features"),
+    Column("kid", "KID", "{:.4f}", "low", "kernel distance to the other folder, Inception features"),
+    Column("fid_clip", "FID (CLIP)", "{:.3f}", "low", "Frechet distance to the other folder, features of the CLIP"),
+    Column("kid_clip", "KID (CLIP)", "{:.4f}", "low", "kernel distance to the other folder, features of the CLIP"),
+    Column("cmmd", "CMMD", "{:.2f}", "low", "CMMD to the other folder, features of the CLIP"),
+    Column(
+        "novelty_against", "novelty (folder)", "{:.3f}", "high", "distance to the nearest picture of the other folder"
+    ),
+)
+ALL_COLUMNS = (*COLUMNS, *MORE_COLUMNS)
+
+
+@dataclasses.dataclass(frozen=True)
+class More:
+    """What to measure beside the usual. `names`: keys of `ASKED`; `against`: a folder of pictures that sets are held against;
+    `references`: one of pictures to look for; `truth`: JSON lines `{"file": ..., "shows": [negatives]}` of looked-at pictures.
+    """
+
+    names: Sequence[str] = ()
+    against: Path | None = None
+    references: Path | None = None
+    truth: Path | None = None
+
+
+class SetJudge:
+    """A number for the pictures of a prompt together, where there are two or more."""
+
+    def __init__(self, name: str, scores: Callable[[Sequence[Image]], dict[str, float]]) -> None:
+        self.name, self._scores = name, scores
+
+    def judge(self, pictures: Sequence[Image], task: Task) -> Verdict:
+        return Verdict(self._scores(pictures) if len(pictures) > 1 else {})
+
+
+def extra_judges(names: Sequence[str]) -> tuple[list[Judge], list[str]]:
+    """Judges for what was asked, and a line for each whose weights are not here. `ValueError` for unknown names."""
+    judges: list[Judge] = []
+    absent: list[str] = []
+    for asked in names:
+        name, _, option = asked.partition("=")
+        if name not in ASKED or (option and name == "dreamsim"):
+            raise ValueError(f"unknown measure {asked!r}; possible: {'; '.join(ASKED.values())}")
+        try:
+            judges.append(_extra(name, option))
+        except Absent as error:
+            absent.append(str(error))
+    return judges, absent
+
+
+def _extra(name: str, option: str) -> Judge:
+    if name == "lpips":
+        lpips = Lpips(option or "alex")
+        return SetJudge(f"LPIPS ({option or 'alex'})", lambda pictures: {"lpips": lpips(pictures)})
+    if name == "dreamsim":
+        dreamsim = DreamSim()
+        return SetJudge("DreamSim", lambda pictures: {"dreamsim": dreamsim(pictures)})
+    dino = Dino(option or MODEL)
+
+    def scores(pictures: Sequence[Image]) -> dict[str, float]:
+        features = dino(pictures)
+        return {"vendi_dino": vendi(features), "mss_dino": mss(features)}
+
+    return SetJudge(f"DINO {dino.name}", scores)
+
+
+class Kept(Clip):
+    """A CLIP that remembers the features of its last pictures."""
+
+    def __init__(self, clip: Clip) -> None:
+        super().__init__(clip.name, clip.model, clip.preprocess, clip.tokenizer)
+        self.last: Tensor | None = None
+
+    def images(self, pictures: Sequence[Image]) -> Tensor:
+        self.last = features = super().images(pictures)
+        return features
+
+
+def pictures_of(folder: Path) -> list[Image]:
+    """All pictures of a folder that can be read. `ValueError` when there is none."""
+    if not folder.is_dir():
+        raise ValueError(f"there is no folder {str(folder)!r}")
+    opened = [open_picture(folder / record["file"]) for record in gather(folder)]
+    if not (found := [image for image in opened if image is not None]):
+        raise ValueError(f"no picture in {str(folder)!r} can be read")
+    return found
+
+
+def add_novelty(groups: Sequence[Any], features: Mapping[tuple[str, int], Mapping[int, Tensor]], baseline: str) -> None:
+    """How far pictures are from the baseline's of the same prompt; of the same seed is never compared, also not by others,
+    so that every method is held against equally many.
+    """
+    import torch
+
+    for group in groups:
+        mine, base = features.get((group.label, group.row), {}), features.get((baseline, group.row), {})
+        found = []
+        for seed, row in mine.items():
+            others = [other for place, other in base.items() if place != seed]
+            if others:
+                found.append(novelty(row[None], torch.stack(others)))
+        if found:
+            group.scores["novelty"] = sum(found) / len(found)
+
+
+def add_references(records: Sequence[Record], groups: Sequence[Any], references: Tensor) -> None:
+    """How like the nearest reference each picture looks."""
+    values: dict[tuple[str, int], list[float]] = defaultdict(list)
+    for record in records:
+        if "features" in record:
+            value = float(nearest(record["features"][None], references)[0])
+            record["scores"]["reference"] = value
+            values[record["label"], record["row"]].append(value)
+    for group in groups:
+        if found := values.get((group.label, group.row)):
+            group.scores["reference"] = sum(found) / len(found)
+
+
+def set_scores(
+    root: Path, records: Sequence[Record], against: Sequence[Image], clip: Any
+) -> tuple[dict[str, dict[str, Interval]], list[str]]:
+    """Scores of each label's pictures as one set, and what could not be measured. `against` may be empty, `clip` None."""
+    import torch
+
+    sets: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        if "broken" not in record:
+            sets[record["label"]].append(record)
+    found: dict[str, dict[str, Interval]] = {label: {} for label in sets}
+    absent: list[str] = []
+    theirs = clip.images(against) if against and clip is not None else None
+    for label, mine in sets.items():
+        rows = [record["features"] for record in mine if "features" in record]
+        if len(rows) > 1:
+            ours = torch.stack(rows)
+            scores = {"variance": total_variance(ours)}
+            if theirs is not None:
+                scores |= {"novelty_against": novelty(ours, theirs), **_distances(ours, theirs, "_clip", absent)}
+            found[label] |= {key: Interval(value, None, None, len(rows)) for key, value in scores.items()}
+    if against:
+        try:
+            seen = inception()
+            other = seen(against)
+            for label, mine in sets.items():
+                opened = [image for record in mine if (image := open_picture(root / record["file"])) is not None]
+                scores = _distances(seen(opened), other, "", absent)
+                found[label] |= {key: Interval(value, None, None, len(opened)) for key, value in scores.items()}
+        except Absent as error:
+            absent.append(str(error))
+    return found, list(dict.fromkeys(absent))
+
+
+def _distances(ours: Tensor, theirs: Tensor, ending: str, absent: list[str]) -> dict[str, float]:
+    if min(len(ours), len(theirs)) < 2:
+        absent.append("FID and KID need at least 2 pictures on both sides")
+        return {}
+    try:
+        scores = {f"fid{ending}": fid(ours, theirs), f"kid{ending}": kid(ours, theirs)[0]}
+        return {**scores, "cmmd": cmmd(ours, theirs)} if ending else scores
+    except Absent as error:
+        absent.append(str(error))
+        return {}
+
+
+def read_truth(file: Path, records: Sequence[Record]) -> None:
+    """Note at each picture what a person saw on it. `ValueError` for lines that cannot be read or mean no picture."""
+    known = {record["file"]: record for record in records}
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"the truth {str(file)!r} cannot be read: {error}") from error
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            name, shows = row["file"], {str(thing) for thing in row["shows"]}
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f'{file}, line {number}: an object like {{"file": "a/1.png", "shows": ["hat"]}} is needed'
+            ) from error
+        if name not in known:
+            raise ValueError(f"{file}, line {number}: no measured picture is {name!r}; files are told from the folder")
+        record = known[name]
+        if wrong := shows - set(record["negatives"]):
+            raise ValueError(
+                f"{file}, line {number}: {min(wrong)!r} is no negative of it; possible: {record['negatives']}"
+            )
+        record["truth"] = {thing: thing in shows for thing in record["negatives"]}
+
+
+def detections(records: Sequence[Record]) -> tuple[dict[str, Detection], list[str]]:
+    """For each negative with a known truth, how far zero-shot CLIP can be trusted; and why it cannot be told for others."""
+    found, untold = {}, []
+    things = dict.fromkeys(thing for record in records for thing in record.get("truth", {}))
+    for thing in things:
+        mine = [r for r in records if thing in r.get("truth", {}) and ZERO_SHOT + thing in r.get("scores", {})]
+        if not mine:
+            continue
+        scores, truth = [r["scores"][ZERO_SHOT + thing] for r in mine], [r["truth"][thing] for r in mine]
+        try:
+            found[thing] = detect(scores, truth, [r["seed"] for r in mine])
+        except ValueError as error:
+            untold.append(f"trust in zero-shot {thing!r}: {error}")
+    return found, untold
+
+
+def apply_thresholds(records: Sequence[Record], groups: Sequence[Any], found: Mapping[str, Detection]) -> None:
+    """Replace CLIP's probabilities by yes and no at calibrated thresholds, where all negatives of a prompt have one."""
+    shares: dict[tuple[str, int], list[bool]] = defaultdict(list)
+    for record in records:
+        things = record["negatives"]
+        if not things or not all(thing in found and ZERO_SHOT + thing in record.get("scores", {}) for thing in things):
+            continue
+        seen = {thing: record["scores"][ZERO_SHOT + thing] > found[thing].threshold for thing in things}
+        record["scores"] |= {f"presence of {thing}": float(value) for thing, value in seen.items()}
+        record["shows_negative"] = any(seen.values())
+        shares[record["label"], record["row"]].append(record["shows_negative"])
+    for group in groups:
+        if values := shares.get((group.label, group.row)):
+            group.scores["presence"] = sum(values) / len(values)
