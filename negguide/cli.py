@@ -1,4 +1,4 @@
-"""The command `negguide`: compare, generate, measure, report, methods, toybox. What a command needs is imported when it runs."""
+"""The command `negguide` and its parts. What a command needs is imported when it runs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import typer
 
 from negguide import __version__
 from negguide.commands.compare import compare
+from negguide.commands.demo import demo
 from negguide.commands.generate import generate
 from negguide.commands.lazy import LazyGroup
 from negguide.commands.measure import measure
@@ -31,6 +32,7 @@ app.command("generate")(generate)
 app.command("measure")(measure)
 app.command("report")(report)
 app.command("methods")(methods)
+app.command("demo")(demo)
 
 
 def _show_version(wanted: bool) -> None:

@@ -16,19 +16,7 @@ def methods(
     """
     import json
 
-    from negguide.methods import METHODS
-
-    rows = [
-        {
-            "name": entry.name,
-            "class": entry.method.__name__,
-            "does": entry.summary,
-            "cost": entry.cost,
-            "needs": "negatives" if entry.takes_negatives else "",
-            "paper": entry.paper,
-        }
-        for entry in METHODS.values()
-    ]
+    rows = table()
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return
@@ -45,3 +33,20 @@ def methods(
         needs = f"needs {row['needs']}" if row["needs"] else ""
         details = " · ".join(part for part in (f"passes per step: {row['cost']}", needs, row["paper"]) if part)
         typer.echo(f"{' ' * width}  {typer.style(details, dim=True)}")
+
+
+def table() -> list[dict[str, str]]:
+    """Every registered method with what there is to know of it, as texts."""
+    from negguide.methods import METHODS
+
+    return [
+        {
+            "name": entry.name,
+            "class": entry.method.__name__,
+            "does": entry.summary,
+            "cost": entry.cost,
+            "needs": "negatives" if entry.takes_negatives else "",
+            "paper": entry.paper,
+        }
+        for entry in METHODS.values()
+    ]

@@ -68,10 +68,11 @@ def parse_arms(text: str) -> tuple[Arm, ...]:
     """`"plain,perp_neg:weight=2,negative+apg"` -> arms, in this order.
 
     Arms are separated by commas, methods that act together by `+`; an option is `:name=value`, its value JSON or a
-    word. `weight` multiplies the weights of the negatives, for all methods that take them. `ValueError` says what is
-    wrong: an unknown method or option (with the closest known one), a value that does not fit, an arm given twice.
+    word; what stands in brackets or quotes belongs together (`negtome:window=[0,0.4]`). `weight` multiplies the
+    weights of the negatives, for all methods that take them. `ValueError` says what is wrong: an unknown method or
+    option (with the closest known one), a value that does not fit, an arm given twice.
     """
-    labels = [label.strip() for label in text.split(",") if label.strip()]
+    labels = [label.strip() for label in _split(text, ",") if label.strip()]
     if not labels:
         raise ValueError(f"no method is named in {text!r}; known: {', '.join([PLAIN, *METHODS])}")
     if twice := [label for place, label in enumerate(labels) if label in labels[:place]]:
@@ -82,7 +83,18 @@ def parse_arms(text: str) -> tuple[Arm, ...]:
 def _arm(label: str) -> Arm:
     if label == PLAIN:
         return Arm(PLAIN)
-    return make_arm(label, [_part(word.strip()) for word in label.split("+")])
+    return make_arm(label, parse_parts(label))
+
+
+def parse_parts(label: str) -> list[Part]:
+    """The methods of one arm, `"perp_neg:weight=2+apg"`, before it is known whether they can be built."""
+    return [_part(word.strip()) for word in _split(label, "+")]
+
+
+def format_part(part: Part) -> str:
+    """A part as `parse_arms` reads it: `perp_neg:weight=2`. Inverse of reading it; `TypeError` for what is no JSON."""
+    options = [f"{name}={json.dumps(value, separators=(',', ':'))}" for name, value in part.options.items()]
+    return ":".join([part.entry.name, *options])
 
 
 def make_arm(label: str, parts: Sequence[Part]) -> Arm:
@@ -112,13 +124,13 @@ def make_part(name: str, options: Mapping[str, Any]) -> Part:
 
 
 def _part(text: str) -> Part:
-    name, *pairs = text.split(":")
+    name, *pairs = _split(text, ":")
     options: dict[str, Any] = {}
     for pair in pairs:
         option, equals, value = pair.partition("=")
         if not equals:
             raise ValueError(f"in {text!r}, {pair!r} is not an option; options are written name=value")
-        if option == "negatives":
+        if option == "negatives" and not value.startswith("[{"):
             raise ValueError(f"in {text!r}, negatives are not an option: they belong to the prompt")
         options[option] = _value(value)
     return make_part(name, options)
@@ -129,6 +141,26 @@ def _value(text: str) -> Any:
         return json.loads(text)
     except json.JSONDecodeError:
         return text
+
+
+def _split(text: str, mark: str) -> list[str]:
+    """The words between the marks that stand outside of brackets and quotes."""
+    words, depth, quoted, start, skip = [], 0, False, 0, False
+    for at, letter in enumerate(text):
+        if skip:
+            skip = False
+        elif quoted:
+            skip, quoted = letter == "\\", letter != '"'
+        elif letter == '"':
+            quoted = True
+        elif letter in "[{":
+            depth += 1
+        elif letter in "]}":
+            depth -= 1
+        elif letter == mark and depth <= 0:
+            words.append(text[start:at])
+            start = at + 1
+    return [*words, text[start:]]
 
 
 def _closest(name: str, known: Sequence[str]) -> str:

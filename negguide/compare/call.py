@@ -49,10 +49,12 @@ def make(
     seeds: Sequence[int],
     tell: Callable[[float], None] = lambda pictures: None,
     max_batch: int | None = None,
+    onlookers: Sequence[Method] = (),
 ) -> Made:
     """Pictures of these seeds in one call. `tell` hears how many pictures more are done (fractions of one, often).
 
-    `max_batch`: as in `attach`. Raises whatever the pipeline raises, and `TypeError` if it makes no pictures.
+    `max_batch`: as in `attach`. `onlookers`: methods that only look, such as for previews; they are no guidance.
+    Raises whatever the pipeline raises, and `TypeError` if it makes no pictures.
     """
     from negguide.integration import attach
 
@@ -71,7 +73,7 @@ def make(
         call["callback_on_step_end"] = tick
     takeover = settings.guidance_scale if settings.takeover and methods else None
     started = time.perf_counter()
-    with attach(model.pipe, *methods, guidance_scale=takeover, max_batch=max_batch) as attached:
+    with attach(model.pipe, *methods, *onlookers, guidance_scale=takeover, max_batch=max_batch) as attached:
         output = model.pipe(**call)
     seconds = time.perf_counter() - started
     tell(len(seeds) - told)
@@ -91,6 +93,7 @@ def arguments(model: Model, settings: Settings, prompt: str, seeds: Sequence[int
         "num_inference_steps": settings.steps,
         "num_images_per_prompt": len(seeds),
         "generator": [torch.Generator("cpu").manual_seed(seed) for seed in seeds],
+        **model.more,
     }
     if settings.guidance_scale is not None and not settings.takeover:
         scale = "true_cfg_scale" if "true_cfg_scale" in known else "guidance_scale"

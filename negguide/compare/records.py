@@ -26,6 +26,36 @@ class Picture(Record):
     shows_negative: bool | None = None
 
 
+class Glance(Record):
+    """What a watcher was asked and said of one picture, and what was decided. `preview`: the file of what it was shown.
+
+    `answered`: for each question its answers, `{"text": ..., "confidence": ...}`. `negatives`: those from then on.
+    """
+
+    image: int
+    preview: str | None = None
+    asked: list[str] = Field(default_factory=list)
+    answered: list[list[dict[str, Any]]] = Field(default_factory=list)
+    negatives: list[str] = Field(default_factory=list)
+    left_out: list[str] = Field(default_factory=list)
+
+
+class Look(Record):
+    """One look of a watcher at the pictures of a call: after `step` of `of`, with effect from `acts_from`.
+
+    `seeds`: of the pictures that the glances are at. `error`: why nothing came of it.
+    """
+
+    method: str
+    step: int
+    of: int
+    acts_from: int
+    seconds: float | None = None
+    error: str | None = None
+    seeds: list[int] = Field(default_factory=list)
+    glances: list[Glance] = Field(default_factory=list)
+
+
 class Row(Record):
     """One method on one prompt. `methods` is their JSON form; `error` says why there are no (more) pictures."""
 
@@ -34,6 +64,7 @@ class Row(Record):
     methods: list[dict[str, Any]]
     pictures: list[Picture] = Field(default_factory=list)
     scores: dict[str, float] = Field(default_factory=dict)
+    looks: list[Look] = Field(default_factory=list)
     error: str | None = None
 
 

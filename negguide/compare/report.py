@@ -93,7 +93,34 @@ def _png(image: Image.Image) -> bytes:
 def _grid(out: Path, comparison: Comparison, seeds: list[int]) -> dict[str, Any]:
     rows = [(row, _pictures(out, row, seeds)) for row in comparison.rows]
     sizes = [picture["width"] for _, pictures in rows for picture in pictures if picture]
-    return {"comparison": comparison, "rows": rows, "tiny": bool(sizes) and max(sizes) <= 128}
+    timelines = [(row, _timeline(out, row)) for row in comparison.rows if row.looks]
+    return {
+        "comparison": comparison,
+        "rows": rows,
+        "tiny": bool(sizes) and max(sizes) <= 128,
+        "timelines": timelines,
+    }
+
+
+def _timeline(out: Path, row: Row) -> list[tuple[int, list[dict[str, Any]]]]:
+    """(seed, its looks in order) for every picture of a row; each look says which negatives came and went."""
+    found: dict[int, list[dict[str, Any]]] = {}
+    for look in row.looks:
+        for seed, glance in zip(look.seeds, look.glances, strict=True):
+            looks = found.setdefault(seed, [])
+            before = looks[-1]["negatives"] if looks else []
+            loaded = data_uri(out / glance.preview) if glance.preview else None
+            looks.append(
+                {
+                    "look": look,
+                    "said": list(zip(glance.asked, glance.answered, strict=True)),
+                    "negatives": before if look.error else glance.negatives,
+                    "added": [] if look.error else [one for one in glance.negatives if one not in before],
+                    "gone": [] if look.error else [one for one in before if one not in glance.negatives],
+                    "uri": loaded[0] if loaded else None,
+                }
+            )
+    return list(found.items())
 
 
 def _pictures(out: Path, row: Row, seeds: list[int]) -> list[dict[str, Any] | None]:

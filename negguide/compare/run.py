@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from negguide.compare.arms import Arm
 from negguide.compare.call import arguments, make, png
 from negguide.compare.judges import Judge, judge_all
+from negguide.compare.looks import looks, recorded
 from negguide.compare.models import Model
 from negguide.compare.recipe import command_line, python_lines, versions
 from negguide.compare.records import Comparison, Picture, Results, Row, mean_scores, write
@@ -120,7 +121,9 @@ def _fill(
         row.methods = [to_dict(method) for method in methods]
         for start in range(0, len(request.seeds), request.batch):
             seeds = request.seeds[start : start + request.batch]
-            made = make(model, request, task.prompt, methods, seeds, partial(progress, f"{arm.label} · {task.prompt}"))
+            watched, recorder = recorded(methods)
+            made = make(model, request, task.prompt, watched, seeds, partial(progress, f"{arm.label} · {task.prompt}"))
+            row.looks += looks(made.trace, recorder, seeds, request.out, folder)
             seconds, passes = seconds + made.seconds, made.passes
             for seed, image in zip(seeds, made.images, strict=True):
                 file = folder / f"{seed}.png"

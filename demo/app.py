@@ -1,0 +1,38 @@
+"""negguide as a hosted Space: the bundled Toybox on a CPU; on a GPU also the models named in NEGGUIDE_MODELS.
+
+Settings are variables of the Space: `NEGGUIDE_MODELS` (names of the Hub, with commas), `NEGGUIDE_MODEL` (of the first screen),
+`NEGGUIDE_PREVIEW` (tiny autoencoder for live previews), `NEGGUIDE_CLIP` (open_clip model that judges). On a CPU they are ignored:
+nobody would wait for it.
+"""
+
+import os
+
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+
+import torch
+
+from negguide.demo.options import Options
+from negguide.demo.server import build, launch, warm
+
+
+def options() -> Options:
+    """What this Space offers."""
+    if not torch.cuda.is_available():
+        return Options(waiting=40, each=10, steps=50)
+    models = tuple(name.strip() for name in os.environ.get("NEGGUIDE_MODELS", "").split(",") if name.strip())
+    return Options(
+        model=os.environ.get("NEGGUIDE_MODEL") or "toybox",
+        allow_models=models,
+        preview=os.environ.get("NEGGUIDE_PREVIEW") or None,
+        clip=os.environ.get("NEGGUIDE_CLIP") or None,
+        waiting=40,
+        each=10,
+    )
+
+
+offered = options()
+demo, engine = build(offered)
+
+if __name__ == "__main__":
+    warm(engine)
+    launch(demo, offered, server_name="0.0.0.0", mcp_server=True)

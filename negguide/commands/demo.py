@@ -1,0 +1,115 @@
+"""`negguide demo`: the page in a browser."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+import typer
+
+from negguide.commands.terminal import one_line, quiet_libraries
+
+MISSING = 'the demo needs gradio, which is not installed: pip install "negguide[demo]"'
+SAFE = "Who may do what"
+
+Model = Annotated[str, typer.Option(help="Model of the first screen; toybox is bundled.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
+Clip = Annotated[str | None, typer.Option(help="open_clip model that judges pictures of models that are not bundled.")]
+Preview = Annotated[
+    str | None, typer.Option(help="Tiny autoencoder for live previews of those, e.g. madebyollin/taesd.", metavar="ID")
+]
+Watchers = Annotated[
+    list[str] | None,
+    typer.Option("--watcher", help="Who looks at forming pictures: toybox, vqa:MODEL, chat:MODEL; repeat."),
+]
+Host = Annotated[str, typer.Option(help="0.0.0.0 lets other machines in.", rich_help_panel=SAFE)]
+Port = Annotated[int | None, typer.Option(help="Left out: 7860 or the next free one.", rich_help_panel=SAFE)]
+Allow = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow-models",
+        metavar="NAME",
+        help="Let people load this too: org/name, a folder (or one of folders), or [bold]hub[/bold] for any name; repeat.",
+        rich_help_panel=SAFE,
+    ),
+]
+Auth = Annotated[
+    str | None,
+    typer.Option(
+        metavar="USER:PASSWORD",
+        envvar="NEGGUIDE_DEMO_AUTH",
+        help="Ask for a login; several with commas. Better in the variable than in the command.",
+        rich_help_panel=SAFE,
+    ),
+]
+Waiting = Annotated[int, typer.Option(min=1, help="Requests that may wait at once.", rich_help_panel=SAFE)]
+Each = Annotated[int, typer.Option(min=1, help="Of those, most from one person.", rich_help_panel=SAFE)]
+Mcp = Annotated[bool, typer.Option("--mcp", help="Offer the API to agents as MCP tools too.")]
+Open = Annotated[bool, typer.Option("--open", help="Open the page in a browser.")]
+
+
+def demo(
+    model: Model = "toybox",
+    device: Device = "auto",
+    clip: Clip = None,
+    preview: Preview = None,
+    watcher: Watchers = None,
+    host: Host = "127.0.0.1",
+    port: Port = None,
+    allow_models: Allow = None,
+    auth: Auth = None,
+    waiting: Waiting = 60,
+    each: Each = 24,
+    mcp: Mcp = False,
+    open_page: Open = False,
+) -> None:
+    """Open a page where you see what each kind of negative does; an API comes with it.
+
+    negguide demo
+    negguide demo --allow-models org/name --preview madebyollin/taesd
+    negguide demo --host 0.0.0.0 --auth me:secret
+    """
+    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    try:
+        import gradio
+    except ModuleNotFoundError as error:
+        if error.name != "gradio":
+            raise
+        raise typer.TyperException(MISSING) from error
+    del gradio
+    from negguide.demo.options import Options
+    from negguide.demo.server import build, launch, warm
+
+    quiet_libraries()
+    with one_line():
+        logins = _logins(auth)
+        options = Options(
+            model=model,
+            allow_models=tuple(allow_models or ()),
+            device=device,
+            clip=clip,
+            preview=preview,
+            watchers=tuple(watcher or ("toybox",)),
+            waiting=waiting,
+            each=each,
+        )
+        blocks, engine = build(options)
+    if host not in ("127.0.0.1", "localhost", "::1") and logins is None:
+        typer.echo("negguide: anybody who reaches this machine can use the demo; --auth asks for a login", err=True)
+    warm(engine)
+    try:
+        launch(blocks, options, server_name=host, server_port=port, auth=logins, mcp_server=mcp, inbrowser=open_page)
+    except OSError as error:
+        raise typer.TyperException(str(error)) from error
+    finally:
+        engine.close()
+
+
+def _logins(text: str | None) -> list[tuple[str, str]] | None:
+    """`"me:secret,you:other"` -> pairs. `ValueError` for what is none; the text is not repeated, it is a secret."""
+    if not text:
+        return None
+    pairs = [tuple(part.strip().split(":", 1)) for part in text.split(",")]
+    if any(len(pair) != 2 or not all(pair) for pair in pairs):
+        raise ValueError("--auth is written USER:PASSWORD, several with commas between")
+    return [(pair[0], pair[1]) for pair in pairs]

@@ -1,0 +1,110 @@
+"""Settings on their way: in an address, and inside a PNG."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import json
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+from PIL import Image
+
+from negguide.compare.arms import format_part, make_part
+from negguide.demo.controls import all_controls
+from negguide.demo.options import Options
+from negguide.demo.settings import Settings, make_settings
+from negguide.methods import METHODS, Negative, format_prompt
+from negguide.methods.negative import as_concepts
+
+KEY = "negguide"
+"""Under this key a PNG of the demo holds the settings that made it."""
+LINK_BYTES = 6000
+
+
+def to_link(settings: Settings) -> tuple[str, bool]:
+    """(value of `?s=` in an address, whether the pictures are in it): those that are too large are left out."""
+    whole = _packed(settings)
+    if len(whole) <= LINK_BYTES:
+        return whole, True
+    return _packed(settings.model_copy(update={"pictures": (), "mask": None})), False
+
+
+def from_link(text: str, options: Options) -> Settings:
+    """Inverse of `to_link`. `ValueError` for what is none."""
+    if len(text) > 4 * LINK_BYTES:
+        raise ValueError("the link is too long")
+    try:
+        raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+        data = zlib.decompressobj().decompress(raw, 64 * LINK_BYTES)
+        values = json.loads(data)
+    except (binascii.Error, zlib.error, ValueError) as error:
+        raise ValueError("the link holds no settings; copy it anew") from error
+    if not isinstance(values, dict):
+        raise ValueError("the link holds no settings; copy it anew")
+    return make_settings(values, options)
+
+
+def from_png(data: bytes, options: Options) -> Settings:
+    """The settings inside a PNG that the demo or `negguide compare` made. `ValueError` says what is missing."""
+    try:
+        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+            if max(image.size) > 4 * options.side:
+                raise ValueError(f"the picture is {image.size[0]}x{image.size[1]}; at most {4 * options.side} a side")
+            image.load()
+            texts = {str(key): str(value) for key, value in getattr(image, "text", {}).items()}
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError("this is no PNG, or it is damaged") from error
+    if KEY in texts:
+        return make_settings(_loaded(texts[KEY]), options)
+    if "prompt" in texts and "methods" in texts:
+        return _from_compare(texts, options)
+    raise ValueError("there are no settings in this PNG; drop one that was made here or by negguide compare")
+
+
+def _from_compare(texts: Mapping[str, str], options: Options) -> Settings:
+    """What `negguide compare` wrote: the methods' configs with the negatives inside."""
+    controls = all_controls(options.watchers)
+    arms, negatives = [], ""
+    for config in _list(texts["methods"]):
+        name = str(config.get("method"))
+        if name not in METHODS:
+            raise ValueError(f"the PNG was made with the method {name[:40]!r}, which is not known here")
+        if found := config.get("negatives"):
+            negatives = format_prompt("", as_concepts(found, Negative)).removeprefix("--no ")
+        given = {
+            one.field: config[one.field] for one in controls[name] if config.get(one.field, one.default) != one.default
+        }
+        arms.append(format_part(make_part(name, given)))
+    values: dict[str, Any] = {"prompt": texts["prompt"], "negatives": negatives, "count": 1}
+    values |= {"methods": ("+".join(arms),)} if arms else {"methods": ()}
+    values |= {"seed": int(texts["seed"])} if texts.get("seed", "").isdecimal() else {}
+    values |= {"model": texts["model"]} if "model" in texts else {}
+    return make_settings(values, options)
+
+
+def _loaded(text: str) -> dict[str, Any]:
+    try:
+        values = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError("the settings in this PNG are damaged") from error
+    if not isinstance(values, dict):
+        raise ValueError("the settings in this PNG are damaged")
+    return values
+
+
+def _list(text: str) -> list[dict[str, Any]]:
+    try:
+        values = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError("the settings in this PNG are damaged") from error
+    if not isinstance(values, list) or not all(isinstance(one, dict) for one in values):
+        raise ValueError("the settings in this PNG are damaged")
+    return values
+
+
+def _packed(settings: Settings) -> str:
+    text = settings.model_dump_json(exclude_none=True)
+    return base64.urlsafe_b64encode(zlib.compress(text.encode(), 9)).decode().rstrip("=")

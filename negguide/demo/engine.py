@@ -1,0 +1,288 @@
+"""Makes a comparison for the page and the API, with the functions of `negguide compare`, and tells how it goes."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tempfile
+import threading
+import time
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from negguide.compare.call import Made, make, png
+from negguide.compare.judges import Judge, judge_all, judges_for
+from negguide.compare.models import Model
+from negguide.compare.recipe import command_line, python_lines, versions
+from negguide.compare.records import write
+from negguide.compare.request import STEPS, describe, slug
+from negguide.demo.carried import KEY
+from negguide.demo.options import Options
+from negguide.demo.pictures import thumb
+from negguide.demo.results import Board, Result, State, looks_of
+from negguide.demo.settings import Asked, Settings, request_of
+from negguide.demo.shelf import Shelf, free
+from negguide.demo.turns import Job, Stopped, Turns
+from negguide.demo.watch import Onlooker
+from negguide.methods import AdaptiveNegatives, Method, to_dict
+from negguide.metrics import mss, pixels, vendi
+from negguide.toybox.load import PIPELINES, bundled
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+KEPT = 24
+"""Comparisons that are remembered."""
+_EVERY = 0.4
+"""Seconds between previews, at least."""
+
+
+class Engine:
+    """What a server holds: the line, the model at hand, the judges, what was made lately."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.turns = Turns(options.waiting, options.each, options.seconds)
+        self.shelf = Shelf(options)
+        self._folder = tempfile.TemporaryDirectory(prefix="negguide-demo-", ignore_cleanup_errors=True)
+        self._judges: dict[bool, list[Judge]] = {}
+        self._made: OrderedDict[Settings, Board] = OrderedDict()
+        self._lock = threading.Lock()
+        self._count = 0
+
+    def known(self, settings: Settings) -> Board | None:
+        """A comparison that was made before; equal settings give equal pictures."""
+        with self._lock:
+            board = self._made.get(settings)
+            if board is not None:
+                self._made.move_to_end(settings)
+            return board
+
+    def blank(self, settings: Settings) -> Board:
+        """A comparison of which nothing is made yet. `ValueError` as `request_of`."""
+        asked = request_of(settings, self.options)
+        return Board(settings, tuple(Result(one.label, one.arm.summary) for one in asked))
+
+    def submit(self, settings: Settings, person: str, session: str) -> Job:
+        """Stand in line for a comparison; the job's news are `Board`s. Raises `turns.Full`."""
+        board = self.blank(settings)
+        job = self.turns.submit(lambda mine: self._run(mine, board), person, session)
+        if job.news is None:
+            job.tell(board)
+        return job
+
+    def close(self) -> None:
+        """Remove what was written."""
+        self._folder.cleanup()
+
+    def _run(self, job: Job, board: Board) -> None:
+        run = _Run(self, job, board)
+        try:
+            run.all()
+        except Stopped:
+            job.tell(
+                run.ended("stopped", f"Stopped after {job.steps} steps" if job.steps else "Stopped before it began")
+            )
+        except Exception as error:
+            job.tell(run.ended("failed", explain(error)))
+            free()
+        else:
+            job.tell(run.board)
+            with self._lock:
+                self._made[board.settings] = run.board
+                while len(self._made) > KEPT:
+                    self._made.popitem(last=False)
+
+    def judges(self, model: Model) -> list[Judge]:
+        """Who judges its pictures; loaded once."""
+        if model.is_toybox not in self._judges:
+            self._judges[model.is_toybox] = judges_for(model.is_toybox, self.options.clip)
+        return self._judges[model.is_toybox]
+
+    def folder(self) -> Path:
+        """A new folder for the pictures of one arm."""
+        with self._lock:
+            self._count += 1
+            return Path(self._folder.name) / str(self._count)
+
+
+class _Run:
+    """One comparison at work, on the worker's thread."""
+
+    def __init__(self, engine: Engine, job: Job, board: Board) -> None:
+        self.engine, self.job, self.board = engine, job, board
+        self._began = time.monotonic()
+        self._seen = 0.0
+
+    def all(self) -> None:
+        settings = self.board.settings
+        self._say(state="running")
+        spec = (settings.model, settings.dtype, settings.offload)
+        model = self.engine.shelf.get(spec, lambda words: self._say(message=words))
+        asked = asked_of(settings, self.engine.options)
+        self._say(results=tuple(dataclasses.replace(r, steps=asked[0].request.steps) for r in self.board.results))
+        self._began = time.monotonic()
+        for at, one in enumerate(asked):
+            self.job.check()
+            self._arm(at, one, model)
+        made = [result for result in self.board.results if result.state == "done"]
+        if not made:
+            raise ValueError(self.board.results[0].error or "nothing could be made")
+        self._say(state="done", message="", share=1.0, left=0.0)
+
+    def ended(self, state: State, message: str) -> Board:
+        """The board when it ends early: what is there stays, what is not is marked."""
+        open_ones = ("waiting", "running")
+        results = tuple(
+            dataclasses.replace(
+                r, state=state if r.state == "running" or state == "stopped" else "failed", error=r.error or message
+            )
+            if r.state in open_ones
+            else r
+            for r in self.board.results
+        )
+        return dataclasses.replace(self.board, results=results, state=state, message=message, left=None)
+
+    def _arm(self, at: int, asked: Asked, model: Model) -> None:
+        task, request = asked.request.tasks[0], asked.request
+        self._put(at, state="running")
+        seen: dict[int, Callable[[], list[Image]]] = {}
+        with warnings.catch_warnings(record=True) as heard:
+            warnings.simplefilter("always")
+            try:
+                methods = asked.arm.build(task.negatives)
+                keeps = any(isinstance(method, AdaptiveNegatives) for method in methods)
+                made = self._make(at, asked, model, methods, seen if keeps else None)
+                scores, presence, notes, shows = self._judge(made, model, asked)
+                looks = looks_of(made, seen)
+            except Stopped:
+                raise
+            except Exception as error:  # a method that fails must not take the others with it
+                free()
+                self._put(at, state="failed", error=explain(error), previews=())
+                return
+        told = [" ".join(str(one.message).split()) for one in heard if one.category is UserWarning]
+        self._put(
+            at,
+            state="done",
+            step=request.steps,
+            previews=(),
+            images=tuple(made.images),
+            thumbs=tuple(map(thumb, made.images)),
+            files=self._write(asked, made, methods, model),
+            scores={"seconds": made.seconds, "passes": made.passes, **scores},
+            presence=presence,
+            notes=notes,
+            shows=shows,
+            looks=looks,
+            warnings=tuple(dict.fromkeys(told)),
+            python=python_lines(model, request),
+            command=_command(model, asked, self.board.settings),
+        )
+
+    def _make(
+        self,
+        at: int,
+        asked: Asked,
+        model: Model,
+        methods: Sequence[Method],
+        seen: dict[int, Callable[[], list[Image]]] | None,
+    ) -> Made:
+        def see(step: int, count: int, pictures: Callable[[], list[Image]]) -> None:
+            self.job.check()
+            if seen is not None:
+                seen[step] = pictures
+            now = time.monotonic()
+            if now - self._seen >= _EVERY:
+                found = pictures()
+                previews = tuple(map(thumb, found))
+                self._seen = time.monotonic()
+                self._seen += 3 * (self._seen - now)  # at most a quarter of the time goes into previews
+                self._put(at, previews=previews, first=found[0])
+
+        def tick(share: float) -> None:
+            result = self.board.results[at]
+            done = min(result.steps, result.step + 1) if result.step < result.steps else result.steps
+            self._put(at, step=done, progress=True)
+            self.job.step()
+
+        onlooker = Onlooker(see, None if model.is_toybox else self.engine.options.preview)
+        task, request = asked.request.tasks[0], asked.request
+        return make(model, request, task.prompt, methods, request.seeds, tick, onlookers=(onlooker,))
+
+    def _judge(
+        self, made: Made, model: Model, asked: Asked
+    ) -> tuple[dict[str, float], dict[str, float], tuple[str, ...], tuple[bool, ...]]:
+        judges, task = self.engine.judges(model), asked.request.tasks[0]
+        verdict = judge_all(judges, made.images, task)
+        scores = dict(verdict.scores)
+        if len(made.images) > 1 and "vendi" not in scores:
+            features = pixels(made.images)
+            scores |= {"vendi": vendi(features), "mss": mss(features)}
+        word = "presence of "
+        presence = {
+            name.removeprefix(word): sum(each) / len(each)
+            for name, each in verdict.each.items()
+            if name.startswith(word)
+        }
+        return scores, presence, tuple(verdict.notes or ()), tuple(verdict.shows_negative or ())
+
+    def _write(self, asked: Asked, made: Made, methods: Sequence[Method], model: Model) -> tuple[str, ...]:
+        folder, request = self.engine.folder(), asked.request
+        files = []
+        for seed, image in zip(request.seeds, made.images, strict=True):
+            told = {
+                "prompt": request.tasks[0].prompt,
+                "negatives": json.dumps([describe(one) for one in request.tasks[0].negatives], ensure_ascii=False),
+                "methods": json.dumps([to_dict(method) for method in methods], ensure_ascii=False),
+                "method": asked.label,
+                "seed": str(seed),
+                "model": model.name,
+                "passes": f"{made.passes:g}",
+                "versions": json.dumps(versions()),
+                KEY: self.board.settings.model_dump_json(exclude_none=True),
+            }
+            name = f"{slug(asked.label, 40)}-{seed}.png"
+            files.append(str(write(folder / name, png(image, told))))
+        return tuple(files)
+
+    def _put(self, at: int, progress: bool = False, **changes: Any) -> None:
+        results = list(self.board.results)
+        results[at] = dataclasses.replace(results[at], **changes)
+        total = sum(result.steps for result in results) or 1
+        share = sum(result.steps if result.state in ("done", "failed") else result.step for result in results) / total
+        left = self.board.left
+        if progress and share > 0:
+            left = (time.monotonic() - self._began) * (1 - share) / share
+        self._say(results=tuple(results), share=share, left=left, message="")
+
+    def _say(self, **changes: Any) -> None:
+        self.board = dataclasses.replace(self.board, **changes)
+        self.job.tell(self.board)
+
+
+def asked_of(settings: Settings, options: Options) -> list[Asked]:
+    """The arms with the steps and the guidance scale that the model is meant for, where none are set."""
+    usual = PIPELINES.get(bundled(settings.model) or "")
+    return request_of(settings, options, usual.steps if usual else STEPS, usual.guidance_scale if usual else None)
+
+
+def explain(error: BaseException) -> str:
+    """An error for the person at the page, in one line."""
+    import torch
+
+    text = " ".join(str(error).split())
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in text:
+        return "The machine ran out of memory: ask for fewer pictures or a smaller size, or choose an offload"
+    if isinstance(error, ValueError | TypeError | NotImplementedError | RuntimeError) and text:
+        return text[:400]
+    return f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__
+
+
+def _command(model: Model, asked: Asked, settings: Settings) -> str:
+    more = ["--batch", str(asked.request.batch)]
+    more += [] if settings.dtype == "auto" else ["--dtype", settings.dtype]
+    return " ".join([command_line(model.name, asked.request), *more])

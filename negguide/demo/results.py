@@ -1,0 +1,95 @@
+"""What a comparison has come to so far, as the page and the API tell it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Literal
+
+from negguide.compare.call import Made
+from negguide.demo.settings import Settings
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+State = Literal["waiting", "running", "done", "failed", "stopped"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Look:
+    """One look of an adaptive method at one picture: when, what it was like, what was seen, what is avoided from then on."""
+
+    step: int
+    acts_from: int
+    picture: Image | None
+    seen: tuple[tuple[str, float | None], ...] = ()
+    negatives: tuple[str, ...] = ()
+    added: tuple[str, ...] = ()
+    error: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """One arm of a comparison as it stands. `files`: the pictures as PNGs with their settings inside.
+
+    `previews`, `thumbs`: small pictures as `data:` addresses, while they form and when they are done; `first`: the first preview.
+    """
+
+    label: str
+    summary: str
+    state: State = "waiting"
+    step: int = 0
+    steps: int = 0
+    previews: tuple[str, ...] = ()
+    first: Image | None = None
+    images: tuple[Image, ...] = ()
+    thumbs: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    scores: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    presence: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    shows: tuple[bool, ...] = ()
+    looks: tuple[tuple[Look, ...], ...] = ()
+    warnings: tuple[str, ...] = ()
+    error: str = ""
+    python: str = ""
+    command: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Board:
+    """A comparison as it stands. `share`: what is done of it; `left`: seconds to go, None while nobody can know."""
+
+    settings: Settings
+    results: tuple[Result, ...]
+    state: State = "waiting"
+    message: str = ""
+    share: float = 0.0
+    left: float | None = None
+
+    @property
+    def is_final(self) -> bool:
+        return self.state in ("done", "failed", "stopped")
+
+
+def looks_of(made: Made, seen: Mapping[int, Callable[[], list[Image]]]) -> tuple[tuple[Look, ...], ...]:
+    """What adaptive methods did, for each picture. `seen`: step -> how to get the pictures of then."""
+    rows: list[list[Look]] = [[] for _ in made.images]
+    before: list[tuple[str, ...]] = [() for _ in made.images]
+    for note in (note for record in made.trace for note in record.notes if "looked_at" in note):
+        at, acts = int(note["looked_at"]), int(note["acts_from"])
+        pictures = seen[at]() if at in seen else []
+        for row, image in enumerate(rows):
+            picture = pictures[row] if row < len(pictures) else None
+            if "error" in note:
+                image.append(Look(at, acts, picture, error=str(note["error"])))
+                continue
+            told = next((one for one in note["images"] if one["image"] == row), None)
+            if told is None:
+                continue
+            negatives = tuple(told["negatives"])
+            added = tuple(one for one in negatives if one not in before[row])
+            found = tuple((one["text"], one["confidence"]) for one in told["seen"])
+            image.append(Look(at, acts, picture, found, negatives, added))
+            before[row] = negatives
+    return tuple(tuple(row) for row in rows) if any(rows) else ()

@@ -1,0 +1,29 @@
+"""How the page looks: colours, fonts, the style sheet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+
+def css() -> str:
+    """The style sheet of the page."""
+    return (Path(__file__).parent / "templates" / "page.css").read_text(encoding="utf-8")
+
+
+def theme() -> Any:
+    """Fonts of the system, nothing from the network."""
+    fonts = ["system-ui", "-apple-system", "Segoe UI", "sans-serif"]
+    mono = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
+    made = gr.themes.Base(primary_hue="blue", neutral_hue="stone", font=fonts, font_mono=mono, radius_size="lg")
+    return made.set(
+        body_background_fill="#fbfaf8",
+        body_background_fill_dark="#15171b",
+        block_background_fill="#ffffff",
+        block_background_fill_dark="#1d2026",
+        button_primary_background_fill="#2f5fd0",
+        button_primary_background_fill_hover="#274fae",
+        button_primary_text_color="#ffffff",
+    )

@@ -1,0 +1,409 @@
+"""What the demo is made of, without a server: settings, controls, turns, models at hand, painted masks."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import dataclasses
+import io
+import json
+import shutil
+import threading
+import time
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import pytest
+from PIL import Image, PngImagePlugin
+from standin import standin_folder
+
+import negguide as ng
+from negguide.compare.arms import format_part, parse_arms, parse_parts
+from negguide.demo.carried import KEY, from_link, from_png, to_link
+from negguide.demo.controls import all_controls, controls_of
+from negguide.demo.options import Options
+from negguide.demo.pictures import enlarged, painted, png64, thumb
+from negguide.demo.settings import make_settings, request_of
+from negguide.demo.shelf import Shelf
+from negguide.demo.turns import Full, Job, Stopped, Turns
+from negguide.methods import METHODS, Method, register
+from negguide.methods.registry import Entry
+
+OPTIONS = Options()
+WATCHERS = ("toybox",)
+
+
+def _png64(value: int = 255, size: tuple[int, int] = (8, 8)) -> str:
+    return png64(Image.new("L", size, value), 64)
+
+
+def test_arms_in_words_come_back() -> None:
+    texts = [
+        "perp_neg:weight=2+apg:eta=0.5",
+        'adaptive:watcher="toybox":watch=["a, b","c:d+e"]',
+        "negtome:window=[0,0.4]",
+    ]
+    for text in texts:
+        parts = parse_parts(text)
+        assert "+".join(map(format_part, parts)) == text
+        assert [dict(part.options) for part in parse_parts("+".join(map(format_part, parts)))] == [
+            dict(part.options) for part in parts
+        ]
+    assert [arm.label for arm in parse_arms(",".join(["plain", *texts]))] == ["plain", *texts]
+    assert parse_parts(texts[1])[0].options["watch"] == ["a, b", "c:d+e"]
+
+
+def test_every_method_has_controls_that_hold_its_defaults() -> None:
+    found = all_controls(WATCHERS)
+    assert list(found) == list(METHODS)
+    for name, controls in found.items():
+        for control in controls:
+            assert control.read(control.show(control.default)) == control.default, (name, control.field)
+            for edge in (control.low, control.high):
+                if edge is not None and control.field != "weight":
+                    assert control.check(edge) == edge
+                    assert control.check(control.low) == control.low if control.low is not None else True
+
+
+def test_ranges_are_those_of_the_config() -> None:
+    """The bounds are found by asking; here they are asked from outside again, just beyond each."""
+    required: dict[str, Any] = {"negatives": "hat", "watcher": "toybox", "watch": "hat"}
+    seen = 0
+    for name, controls in all_controls(WATCHERS).items():
+        entry = METHODS[name]
+        fields = entry.method.__dataclass_fields__
+        given = {key: value for key, value in required.items() if key in fields}
+        for control in controls:
+            if control.kind != "number" or control.field == "weight":
+                continue
+            for edge, beyond in ((control.low, -1), (control.high, 1)):
+                if edge is None:
+                    continue
+                seen += 1
+                entry(**{**given, control.field: edge})
+                with pytest.raises((ValueError, TypeError)):
+                    entry(**{**given, control.field: edge + beyond * max(1e-4, abs(edge) * 1e-3)})
+                with pytest.raises(ValueError, match=control.field):
+                    control.check(edge + beyond)
+    assert seen > 20
+
+
+def test_help_is_that_of_the_docstring() -> None:
+    controls = {(name, one.field): one.help for name, found in all_controls(WATCHERS).items() for one in found}
+    assert controls["rescale", "guidance_rescale"].startswith("Phi, from 0 (off) to 1")
+    assert "damps what recent steps pushed" in controls["apg", "momentum"]
+    assert "saturating" not in controls["apg", "norm_threshold"]
+    assert sum(bool(text) for text in controls.values()) > 0.9 * len(controls)
+
+
+def test_a_new_method_appears_by_itself() -> None:
+    @dataclasses.dataclass(frozen=True)
+    class Fresh(Method):
+        """Does nothing. `force`: how much of it, from 0 to 3. `way`: which one."""
+
+        name: ClassVar[str] = "fresh"
+        force: float = 1.0
+        way: Literal["here", "there"] = "here"
+
+        def __post_init__(self) -> None:
+            if not 0 <= self.force <= 3:
+                raise ValueError("force")
+
+    force, way = controls_of(Entry("fresh", Fresh, {}, "", "", ""), WATCHERS)
+    assert (force.kind, force.default, force.low, force.high) == ("number", 1.0, 0.0, 3.0)
+    assert force.help == "How much of it, from 0 to 3"
+    assert (way.kind, way.choices, way.default) == ("choice", ("here", "there"), "here")
+    register(Fresh)
+    try:
+        all_controls.cache_clear()
+        assert "fresh" in all_controls(WATCHERS)
+        assert request_of(make_settings({"methods": ["fresh:force=2"]}, OPTIONS), OPTIONS)[1].arm.build(())[0] == Fresh(
+            2
+        )
+    finally:
+        del METHODS["fresh"]
+        all_controls.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"prompt": " "}, "empty"),
+        ({"negatives": "cat:x"}, "cannot be read"),
+        ({"negatives": ""}, "needs a negative"),
+        ({"methods": ["perp_ne"]}, "did you mean 'perp_neg'"),
+        ({"methods": ["plain"]}, "always there"),
+        ({"methods": ["nag", "nag"]}, "given twice"),
+        ({"methods": ["nag"] * 7}, "at most 6"),
+        ({"count": 9}, "at most 8"),
+        ({"steps": 101}, "at most 100"),
+        ({"steps": 0}, "greater than or equal to 1"),
+        ({"size": "4096"}, "at most 1536"),
+        ({"size": "100"}, "multiples of 8"),
+        ({"guidance": float("nan")}, "finite"),
+        ({"seed": -1}, "seed"),
+        ({"nonsense": 1}, "nonsense"),
+        ({"takeover": True}, "guidance scale"),
+        ({"model": "/etc"}, "not offered"),
+        ({"model": "org/name"}, "--allow-models"),
+        ({"model": "toybox/nothing"}, "not offered"),
+        ({"mask": "AAAA"}, "PNG"),
+        ({"mask": _png64(0)}, "mask is empty"),
+        ({"pictures": [{"png": "AAAA"}], "methods": ["negtome"]}, "cannot be read"),
+        ({"methods": ['negtome:reference="/etc/passwd.png"']}, "first, all"),
+        ({"methods": ['negtome:reference=[{"path":"/etc/passwd"}]']}, "first, all"),
+        ({"methods": ['negtome:reference={"folder":"/etc","clip":"toybox"}']}, "first, all"),
+        ({"methods": ['spell:references=["/etc/passwd"]']}, "cannot be set here"),
+        ({"methods": ['adaptive:watcher="vqa:some/model"']}, "possible: toybox"),
+        ({"methods": ['adaptive:preview="org/vae"']}, "cannot be set here"),
+        ({"methods": ["adaptive:looks=100000000"]}, "from 0 to 1000"),
+        ({"methods": ['perp_neg:negatives=[{"prompt":"cat"}]']}, "cannot be set here"),
+        ({"methods": ["rescale:guidance_rescale=2"]}, "from 0 to 1"),
+    ],
+)
+def test_what_a_stranger_sends_is_checked(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make_settings(values, OPTIONS)
+
+
+def test_masks_and_pictures_reach_the_methods_that_take_them() -> None:
+    mask, picture = _png64(), _png64(90)
+    settings = make_settings(
+        {
+            "negatives": "cat:0.5, hat@0-0.4",
+            "methods": ["perp_neg:weight=2", "negtome", "spell", "guard", "apg"],
+            "mask": mask,
+            "pictures": [{"png": picture, "mask": mask}],
+        },
+        OPTIONS,
+    )
+    arms = request_of(settings, OPTIONS)[1:]
+    perp, negtome, spell, guard, apg = (one.arm.build(one.request.tasks[0].negatives)[0] for one in arms)
+    assert [(n.prompt, n.weight, n.window) for n in perp.negatives] == [
+        ("cat", 1.0, ng.Window()),
+        ("hat", 2.0, ng.Window(0, 0.4)),
+    ]
+    assert all(negative.mask == ng.Mask.from_dict({"png": mask}) for negative in perp.negatives)
+    assert negtome.reference[0].mask is not None and negtome.mask is not None
+    assert len(spell.references) == 1 and spell.references[0].picture().getpixel((0, 0)) == (90, 90, 90)
+    assert guard.watch == ("cat", "hat") and apg == ng.APG()
+
+
+def test_settings_survive_links_and_pictures() -> None:
+    settings = make_settings(
+        {"prompt": "a face --no hat", "methods": ["nag:scale=4+apg"], "seed": 7, "steps": 3, "mask": _png64()}, OPTIONS
+    )
+    text, whole = to_link(settings)
+    assert whole and from_link(text, OPTIONS) == settings
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (256, 256, 3), np.uint8))
+    large = settings.model_copy(
+        update={"pictures": make_settings({"pictures": [{"png": png64(noise, 256)}]}, OPTIONS).pictures}
+    )
+    text, whole = to_link(large)
+    assert not whole and from_link(text, OPTIONS) == settings.model_copy(update={"mask": None})
+    for broken in ("", "AAAA", text[: len(text) // 2], base64.urlsafe_b64encode(b"x" * 40).decode(), "A" * 100_000):
+        with pytest.raises(ValueError, match="link"):
+            from_link(broken, OPTIONS)
+    assert from_png(_picture({KEY: settings.model_dump_json()}), OPTIONS) == settings
+    for texts, message in (
+        ({}, "no settings"),
+        ({KEY: "{"}, "damaged"),
+        ({KEY: "[1]"}, "damaged"),
+        ({KEY: '{"model": "/etc"}'}, "not offered"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            from_png(_picture(texts), OPTIONS)
+    with pytest.raises(ValueError, match="no PNG"):
+        from_png(b"GIF89a", OPTIONS)
+
+
+def test_pictures_of_compare_hold_settings_too() -> None:
+    methods = [ng.PerpNeg([("cat", 0.5), "hat"]), ng.APG(eta=0.3)]
+    texts = {
+        "prompt": "a pet",
+        "methods": json.dumps([ng.to_dict(one) for one in methods]),
+        "seed": "5",
+        "model": "toybox",
+    }
+    settings = from_png(_picture(texts), OPTIONS)
+    assert (settings.prompt, settings.negatives, settings.seed, settings.count) == ("a pet", "cat:0.5, hat", 5, 1)
+    built = request_of(settings, OPTIONS)[1]
+    assert list(built.arm.build(built.request.tasks[0].negatives)) == methods
+
+
+def _picture(texts: dict[str, str]) -> bytes:
+    info = PngImagePlugin.PngInfo()
+    for key, value in texts.items():
+        info.add_itxt(key, value)
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(buffer, "PNG", pnginfo=info)
+    return buffer.getvalue()
+
+
+def test_turns_go_round_among_people() -> None:
+    order: list[str] = []
+    gate = threading.Event()
+    turns = Turns(waiting=10, each=6, seconds=60)
+
+    def work(name: str) -> Any:
+        return lambda job: (gate.wait(10), order.append(name))
+
+    first = turns.submit(work("a0"), "a", "1")
+    while first.started is None:
+        time.sleep(0.01)
+    jobs = [turns.submit(work(f"a{i}"), "a", "1") for i in (1, 2, 3)]
+    jobs += [
+        turns.submit(work("b1"), "b", "2"),
+        turns.submit(work("b2"), "b", "2"),
+        turns.submit(work("a'1"), "a", "3"),
+    ]
+    ahead = {name: turns.ahead(job) for name, job in zip(("a1", "a2", "a3", "b1", "b2", "a'1"), jobs, strict=True)}
+    gate.set()
+    _wait(jobs)
+    assert order == ["a0", "b1", "a'1", "b2", "a1", "a2", "a3"]
+    assert ahead == {name: order.index(name) for name in ahead}
+
+
+def test_the_line_has_an_end_and_a_broken_run_does_not_stop_it() -> None:
+    gate = threading.Event()
+    turns = Turns(waiting=3, each=2, seconds=60)
+    running = turns.submit(lambda job: gate.wait(10), "a", "1")
+    while running.started is None:
+        time.sleep(0.01)
+
+    def break_down(job: Job) -> None:
+        raise MemoryError("no")
+
+    waiting = [turns.submit(break_down, "a", "1"), turns.submit(lambda job: None, "a", "1")]
+    with pytest.raises(Full, match="of your requests"):
+        turns.submit(lambda job: None, "a", "1")
+    waiting.append(turns.submit(lambda job: None, "b", "1"))
+    with pytest.raises(Full, match="others are waiting"):
+        turns.submit(lambda job: None, "c", "1")
+    gate.set()
+    _wait(waiting)
+    assert isinstance(waiting[0].error, MemoryError) and waiting[1].error is None and waiting[2].error is None
+
+
+def test_stopping_ends_a_run_at_its_step_and_takes_back_what_waits() -> None:
+    turns = Turns(waiting=9, each=9, seconds=60)
+    reached = threading.Event()
+
+    def walk(job: Job) -> None:
+        for at in range(100):
+            if at == 3:
+                reached.set()
+                while not job.is_stopped:
+                    time.sleep(0.005)
+            job.step()
+
+    running, waiting = turns.submit(walk, "a", "1"), turns.submit(walk, "a", "1")
+    other = turns.submit(lambda job: None, "a", "2")
+    reached.wait(10)
+    assert {id(job) for job in turns.stop("1")} == {id(running), id(waiting)}
+    _wait([running, waiting, other])
+    assert (running.steps, running.stopped_after, waiting.steps) == (4, 1, 0)
+    assert isinstance(running.error, Stopped) and isinstance(waiting.error, Stopped) and other.error is None
+
+
+def test_who_stops_following_stops_the_run() -> None:
+    turns = Turns(waiting=9, each=9, seconds=60)
+
+    def walk(job: Job) -> None:
+        while True:
+            time.sleep(0.005)
+            job.tell(job.steps)
+            job.step()
+
+    async def look_away() -> Job:
+        job = turns.submit(walk, "a", "1")
+        news = job.follow()
+        async for _ in news:
+            if job.steps > 2:
+                break
+        await news.aclose()
+        return job
+
+    job = asyncio.run(look_away())
+    _wait([job])
+    assert isinstance(job.error, Stopped)
+
+
+def test_a_run_that_takes_too_long_is_stopped() -> None:
+    def walk(job: Job) -> None:
+        while True:
+            time.sleep(0.005)
+            job.step()
+
+    job = Turns(waiting=9, each=9, seconds=0.2).submit(walk, "a", "1")
+    _wait([job])
+    assert isinstance(job.error, Stopped)
+
+
+def _wait(jobs: list[Job]) -> None:
+    until = time.monotonic() + 60
+    while not all(job.done for job in jobs):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def test_a_model_that_cannot_be_had_leaves_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from negguide.demo import shelf as module
+
+    good, broken, pickled = standin_folder(), tmp_path / "broken", tmp_path / "pickled"
+    shutil.copytree(good, broken)
+    (broken / "unet" / "config.json").write_text("{")
+    shutil.copytree(good, pickled)
+    for file in (pickled / "unet").glob("*.safetensors"):
+        file.rename(file.with_suffix(".bin"))
+    options = Options(allow_models=(good, str(tmp_path)))
+    shelf, told = Shelf(options), []
+    first = shelf.get((good, "auto", "none"), told.append)
+    assert shelf.get((good, "auto", "none")) is first and told == [f"Loading {good} …"]
+    loads: list[str] = []
+    real = module.load_model
+    monkeypatch.setattr(module, "load_model", lambda name, *rest: loads.append(name) or real(name, *rest))
+    for name, message, expected in (
+        (str(pickled), "pickles", []),
+        ("toybox/none", "not offered", []),
+        (str(broken), "cannot be loaded", [str(broken), good]),
+    ):
+        loads.clear()
+        with pytest.raises(ValueError, match=message):
+            shelf.get((name, "auto", "none"))
+        assert loads == expected and shelf.name == good
+    with pytest.raises(ValueError, match="offload"):
+        shelf.get((good, "float32", "model"))
+    assert shelf.get((good, "auto", "none")).pipe is not None and loads == [str(broken), good]
+
+
+def test_only_models_that_were_allowed_may_be_named(tmp_path: Path) -> None:
+    good = Path(standin_folder())
+    closed, folder, hub = Options(), Options(allow_models=(str(good.parent),)), Options(allow_models=("hub",))
+    assert folder.check_model(str(good)) and str(good) in folder.models()
+    assert hub.check_model("org/name") == "org/name"
+    for options, name in (
+        (closed, str(good)), (closed, "org/name"), (folder, str(tmp_path)), (folder, str(good / "..")), (folder, "org/name"),
+        (hub, str(good)), (hub, "../name"), (hub, "a/b/c"), (hub, "org/.."), (hub, "toybox/no"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=r"not offered|unknown"):
+            options.check_model(name)
+    with pytest.raises(ValueError, match="no folder and no name"):
+        Options(allow_models=("no such thing!",))
+
+
+def test_painted_masks_and_small_pictures() -> None:
+    layer = Image.new("RGBA", (40, 20), (0, 0, 0, 0))
+    layer.paste((255, 0, 0, 255), (10, 5, 20, 15))
+    mask = painted({"background": None, "layers": [layer], "composite": None})
+    assert mask is not None
+    expected = np.zeros((20, 40), np.uint8)
+    expected[5:15, 10:20] = 255
+    assert (np.asarray(mask) == expected).all()
+    assert painted({"layers": [Image.new("RGBA", (4, 4))]}) is None and painted(None) is None
+    assert enlarged(Image.new("RGB", (64, 32))).size == (704, 352)
+    assert enlarged(Image.new("RGB", (900, 900))).size == (900, 900)
+    assert thumb(Image.new("RGB", (64, 64))).startswith("data:image/png") and "webp" in thumb(
+        Image.new("RGB", (900, 600))
+    )
