@@ -50,7 +50,8 @@ def test_answers_come_in_many_forms() -> None:
 
 
 def test_names_and_json() -> None:
-    assert as_watcher("toybox") == ZeroShot("toybox")
+    assert as_watcher("toybox") == VisualQuestionAnswering("toybox")
+    assert as_watcher("clip") == as_watcher("clip:toybox") == ZeroShot("toybox")
     assert as_watcher("vqa:some/model") == VisualQuestionAnswering("some/model")
     assert as_watcher("chat:some/model") == ImageTextToText("some/model")
     for watcher in (
@@ -102,11 +103,14 @@ def test_clip_names_what_the_toybox_shows() -> None:
         ZeroShot("a/b", {"pet": []})
 
 
-@pytest.mark.parametrize("make", [tiny_watchers.vilt, tiny_watchers.blip, tiny_watchers.llava])
+CHATS = (tiny_watchers.llava, tiny_watchers.idefics3, tiny_watchers.qwen)
+
+
+@pytest.mark.parametrize("make", [tiny_watchers.vilt, tiny_watchers.blip, *CHATS])
 def test_transformers_watchers(make: Any, tmp_path: Path) -> None:
     folder, images = make(tmp_path / make.__name__), pictures()
     watcher: Any
-    if make is tiny_watchers.llava:
+    if make in CHATS:
         watcher = ImageTextToText(folder, batch=2, max_new_tokens=4)
     else:
         watcher = VisualQuestionAnswering(folder, batch=2, max_new_tokens=4)
@@ -120,6 +124,43 @@ def test_transformers_watchers(make: Any, tmp_path: Path) -> None:
         assert [answer.text for answer in alone] == [answer.text for answer in row[0]]
         assert [answer.confidence for answer in alone] == pytest.approx([a.confidence for a in row[0]], rel=1e-4)
         assert all(answer.confidence is not None and 0 < answer.confidence <= 1 for cell in row for answer in cell)
+
+
+def test_blip_looks_once_and_answers_as_its_own_generate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import transformers
+
+    folder, images = tiny_watchers.blip(tmp_path / "b"), pictures()
+    questions = [KIND, HAT, Question("cat ?"), Question("what kind of cat is it ?")]
+    model = transformers.BlipForQuestionAnswering.from_pretrained(folder).eval()
+    processor = transformers.BlipProcessor.from_pretrained(folder)
+    seen: list[int] = []
+    look = transformers.BlipVisionModel.forward
+
+    def counted(self: Any, pixel_values: Any, **options: Any) -> Any:
+        seen.append(len(pixel_values))
+        return look(self, pixel_values, **options)
+
+    monkeypatch.setattr(transformers.BlipVisionModel, "forward", counted)
+    found = VisualQuestionAnswering(folder, batch=2, max_new_tokens=5)(images, questions)
+    assert seen == [2, 1], "one glance at each batch, however many questions"
+    for image, row in zip(images, found, strict=True):
+        for question, (answer,) in zip(questions, row, strict=True):
+            inputs = processor(images=image, text=question.text, return_tensors="pt")
+            wanted = model.generate(**inputs, max_new_tokens=5, do_sample=False)[0]
+            logits = model.text_decoder(
+                input_ids=wanted[None, :-1],
+                encoder_hidden_states=model.text_encoder(
+                    inputs["input_ids"],
+                    encoder_hidden_states=model.vision_model(inputs["pixel_values"]).last_hidden_state,
+                ).last_hidden_state,
+            ).logits[0]
+            shares = [float(row.double().softmax(0)[token]) for row, token in zip(logits, wanted[1:], strict=True)]
+            special = [
+                place for place, token in enumerate(wanted[1:].tolist()) if token in processor.tokenizer.all_special_ids
+            ]
+            shares = shares[: special[0]] if special else shares
+            assert answer.text == processor.decode(wanted[1:][: len(shares)], skip_special_tokens=True)
+            assert answer.confidence == pytest.approx(np.exp(np.mean(np.log(shares))) if shares else 1.0, rel=1e-3)
 
 
 def test_vilt_gives_its_best_labels(tmp_path: Path) -> None:

@@ -59,17 +59,24 @@ def blip(folder: Path) -> str:
     )
 
 
-def llava(folder: Path) -> str:
+def _chat_tokenizer(*marks: str) -> tuple[Any, dict[str, int]]:
+    """A word tokenizer of the chat's words and further marks, and its vocabulary."""
     from tokenizers import Tokenizer, models, pre_tokenizers
 
-    torch.manual_seed(0)
-    vocabulary = {word: at for at, word in enumerate(dict.fromkeys(f"{CHAT} {MORE}".split()))}
+    words = [*f"{CHAT} {MORE}".split(), *marks]
+    vocabulary = {word: at for at, word in enumerate(dict.fromkeys(words))}
     inner = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    marks = {"pad_token": "<pad>", "unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}
-    tokenizer = transformers.PreTrainedTokenizerFast(
-        tokenizer_object=inner, **marks, additional_special_tokens=["<image>"]
+    names = {"pad_token": "<pad>", "unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}
+    made = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=inner, **names, additional_special_tokens=["<image>", *marks]
     )
+    return made, vocabulary
+
+
+def llava(folder: Path) -> str:
+    torch.manual_seed(0)
+    tokenizer, vocabulary = _chat_tokenizer()
     images = transformers.CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
     processor = transformers.LlavaProcessor(
         images, tokenizer, patch_size=8, vision_feature_select_strategy="default", chat_template=TEMPLATE,
@@ -84,3 +91,55 @@ def llava(folder: Path) -> str:
         image_seq_length=16,
     )
     return _saved(transformers.LlavaForConditionalGeneration(config), processor, folder)
+
+
+def idefics3(folder: Path) -> str:
+    """The class of SmolVLM's first release."""
+    torch.manual_seed(0)
+    marks = ("<fake_token_around_image>", "<global-img>", "<end_of_utterance>")
+    tokenizer, vocabulary = _chat_tokenizer(*marks)
+    images = transformers.Idefics3ImageProcessor(
+        size={"longest_edge": 32}, max_image_size={"longest_edge": 32}, do_image_splitting=False
+    )
+    processor = transformers.Idefics3Processor(images, tokenizer, image_seq_len=4, chat_template=TEMPLATE)
+    config = transformers.Idefics3Config(
+        vision_config={"image_size": 32, "patch_size": 8, **_SMALL},
+        text_config={
+            "model_type": "llama", "vocab_size": len(vocabulary), "num_key_value_heads": 2, "bos_token_id": 2,
+            "eos_token_id": 3, "pad_token_id": 0, **_SMALL,
+        },
+        image_token_id=vocabulary["<image>"],
+        scale_factor=2,
+        pad_token_id=0,
+    )  # fmt: skip
+    return _saved(transformers.Idefics3ForConditionalGeneration(config), processor, folder)
+
+
+def qwen(folder: Path) -> str:
+    """The class of Qwen2.5-VL: pictures of any size, a token for each 2x2 patches."""
+    torch.manual_seed(0)
+    marks = ("<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>")
+    tokenizer, vocabulary = _chat_tokenizer(*marks)
+    pixels = {"size": {"shortest_edge": 32 * 32, "longest_edge": 64 * 64}, "patch_size": 8, "merge_size": 2}
+    processor = transformers.Qwen2_5_VLProcessor(
+        transformers.Qwen2VLImageProcessor(**pixels),
+        tokenizer,
+        transformers.Qwen2VLVideoProcessor(**pixels),
+        chat_template=TEMPLATE.replace("<image>", "<|vision_start|> <|image_pad|> <|vision_end|>"),
+    )
+    config = transformers.Qwen2_5_VLConfig(
+        vision_config={
+            "depth": 2, "hidden_size": 32, "intermediate_size": 32, "num_heads": 2, "patch_size": 8,
+            "window_size": 32, "out_hidden_size": 32, "fullatt_block_indexes": [1],
+        },
+        text_config={
+            "vocab_size": len(vocabulary), "num_key_value_heads": 2, "bos_token_id": 2, "eos_token_id": 3,
+            "pad_token_id": 0, "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 3, 3]},
+            **_SMALL,
+        },
+        image_token_id=vocabulary["<|image_pad|>"],
+        video_token_id=vocabulary["<|video_pad|>"],
+        vision_start_token_id=vocabulary["<|vision_start|>"],
+        vision_end_token_id=vocabulary["<|vision_end|>"],
+    )  # fmt: skip
+    return _saved(transformers.Qwen2_5_VLForConditionalGeneration(config), processor, folder)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -49,8 +50,9 @@ def encode(pipe: Any, layout: Layout, pictures: Sequence[Any], like: Tensor) -> 
 def decode(pipe: Any, layout: Layout, latents: Tensor, vae: Any = None, longest: int | None = None) -> list[Any]:
     """Clean latents (B, ...) -> PIL pictures.
 
-    `vae`: another decoder of the same latents (a tiny autoencoder: a module, or its hub id or folder). `longest`: most pixels of
-    the longer side; larger latents are brought to that by area, which is enough for a look.
+    `vae`: another decoder of the same latents (a tiny autoencoder: a module, or its hub id or folder). `longest`: a look is
+    enough, of at most so many pixels at the longer side: larger latents are brought to that by area, and a tiny autoencoder
+    in the folder `preview` of the pipeline's own folder decodes them, if there is one and no `vae` is given.
     """
     _, height, width = _shape(pipe, layout)
     if len(layout.sample_shape) == 3:
@@ -58,13 +60,16 @@ def decode(pipe: Any, layout: Layout, latents: Tensor, vae: Any = None, longest:
     latents = latents.reshape(latents.shape[0], -1, height, width).float()
     if longest is not None:
         latents = _at_most(latents, max(1, longest // int(pipe.vae_scale_factor)))
+    if vae is None and longest is not None:
+        vae = _beside(pipe)
     decoder = previewer(vae) if isinstance(vae, str) else vae or pipe.vae
     shift, scale = _affine(decoder, latents)
     raw = latents / scale + shift
     pictures: list[Any] = []
     with torch.no_grad(), _safe(decoder) as safe:
+        device, dtype = safe.device if decoder is not pipe.vae else raw.device, safe.dtype
         for part in raw.split(max(1, _MOST_LATENTS // (raw.shape[2] * raw.shape[3]))):
-            part = part.to(safe.device, safe.dtype) if decoder is not pipe.vae else part.to(safe.dtype)
+            part = part.to(device, dtype)
             pixels = safe.decode(part.unsqueeze(2) if _has_frames(safe) else part, return_dict=False)[0]
             pixels = pixels[:, :, 0] if pixels.ndim == 5 else pixels
             pictures += _processor(pipe).postprocess(pixels.float().cpu(), output_type="pil")
@@ -77,7 +82,14 @@ def previewer(name: str) -> Any:
     from diffusers import AutoencoderTiny
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    return AutoencoderTiny.from_pretrained(name).to(device).eval().requires_grad_(False)
+    loaded = AutoencoderTiny.from_pretrained(name).to(device).eval().requires_grad_(False)
+    return loaded.to(memory_format=torch.channels_last)
+
+
+def _beside(pipe: Any) -> str | None:
+    """The folder of the tiny autoencoder that lies in the pipeline's own, or None."""
+    folder = Path(str(pipe.config.get("_name_or_path") or "")) / "preview"
+    return str(folder) if (folder / "config.json").is_file() else None
 
 
 def _at_most(latents: Tensor, longest: int) -> Tensor:
@@ -142,11 +154,11 @@ def _unpacked(latents: Tensor, height: int, width: int) -> Tensor:
 @contextmanager
 def _safe(vae: Any) -> Iterator[Any]:
     """The VAE in a precision in which it does not overflow (SDXL's in float16 does)."""
-    dtype = vae.dtype
-    if dtype == torch.float16 and vae.config.get("force_upcast"):
+    overflows = vae.config.get("force_upcast") and vae.dtype == torch.float16
+    if overflows:
         vae.to(torch.float32)
     try:
         yield vae
     finally:
-        if vae.dtype != dtype:
-            vae.to(dtype)
+        if overflows:
+            vae.to(torch.float16)

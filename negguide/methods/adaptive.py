@@ -132,6 +132,10 @@ class AdaptiveNegatives(Method):
         """Whether the kind of negative acts on classifier-free guidance."""
         return self._steer("something").needs_guidance
 
+    @property
+    def couples(self) -> bool:
+        return self._steer("something").couples
+
     def check_beside(self, others: Sequence[Method]) -> None:
         rivals = [other._steer("something") if isinstance(other, AdaptiveNegatives) else other for other in others]
         try:

@@ -94,7 +94,7 @@ class Watching:
         """Show the clean estimates of a step to the watcher; `collect` brings what it says."""
         config, step, model = self.config, denoised.step, denoised.model
         if self._late is not None and self._late.is_running:
-            self._lost.append(self._note(step, error="the watcher is still busy with an earlier look"))
+            self._lost.append(self._note(step, asked=False, error="the watcher is still busy with an earlier look"))
             return
         x0 = denoised.x0 if self.plain is None else step.to_denoised(self.plain)
         images = model.decode(x0, vae=config.preview, longest=config.preview_size)

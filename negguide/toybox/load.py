@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -78,10 +79,12 @@ def load_pipeline(name: str = "sd", dtype: torch.dtype | None = None) -> Diffusi
 
 
 def load_folder(folder: Path, dtype: torch.dtype | None = None) -> DiffusionPipeline:
-    """`load_pipeline` from any folder."""
+    """`load_pipeline` from any folder. What its index names as absent is told to diffusers, which else asks for it."""
     import torch
     from diffusers import DiffusionPipeline
 
-    pipe = DiffusionPipeline.from_pretrained(str(folder), dtype=dtype or torch.float32)
+    index = json.loads((folder / "model_index.json").read_text())
+    absent = {name: None for name, value in index.items() if value == [None, None]}
+    pipe = DiffusionPipeline.from_pretrained(str(folder), dtype=dtype or torch.float32, **absent)
     pipe.set_progress_bar_config(disable=True)
     return pipe

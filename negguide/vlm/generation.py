@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Loaded:
     """A model in evaluation mode with its processor."""
 
@@ -67,10 +67,37 @@ def check_dtype(dtype: str | None) -> None:
         )
 
 
+@dataclasses.dataclass(frozen=True)
+class Written:
+    """What `greedy` wrote, in the form of transformers' `generate`: `sequences` (B, 1 + T) and T `scores` (B, V)."""
+
+    sequences: Tensor
+    scores: tuple[Tensor, ...]
+
+
+def greedy(logits: Callable[[Tensor], Tensor], begin: Tensor, end: int, most: int) -> Written:
+    """The likeliest tokens after `begin` (B, 1), until every row has met the token `end`, at most `most`.
+
+    Answers are a word or two: for a small model transformers' `generate` takes longer to get ready than to write them.
+    `logits`: (B, T) tokens -> (B, T, V).
+    """
+    import torch
+
+    tokens: Tensor = begin
+    scores: list[Tensor] = []
+    ended = torch.zeros(len(begin), dtype=torch.bool, device=begin.device)
+    while len(scores) < most and not bool(ended.all()):
+        scores.append(logits(tokens)[:, -1].float())
+        chosen = scores[-1].argmax(1).masked_fill(ended, end)
+        tokens = torch.cat([tokens, chosen[:, None]], 1)
+        ended = ended | (chosen == end)
+    return Written(tokens, tuple(scores))
+
+
 def read(output: Any, tokenizer: Any) -> list[Answer]:
     """Generated sequences with scores -> texts; confidence is the geometric mean of their tokens' probabilities.
 
-    `output`: what `generate(return_dict_in_generate=True, output_scores=True)` returned. A text ends at its first
+    `output`: `Written`, or what `generate(return_dict_in_generate=True, output_scores=True)` returned. A text ends at its first
     special token.
     """
     import torch

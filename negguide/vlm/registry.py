@@ -29,8 +29,9 @@ _HOMES = {"clip": "negguide.vlm.zero_shot", "vqa": "negguide.vlm.vqa", "chat": "
 _NAMED: dict[str, Watcher] = {}
 
 POSSIBLE = (
-    "possible: 'toybox' (the bundled CLIP), 'vqa:<model>' (ViLT, BLIP), 'chat:<model>' (image-text-to-text), a name given "
-    "to negguide.vlm.register_watcher, a watcher of negguide.vlm, or any function (images, questions) -> answers"
+    "possible: 'toybox' (the bundled model), 'vqa:<model>' (ViLT, BLIP), 'chat:<model>' (image-text-to-text), "
+    "'clip:toybox', a name given to negguide.vlm.register_watcher, a watcher of negguide.vlm, or any function (images, "
+    "questions) -> answers"
 )
 
 
@@ -70,8 +71,8 @@ def _by_name(name: str) -> Watcher:
         return _NAMED[name]
     kind, _, model = name.partition(":")
     if kind == "toybox" and not model:
-        return _class("clip")("toybox")  # type: ignore[call-arg, return-value]
-    if kind in ("vqa", "chat"):
+        kind, model = "vqa", "toybox"
+    if kind in _HOMES:
         made: Any = _class(kind)(**({"model": model} if model else {}))
         return made
     raise ValueError(f"no watcher is called {name!r}; {POSSIBLE}")

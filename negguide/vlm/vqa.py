@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from negguide.vlm import generation
 from negguide.vlm.protocol import Answer, Question
@@ -12,6 +13,7 @@ from negguide.vlm.registry import WatcherConfig, register_class
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+    from torch import Tensor
 
 _TEMPLATES = {"blip-2": "Question: {question} Answer:"}
 
@@ -21,7 +23,8 @@ _TEMPLATES = {"blip-2": "Question: {question} Answer:"}
 class VisualQuestionAnswering(WatcherConfig):
     """A transformers visual-question-answering model. Choose it for short questions; ViLT is the fastest.
 
-    `model`: hub id or folder of a ViLT, BLIP or BLIP-2 model. `top`: answers per question, for models that choose.
+    `model`: hub id or folder of a ViLT, BLIP or BLIP-2 model, or "toybox" for the bundled one. `top`: answers per
+    question, for models that choose.
     `device`, `dtype`: see `negguide.vlm.generation.load`. `batch`: pictures per forward. `max_new_tokens`: of models that
     write. Loaded at the first question, and kept. ViLT shuffles its patches by torch's global random state, which is given back
     unless it looks asynchronously: then give the call a generator.
@@ -46,13 +49,48 @@ class VisualQuestionAnswering(WatcherConfig):
 
     def __call__(self, images: Sequence[Image], questions: Sequence[Question], /) -> list[list[list[Answer]]]:
         """N pictures, Q questions -> N rows of Q lists of answers. Each picture is answered as if alone."""
-        loaded = generation.load("AutoModelForVisualQuestionAnswering", self.model, self.device, self.dtype)
+        loaded = generation.load("AutoModelForVisualQuestionAnswering", _place_of(self.model), self.device, self.dtype)
         pictures = [image.convert("RGB") for image in images]
+        if loaded.model.config.model_type == "blip":
+            parts = (pictures[at : at + self.batch] for at in range(0, len(pictures), self.batch))
+            return [row for part in parts for row in self._at_one_glance(loaded, part, questions)]
         columns = [self._column(loaded, pictures, question) for question in questions]
         return [list(row) for row in zip(*columns, strict=True)]
 
+    def _at_one_glance(
+        self, loaded: generation.Loaded, images: list[Image], questions: Sequence[Question]
+    ) -> list[list[list[Answer]]]:
+        """BLIP's own `generate` part by part, so that its eye is used once for all questions.
+
+        Questions of one length are read together: its decoder would look at padding as at words.
+        """
+        import torch
+
+        model, found = loaded.model, [[[]] * len(questions) for _ in images]  # type: ignore[var-annotated]
+        pixels = loaded.inputs(loaded.processor.image_processor(images, return_tensors="pt"))["pixel_values"]
+        tokens = [_tokens(loaded, question.text) for question in questions]
+        with torch.inference_mode():
+            seen = model.vision_model(pixels).last_hidden_state
+            for length in dict.fromkeys(map(len, tokens)):
+                places = [place for place, ids in enumerate(tokens) if len(ids) == length]
+                asked = torch.stack([tokens[place] for place in places]).repeat(len(images), 1)
+                written = self._written(model, asked, seen.repeat_interleave(len(places), 0))
+                cells = [(row, place) for row in range(len(images)) for place in places]
+                for (row, place), answer in zip(cells, generation.read(written, loaded.tokenizer), strict=True):
+                    found[row][place] = [answer]
+        return found
+
+    def _written(self, model: Any, asked: Tensor, seen: Tensor) -> generation.Written:
+        read = model.text_encoder(asked, encoder_hidden_states=seen, return_dict=False)[0]
+        return generation.greedy(
+            lambda ids: model.text_decoder(ids, encoder_hidden_states=read, use_cache=False).logits,
+            asked.new_full((len(asked), 1), model.decoder_start_token_id),
+            model.config.text_config.sep_token_id,
+            self.max_new_tokens,
+        )
+
     def _column(self, loaded: generation.Loaded, images: list[Image], question: Question) -> list[list[Answer]]:
-        """One question of all pictures: texts of one length, since BLIP reads padding as words."""
+        """One question of all pictures: texts of one length, for models that read padding as words."""
         found: list[list[Answer]] = []
         for start in range(0, len(images), self.batch):
             found += self._answers(loaded, images[start : start + self.batch], question)
@@ -74,3 +112,19 @@ class VisualQuestionAnswering(WatcherConfig):
         labels = loaded.model.config.id2label
         rows = zip(best.values.tolist(), best.indices.tolist(), strict=True)
         return [[Answer(labels[at], share) for share, at in zip(*row, strict=True)] for row in rows]
+
+
+def _place_of(model: str) -> str:
+    """The folder of the bundled watcher for "toybox"."""
+    if model != "toybox":
+        return model
+    from negguide.toybox.watcher import watcher_dir
+
+    return str(watcher_dir())
+
+
+@lru_cache(maxsize=256)
+def _tokens(loaded: generation.Loaded, text: str) -> Tensor:
+    """(T,) ids of a question, which will be asked again."""
+    ids: Tensor = loaded.inputs(loaded.tokenizer(text, return_tensors="pt"))["input_ids"][0]
+    return ids

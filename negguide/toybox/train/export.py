@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -38,8 +39,8 @@ the pipeline `sd`. The first text encoder started from that pipeline's; all else
 `negguide toybox train mmdit`.
 
 ```python
-from negguide.toybox.load import load_pipeline          # or StableDiffusion3Pipeline.from_pretrained(<this folder>)
-pipe = load_pipeline("sd3")
+from negguide.toybox.load import load_pipeline          # or StableDiffusion3Pipeline.from_pretrained(
+pipe = load_pipeline("sd3")                     #   <this folder>, text_encoder_3=None, tokenizer_3=None)
 image = pipe("a red cat on grass", num_inference_steps=25, guidance_scale=5.0, max_sequence_length=0).images[0]
 ```
 
@@ -47,9 +48,11 @@ image = pipe("a red cat on grass", num_inference_steps=25, guidance_scale=5.0, m
 them too, about three times slower.
 """
 
-FEW_STEP = """
+FEW_STEP = f"""
 A student of the pipeline `sd` that needs 4 steps and no guidance: the same parts, its UNet taught by
-`negguide toybox train student` to cross in one step of DDIM what the teacher, guided at 5, covers in three.
+`negguide toybox train student` to cross in one step of DDIM what the teacher, guided at 5, covers in three. The training
+ends at step {student.UNTIL}, before the schedule of its learning rate does; making the teacher's {student.COUNT:,}
+trajectories is not in its wall time.
 
 ```python
 from negguide.toybox.load import load_pipeline          # or StableDiffusionPipeline.from_pretrained(<this folder>)
@@ -63,15 +66,15 @@ It has no guidance to put a negative prompt into: that is what NAG, VSF and nega
 def export_pipeline(pipe: DiffusionPipeline, folder: Path) -> None:
     """Write the pipeline as float16 safetensors, without a trace of where its parts came from.
 
-    Parts that are None are listed as such, as in public folders; diffusers leaves out those that it holds for necessary,
-    and then cannot load its own folder.
+    Parts that are None are listed as such, as in public folders; diffusers leaves out those that it holds for necessary.
     """
     pipe.to(torch.float16)
     pipe.save_pretrained(folder, safe_serialization=True)
     pipe.to(torch.float32)
     index = folder / "model_index.json"
     listed = json.loads(index.read_text())
-    listed |= {name: [None, None] for name, part in pipe.components.items() if part is None}
+    parts = inspect.signature(type(pipe).__init__).parameters
+    listed |= {name: [None, None] for name in parts if getattr(pipe, name, pipe) is None}
     index.write_text(json.dumps(listed, indent=2, sort_keys=True) + "\n")
     for file in folder.rglob("*.json"):
         lines = file.read_text().splitlines(keepends=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import torch
@@ -54,6 +55,10 @@ def save_preview(preview: AutoencoderTiny, folder: Path) -> None:
     """Write it in the public format, float16."""
     preview.half().save_pretrained(folder, safe_serialization=True)
     preview.float()
+    config = json.loads((folder / "config.json").read_text())
+    for name in ("block_out_channels", "_name_or_path"):  # the class writes the first, and warns of it when it reads it
+        config.pop(name, None)
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     for file in folder.iterdir():
         file.chmod(0o644)
 

@@ -102,9 +102,15 @@ ASKED: dict[str, tuple[Callable[[Scene, np.random.Generator], Pair], float]] = {
 """Each sort of question: how one is made, and its share of the training."""
 
 
-def quiz(scene: Scene, rng: np.random.Generator, count: int) -> list[Pair]:
+HARDER: dict[str, float] = {"presence": 0.75, "worn": 0.09, "kind of a kind": 0.06, "style": 0.05, "count": 0.03}
+"""Shares of the sorts that need more practice, in the second stage; the others share the rest."""
+
+
+def quiz(scene: Scene, rng: np.random.Generator, count: int, harder: bool = False) -> list[Pair]:
     """`count` random questions about a scene with their answers; the first is of the commonest sort."""
     names, shares = list(ASKED), np.array([share for _, share in ASKED.values()])
+    if harder:
+        shares = np.array([HARDER.get(name, 0.02 / (len(ASKED) - len(HARDER))) for name in names])
     drawn = rng.choice(len(names), count - 1, p=shares / shares.sum())
     sorts = ["kind of a category", *(names[place] for place in drawn)]
     return [ASKED[sort][0](scene, rng) for sort in sorts]

@@ -10,12 +10,12 @@ from negguide.toybox.train.data import HELD_OUT, TRAIN, Dataset, make_dataset
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL
 
-PARTS = ("vae", "denoiser", "oracle", "clip", "mmdit", "student")
+PARTS = ("vae", "denoiser", "oracle", "clip", "mmdit", "student", "watcher")
 """In the order of their needs: the denoiser needs the autoencoder, the judges are measured on its reconstructions too, the
-last two start from the bundled `sd` pipeline."""
+next two start from the bundled `sd` pipeline, and the watcher learns from that and from the bundled CLIP."""
 GENERATORS = {"denoiser": "sd", "mmdit": "sd3", "student": "few-step"}
 """The bundled pipeline that a part makes."""
-MEASURED = ("denoiser", "oracle", "clip", "mmdit", "student")
+MEASURED = ("denoiser", "oracle", "clip", "mmdit", "student", "watcher")
 """Parts that have a model card; the autoencoder stands in the denoiser's."""
 TRAINING_PICTURES, HELD_OUT_PICTURES = 100_000, 4_000
 
@@ -63,6 +63,10 @@ def measure_part(part: str, work: Path) -> None:
         from negguide.toybox.train.clip import export_clip
 
         export_clip(Clip.load(f"local-dir:{clip_dir()}").model, folder / "clip", held_out, pipe.vae, work / "clip")
+    elif part == "watcher":
+        from negguide.toybox.train.watcher_card import export_watcher
+
+        export_watcher(None, None, folder / "watcher", held_out, pipe, work / "watcher")
     else:
         raise ValueError(f"unknown part {part!r}; possible: {', '.join(MEASURED)}")
 
@@ -97,6 +101,10 @@ def train_part(part: str, work: Path, assets: Path) -> None:
         from negguide.toybox.train.student import train_student
 
         export_generator(train_student(data, work / "student"), "few-step", assets, held_out, work)
+    elif part == "watcher":
+        from negguide.toybox.train.watcher_card import make_watcher
+
+        make_watcher(data, held_out, work / "watcher", assets / "toybox" / "watcher")
     elif part == "oracle":
         from negguide.toybox.train.oracle import make_oracle
 

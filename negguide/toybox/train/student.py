@@ -31,6 +31,7 @@ STEPS, SUBSTEPS = 4, 3
 """Stretches of a trajectory, and steps of the teacher's solver (DPM-Solver++) in each."""
 SHARD, SHARDS, CHUNK = 512, 10, 64
 """Trajectories in a file, files, and trajectories that are made together."""
+COUNT = SHARD * SHARDS
 HUBER = 0.1
 
 
@@ -76,7 +77,7 @@ def trajectories(data: Dataset, folder: Path, workers: int = 2) -> tuple[Tensor,
     """The teacher's trajectories, made by `workers` processes and kept in `folder`, and their captions."""
     folder.mkdir(parents=True, exist_ok=True)
     files = [folder / f"{shard:03}.npy" for shard in range(SHARDS)]
-    captions = data.captions[: SHARD * SHARDS]
+    captions = data.captions[:COUNT]
     todo = [shard for shard, file in enumerate(files) if not file.exists()]
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
         parts = [captions[shard * SHARD : (shard + 1) * SHARD] for shard in todo]

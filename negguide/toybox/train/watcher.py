@@ -26,18 +26,27 @@ if TYPE_CHECKING:
     from diffusers import AutoencoderTiny
     from transformers import BertTokenizer, BlipForQuestionAnswering
 
-SETTINGS = Settings(steps=2600, batch=48, lr=1.5e-3, ema=0.997, warmup=150, weight_decay=0.03, decay_from=0.3, seed=5)
+SETTINGS = Settings(steps=2000, batch=48, lr=1.5e-3, ema=0.997, warmup=150, weight_decay=0.03, decay_from=0.3, seed=5)
 """Pictures per step: renders slightly spoiled, the same as the preview shows them, and half-formed ones."""
+
+READING = Settings(steps=1500, batch=36, lr=1.5e-3, ema=0.995, warmup=50, weight_decay=0.03, decay_from=0.3, seed=15)
+"""Then reading alone, with the eye as it is: whether a named thing is there takes longer to learn than what is there."""
 
 SHARES: Final = (0.42, 0.25, 0.33)
 """Of renders, of previews of clean latents, and of half-formed pictures in a batch."""
-EMPTY: Final = 2
-"""Pictures without a thing in a batch."""
-QUESTIONS: Final = 2
-"""Asked of every picture of a batch."""
+EMPTY, EMPTIES = 2, 1000
+"""Pictures without a thing: in a batch, and in all."""
+QUESTIONS, MORE_QUESTIONS = 2, 6
+"""Asked of every picture of a batch, in the first stage and in the second."""
 AID: Final = 0.25
 """Weight of the heads that read every attribute off the vision tokens; they teach the eye faster, and are not kept."""
+COPY: Final = 2.0
+COPIED_LAYER: Final = 3
+"""Weight of the distance of the vision tokens after that layer from the bundled CLIP's features of the clean picture at the
+same places: on little data a transformer learns faster with a convolutional net for a model (arXiv:2207.10026). The oracle,
+which judges, has no part in this."""
 WIDTH: Final = 128
+TAUGHT: Final = 192
 PATCH: Final = 8
 CLEAN_NOISE: Final = 0.2
 """Largest noise on the clean latents."""
@@ -83,7 +92,33 @@ def make_watcher() -> BlipForQuestionAnswering:
     for module in model.modules():
         if isinstance(module, nn.Linear):
             nn.init.xavier_uniform_(module.weight)
+    _see_near_things_first(model.vision_model)
     return model
+
+
+@torch.no_grad()
+def _see_near_things_first(eye: Any) -> None:
+    """Start the eye so that patches attend to their neighbours, as trained ones do (mimetic initialisation, arXiv:2305.09828).
+
+    Places are told by sines and cosines of both coordinates; per head, queries and keys multiply to 0.7 I, values and
+    projection to -0.4 I, with noise of the same size.
+    """
+    side, quarter = SIZE // PATCH, WIDTH // 4
+    angles = torch.arange(side)[:, None] / 30 ** (torch.arange(quarter) / quarter)
+    waves = torch.cat([angles.sin(), angles.cos()], 1)
+    grid = torch.cat([waves[:, None].expand(-1, side, -1), waves[None].expand(side, -1, -1)], 2)
+    eye.embeddings.position_embedding[0, 1:] = grid.flatten(0, 1)
+    for layer in eye.encoder.layers:
+        attention = layer.self_attn
+        queries, keys, values = attention.qkv.weight.view(3, WIDTH, WIDTH)
+        noise = torch.randn(attention.num_heads + 1, WIDTH, WIDTH) / WIDTH**0.5
+        for place, rows in enumerate(torch.arange(WIDTH).chunk(attention.num_heads)):
+            left, size, right = torch.linalg.svd(0.7 * (noise[place] + torch.eye(WIDTH)))
+            queries[rows] = (left * size.sqrt())[:, : len(rows)].T
+            keys[rows] = (size.sqrt()[:, None] * right)[: len(rows)]
+        left, size, right = torch.linalg.svd(0.4 * (noise[-1] - torch.eye(WIDTH)))
+        values.copy_(size.sqrt()[:, None] * right)
+        attention.projection.weight.copy_(left * size.sqrt())
 
 
 @cache
@@ -101,22 +136,46 @@ def padded(texts: Sequence[str]) -> Tensor:
 def answer_loss(model: Any, seen: Tensor, pairs: Sequence[Pair]) -> tuple[Tensor, Tensor]:
     """(cross-entropy of the answers' tokens, share of first words that are right).
 
-    `seen`: vision tokens, a row for each of `pairs`. The parts of the model in the order of its own `forward`, but padding
-    is never read.
+    `seen`: vision tokens, a row for each of `pairs`. The parts of the model in the order of its own `forward`, questions of
+    one length at a time: the decoder looks at all that the questions' encoder gives, padding too.
     """
-    pad = make_words().pad_token_id
-    asked, answers = padded([question for question, _ in pairs]), padded([answer for _, answer in pairs])
-    mask = (asked != pad).long()
-    read = model.text_encoder(asked, attention_mask=mask, encoder_hidden_states=seen, return_dict=False)[0]
-    logits = model.text_decoder(
-        input_ids=answers[:, :-1], encoder_hidden_states=read, encoder_attention_mask=mask
-    ).logits.float()
-    loss = F.cross_entropy(logits.flatten(0, 1), answers[:, 1:].flatten(), ignore_index=pad)
-    return loss, (logits[:, 0].argmax(1) == answers[:, 1]).float().mean()
+    by_length: dict[int, list[int]] = {}
+    for place, (question, _) in enumerate(pairs):
+        by_length.setdefault(len(_ids(question)), []).append(place)
+    pad, sums, tokens, right = make_words().pad_token_id, [], 0, []
+    for places in by_length.values():
+        asked, answers = (padded([pairs[place][part] for place in places]) for part in (0, 1))
+        read = model.text_encoder(asked, encoder_hidden_states=seen[places], return_dict=False)[0]
+        logits = model.text_decoder(input_ids=answers[:, :-1], encoder_hidden_states=read).logits.float()
+        wanted = answers[:, 1:]
+        sums.append(F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), ignore_index=pad, reduction="sum"))
+        tokens += int((wanted != pad).sum())
+        right.append(logits[:, 0].argmax(1) == wanted[:, 0])
+    return torch.stack(sums).sum() / tokens, torch.cat(right).float().mean()
+
+
+class Teacher(nn.Module):
+    """Features of a picture at 8x8 places, (B, 64, 192), of the bundled CLIP's second stage."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        from negguide.toybox.clip import load_clip
+
+        self.visual: Any = load_clip()[0].visual.to(memory_format=torch.channels_last)
+
+    @torch.no_grad()
+    def forward(self, pictures: Tensor) -> Tensor:
+        """(B, 3, 64, 64) in [-1, 1]."""
+        v = self.visual
+        found: Tensor = v.layer2(v.layer1(v.stem(pictures.contiguous(memory_format=torch.channels_last))))
+        return found.flatten(2).transpose(1, 2)
 
 
 class Batches:
-    """Endless batches: pictures (B, 3, 64, 64), the truth for `losses`, and the pairs of the quiz, picture by picture."""
+    """Endless batches.
+
+    Pictures (B, 3, 64, 64), the clean ones that they come from, the truth for `losses`, the pairs of the quiz.
+    """
 
     def __init__(
         self,
@@ -124,14 +183,17 @@ class Batches:
         latents: Tensor,
         half: HalfFormed,
         preview: AutoencoderTiny,
-        seed: int,
-        batch: int,
+        settings: Settings,
         start: int,
+        harder: bool = False,
     ) -> None:
+        seed, batch = settings.seed, settings.batch
+        self.harder, self.questions = harder, MORE_QUESTIONS if harder else QUESTIONS
         self.data, self.latents, self.half, self.preview = data, latents, half, preview
+        self.forming = show(preview, half.latents)
         self.truth = labels(data.scenes)
         self.rng = np.random.default_rng([seed, start, 11])
-        self.empties, _ = empty_scenes(1000, seed)
+        self.empties, _ = empty_scenes(EMPTIES, seed)
         first, second, third = (round(share * batch) for share in SHARES)
         self.orders = (
             batches(len(data), first, seed, start),
@@ -139,21 +201,23 @@ class Batches:
             batches(len(half.index), third, seed + 2, start),
         )
 
-    def __next__(self) -> tuple[Tensor, dict[str, Tensor], list[Pair]]:
+    def __next__(self) -> tuple[Tensor, Tensor, dict[str, Tensor], list[Pair]]:
         renders, clean, forming = (torch.from_numpy(next(order)) for order in self.orders)
         renders = renders[torch.from_numpy(self.rng.permutation(len(renders)))]  # `spoil` mixes neighbours
         drawn = to_model(self.data.images[renders.numpy()])
         drawn[:EMPTY] = to_model(self.empties[self.rng.integers(len(self.empties), size=EMPTY)])
         latents = self.latents[clean].float()
         latents = latents + torch.rand(len(latents), 1, 1, 1) * CLEAN_NOISE * torch.randn_like(latents)
-        shown = show(self.preview, torch.cat([latents, self.half.latents[forming].float()]))
+        shown = torch.cat([show(self.preview, latents), self.forming[forming]])
         index = torch.cat([renders, clean, self.half.index[forming]])
         truth = {name: values[index].clone().to(device()) for name, values in self.truth.items()}
         for name, values in truth.items():
             values[:EMPTY] = HEADS["kind"].index("none") if name == "kind" else UNKNOWN
-        pairs = [pair for _ in range(EMPTY) for pair in about_nothing(self.rng, QUESTIONS)]
-        pairs += [pair for i in index[EMPTY:].tolist() for pair in quiz(self.data.scenes[i], self.rng, QUESTIONS)]
-        return torch.cat([spoil(drawn), to_model(shown.numpy())]), truth, pairs
+        pairs = [pair for _ in range(EMPTY) for pair in about_nothing(self.rng, self.questions)]
+        scenes = (self.data.scenes[i] for i in index[EMPTY:].tolist())
+        pairs += [pair for scene in scenes for pair in quiz(scene, self.rng, self.questions, self.harder)]
+        drawn, wanted = spoil(drawn), to_model(self.data.images[index[len(drawn) :].numpy()])
+        return torch.cat([drawn, to_model(shown.numpy())]), torch.cat([drawn, wanted]), truth, pairs
 
 
 def train_watcher(
@@ -174,13 +238,17 @@ def train_watcher(
     torch.manual_seed(settings.seed)
     model = make_watcher().train()
     aids = nn.ModuleDict({name: nn.Linear(WIDTH, len(values)) for name, values in HEADS.items()})
-    trainer = Trainer(nn.ModuleDict({"watcher": model, "aids": aids}), settings, folder)
+    teacher, copier = Teacher().to(device()).eval(), nn.Linear(WIDTH, TAUGHT)
+    trainer = Trainer(nn.ModuleDict({"watcher": model, "aids": aids, "copier": copier}), settings, folder)
     torch.manual_seed(settings.seed + trainer.step)
-    source = Batches(data, latents, half, preview.to(device()), settings.seed, settings.batch, trainer.step)
+    source = Batches(data, latents, half, preview.to(device()), settings, trainer.step)
     while trainer.step < settings.steps:
-        pictures, truth, pairs = next(source)
+        pictures, clean, truth, pairs = next(source)
         with autocast():
-            seen = model.vision_model(pictures).last_hidden_state
+            eye = model.vision_model(pictures, output_hidden_states=True)
+            seen = eye.last_hidden_state
+            copied = copier(eye.hidden_states[COPIED_LAYER][:, 1:]).float()
+            taught = teacher(clean).float()
             loss, right = answer_loss(model, seen.repeat_interleave(QUESTIONS, 0), pairs)
             pooled = seen[:, 1:].mean(1)
             logits = {name: head(pooled).float() for name, head in aids.items()}
@@ -188,8 +256,35 @@ def train_watcher(
         kinds = (logits["kind"].argmax(1) == truth["kind"]).float()
         thirds = kinds.split([round(share * settings.batch) for share in SHARES])
         figures = {f"kind {name}": part.mean() for name, part in zip(("drawn", "shown", "half"), thirds, strict=True)}
-        trainer.update(
-            {"answers": loss, "right": right, **figures}, loss + AID * torch.stack(list(parts.values())).sum()
-        )
+        far = 1 - F.cosine_similarity(copied, taught, dim=2).mean()
+        total = loss + AID * torch.stack(list(parts.values())).sum() + COPY * far
+        trainer.update({"answers": loss, "right": right, "far": far, **figures}, total)
     trainer.finish()
     return model
+
+
+def train_reading(
+    model: BlipForQuestionAnswering,
+    data: Dataset,
+    latents: Tensor,
+    half: HalfFormed,
+    preview: AutoencoderTiny,
+    folder: Path,
+    settings: Settings = READING,
+) -> BlipForQuestionAnswering:
+    """The second stage, trained (or resumed) from what `train_watcher` returns: all but the eye."""
+    torch.manual_seed(settings.seed)
+    reader = nn.ModuleDict({"reads": model.text_encoder.train(), "answers": model.text_decoder.train()})
+    trainer = Trainer(reader, settings, folder)
+    torch.manual_seed(settings.seed + trainer.step)
+    source = Batches(data, latents, half, preview.to(device()), settings, trainer.step, harder=True)
+    eye = model.vision_model.to(device()).eval()
+    while trainer.step < settings.steps:
+        pictures, _, _, pairs = next(source)
+        with autocast():
+            with torch.no_grad():
+                seen = eye(pictures).last_hidden_state
+            loss, right = answer_loss(model, seen.repeat_interleave(MORE_QUESTIONS, 0), pairs)
+        trainer.update({"answers": loss, "right": right}, loss)
+    trainer.finish()
+    return model.eval()
