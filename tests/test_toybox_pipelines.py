@@ -118,5 +118,6 @@ def test_compare_takes_bundled_models_by_name_with_their_own_settings(tmp_path, 
     assert main([*line, "--model", "toybox/few-step"]) == 0
     assert "--steps 4" in (tmp_path / "results.json").read_text()
     assert load_model("toybox/sd3").more == {"max_sequence_length": 0}
+    assert load_model(str(pipeline_dir("sd3"))).pipe.text_encoder_3 is None
     assert main([*line, "--model", "toybox/sdxl"]) == 2
     assert "possible: sd, sd3, few-step" in capsys.readouterr().err

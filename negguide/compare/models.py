@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from negguide.toybox.load import PIPELINES, bundled
+from negguide.toybox.load import PIPELINES, absent, bundled
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -91,9 +91,11 @@ def _load(name: str, dtype: Any) -> Any:
         raise ValueError(f"no folder {name!r}; {_POSSIBLE}")
     if Path(name).expanduser().is_dir() and not (Path(name).expanduser() / "model_index.json").is_file():
         raise ValueError(f"the folder {name!r} holds no diffusers pipeline (model_index.json is missing)")
-    source = str(Path(name).expanduser()) if Path(name).expanduser().is_dir() else name
+    folder = Path(name).expanduser()
     try:
-        return DiffusionPipeline.from_pretrained(source, dtype=dtype)
+        if folder.is_dir():
+            return DiffusionPipeline.from_pretrained(str(folder), dtype=dtype, **absent(folder))
+        return DiffusionPipeline.from_pretrained(name, dtype=dtype)
     except Exception as error:  # diffusers, transformers and the Hub raise all kinds
         raise ValueError(f"the model {name!r} cannot be loaded: {_short(error)}; {_POSSIBLE}") from error
 

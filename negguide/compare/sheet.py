@@ -86,6 +86,8 @@ def _text(
 ) -> None:
     """One line, cut with an ellipsis where it is too long."""
     font = _font(size)
+    if len(text) > width:  # a letter takes more than a pixel; a mask among the options makes a label of many thousands
+        text = text[:width]
     if draw.textlength(text, font) > width:
         while text and draw.textlength(text + "…", font) > width:
             text = text[:-1]

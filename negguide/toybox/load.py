@@ -83,8 +83,12 @@ def load_folder(folder: Path, dtype: torch.dtype | None = None) -> DiffusionPipe
     import torch
     from diffusers import DiffusionPipeline
 
-    index = json.loads((folder / "model_index.json").read_text())
-    absent = {name: None for name, value in index.items() if value == [None, None]}
-    pipe = DiffusionPipeline.from_pretrained(str(folder), dtype=dtype or torch.float32, **absent)
+    pipe = DiffusionPipeline.from_pretrained(str(folder), dtype=dtype or torch.float32, **absent(folder))
     pipe.set_progress_bar_config(disable=True)
     return pipe
+
+
+def absent(folder: Path) -> dict[str, None]:
+    """The parts that the index of a pipeline's folder names as absent, such as SD3's T5 encoder, as arguments of loading."""
+    index = json.loads((folder / "model_index.json").read_text())
+    return {name: None for name, value in index.items() if value == [None, None]}
