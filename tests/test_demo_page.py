@@ -74,7 +74,14 @@ def _shoot(page: Any, name: str) -> None:
 
 
 def _fill(page: Any, where: str, text: str) -> None:
-    page.locator(f"{where} textarea, {where} input").first.fill(text)
+    """Type it, and again if gradio, which builds what an unfolded accordion holds a moment later, puts its own value back."""
+    field = page.locator(f"{where} textarea, {where} input").first
+    for _ in range(20):
+        field.fill(text)
+        page.wait_for_timeout(400)
+        if field.input_value() == text:
+            return
+    raise AssertionError(f"{where} does not keep {text!r}")
 
 
 def _settle(page: Any, seed: int) -> None:
