@@ -20,7 +20,7 @@ from typing import Any
 
 import diffusers
 import torch
-from cost import Arm
+from cost import Arm, missed_bars
 
 import negguide as ng
 from negguide.compare.models import load_model
@@ -101,20 +101,6 @@ def measure(batch: int, steps: int, rounds: int, prompt: str) -> dict[str, Any]:
     }
 
 
-def missed_bars(rows: dict[str, dict[str, Any]]) -> list[str]:
-    """One line per bar that is missed."""
-    missed = [
-        f"{label}: {rows[label]['time_ratio']:.3f} times the plain time, the bar is {bar}"
-        for label, bar in TIME_BARS.items()
-        if rows[label]["time_ratio"] > bar
-    ]
-    return missed + [
-        f"{label}: {rows[label]['pass_ratio']} times the plain passes, must be {bar}"
-        for label, bar in PASS_BARS.items()
-        if rows[label]["pass_ratio"] != bar
-    ]
-
-
 def markdown(found: dict[str, Any]) -> str:
     """The table."""
     lines = [
@@ -142,7 +128,7 @@ def main() -> int:
     parser.add_argument("--no-bars", action="store_true")
     given = parser.parse_args()
     found = measure(given.batch, given.steps, given.rounds, given.prompt)
-    missed = missed_bars(found["rows"])
+    missed = missed_bars(found["rows"], TIME_BARS, PASS_BARS)
     found["missed_bars"] = missed
     given.out.parent.mkdir(parents=True, exist_ok=True)
     given.out.write_text(json.dumps(found, indent=2) + "\n")

@@ -92,21 +92,25 @@ def make_unet() -> UNet2DConditionModel:
     )
 
 
-def make_text_encoder(vocab_size: int) -> CLIPTextModel:
-    """Three layers of width 128 over at most 32 tokens."""
-    config = CLIPTextConfig(
+def text_config(vocab_size: int, width: int, layers: int, heads: int) -> CLIPTextConfig:
+    """A small CLIP text encoder over at most 32 tokens of the world's tokenizer."""
+    return CLIPTextConfig(
         vocab_size=vocab_size,
-        hidden_size=TEXT_WIDTH,
-        intermediate_size=4 * TEXT_WIDTH,
-        num_hidden_layers=3,
-        num_attention_heads=4,
+        hidden_size=width,
+        intermediate_size=4 * width,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
         max_position_embeddings=MAX_LENGTH,
-        projection_dim=TEXT_WIDTH,
+        projection_dim=width,
         bos_token_id=0,
         eos_token_id=1,
         pad_token_id=1,
     )
-    return CLIPTextModel(config)
+
+
+def make_text_encoder(vocab_size: int) -> CLIPTextModel:
+    """Three layers of width 128."""
+    return CLIPTextModel(text_config(vocab_size, TEXT_WIDTH, layers=3, heads=4))
 
 
 def make_scheduler(beta_end: float = 0.012) -> DDIMScheduler:

@@ -15,12 +15,12 @@ from diffusers import (
 )
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from negguide.toybox.tokenizer import MAX_LENGTH, make_tokenizer
 from negguide.toybox.train.common import Settings, Shares, Trainer, autocast, batches, device
 from negguide.toybox.train.data import Dataset
-from negguide.toybox.train.denoiser import TEXT_WIDTH, latents_of, names_only_category
+from negguide.toybox.train.denoiser import TEXT_WIDTH, latents_of, names_only_category, text_config
 from negguide.toybox.train.vae import LATENT_CHANNELS
 
 STAGES = {
@@ -56,21 +56,8 @@ def make_transformer() -> SD3Transformer2DModel:
 
 
 def make_second_text_encoder(vocab_size: int) -> CLIPTextModelWithProjection:
-    """Two layers of width 64 over at most 32 tokens."""
-    return CLIPTextModelWithProjection(
-        CLIPTextConfig(
-            vocab_size=vocab_size,
-            hidden_size=SECOND_WIDTH,
-            intermediate_size=4 * SECOND_WIDTH,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            max_position_embeddings=MAX_LENGTH,
-            projection_dim=SECOND_WIDTH,
-            bos_token_id=0,
-            eos_token_id=1,
-            pad_token_id=1,
-        )
-    )
+    """Two layers of width 64."""
+    return CLIPTextModelWithProjection(text_config(vocab_size, SECOND_WIDTH, layers=2, heads=2))
 
 
 def with_projection(encoder: CLIPTextModel) -> CLIPTextModelWithProjection:
