@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import torch
@@ -14,11 +13,10 @@ from diffusers import (
     StableDiffusion3Pipeline,
 )
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from negguide.toybox.tokenizer import MAX_LENGTH, make_tokenizer
-from negguide.toybox.train.common import Settings, Shares, Trainer, autocast, batches, device
+from negguide.toybox.train.common import Settings, Shares, Trainer, attention_kernels, autocast, batches, device
 from negguide.toybox.train.data import Dataset
 from negguide.toybox.train.denoiser import TEXT_WIDTH, latents_of, names_only_category, text_config
 from negguide.toybox.train.vae import LATENT_CHANNELS
@@ -106,11 +104,6 @@ def train_mmdit(data: Dataset, base: nn.Module, vae: AutoencoderKL, folder: Path
     for name, settings in STAGES.items():
         train_flow(modules, latents, data, folder.parent / name, settings)
     return make_pipeline(vae, modules)
-
-
-def attention_kernels() -> AbstractContextManager[None]:
-    """On CPUs the plain kernel: for 96 tokens the flash kernel's backward alone takes a quarter of a step."""
-    return sdpa_kernel(SDPBackend.MATH) if device().type == "cpu" else nullcontext()
 
 
 def train_flow(modules: nn.ModuleDict, latents: Tensor, data: Dataset, folder: Path, settings: Settings) -> None:

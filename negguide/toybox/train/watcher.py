@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from negguide.toybox.oracle_model import HEADS
-from negguide.toybox.train.common import Settings, Trainer, autocast, batches, device, to_model
+from negguide.toybox.train.common import Settings, Trainer, attention_kernels, autocast, batches, device, to_model
 from negguide.toybox.train.data import SIZE, Dataset
 from negguide.toybox.train.half_formed import HalfFormed
 from negguide.toybox.train.oracle import UNKNOWN, labels, losses
@@ -31,6 +31,9 @@ SETTINGS = Settings(steps=2000, batch=48, lr=1.5e-3, ema=0.997, warmup=150, weig
 
 READING = Settings(steps=1500, batch=36, lr=1.5e-3, ema=0.995, warmup=50, weight_decay=0.03, decay_from=0.3, seed=15)
 """Then reading alone, with the eye as it is: whether a named thing is there takes longer to learn than what is there."""
+
+WHOLE = Settings(steps=1200, batch=36, lr=6e-4, ema=0.995, warmup=50, weight_decay=0.03, decay_from=0.2, seed=25)
+"""At last the eye too, on the same harder questions: what is worn and in which style needs better sight."""
 
 SHARES: Final = (0.42, 0.25, 0.33)
 """Of renders, of previews of clean latents, and of half-formed pictures in a batch."""
@@ -242,23 +245,26 @@ def train_watcher(
     trainer = Trainer(nn.ModuleDict({"watcher": model, "aids": aids, "copier": copier}), settings, folder)
     torch.manual_seed(settings.seed + trainer.step)
     source = Batches(data, latents, half, preview.to(device()), settings, trainer.step)
-    while trainer.step < settings.steps:
-        pictures, clean, truth, pairs = next(source)
-        with autocast():
-            eye = model.vision_model(pictures, output_hidden_states=True)
-            seen = eye.last_hidden_state
-            copied = copier(eye.hidden_states[COPIED_LAYER][:, 1:]).float()
-            taught = teacher(clean).float()
-            loss, right = answer_loss(model, seen.repeat_interleave(QUESTIONS, 0), pairs)
-            pooled = seen[:, 1:].mean(1)
-            logits = {name: head(pooled).float() for name, head in aids.items()}
-        parts = losses(logits, truth)
-        kinds = (logits["kind"].argmax(1) == truth["kind"]).float()
-        thirds = kinds.split([round(share * settings.batch) for share in SHARES])
-        figures = {f"kind {name}": part.mean() for name, part in zip(("drawn", "shown", "half"), thirds, strict=True)}
-        far = 1 - F.cosine_similarity(copied, taught, dim=2).mean()
-        total = loss + AID * torch.stack(list(parts.values())).sum() + COPY * far
-        trainer.update({"answers": loss, "right": right, "far": far, **figures}, total)
+    with attention_kernels():
+        while trainer.step < settings.steps:
+            pictures, clean, truth, pairs = next(source)
+            with autocast():
+                eye = model.vision_model(pictures, output_hidden_states=True)
+                seen = eye.last_hidden_state
+                copied = copier(eye.hidden_states[COPIED_LAYER][:, 1:]).float()
+                taught = teacher(clean).float()
+                loss, right = answer_loss(model, seen.repeat_interleave(QUESTIONS, 0), pairs)
+                pooled = seen[:, 1:].mean(1)
+                logits = {name: head(pooled).float() for name, head in aids.items()}
+            parts = losses(logits, truth)
+            kinds = (logits["kind"].argmax(1) == truth["kind"]).float()
+            thirds = kinds.split([round(share * settings.batch) for share in SHARES])
+            figures = {
+                f"kind {name}": part.mean() for name, part in zip(("drawn", "shown", "half"), thirds, strict=True)
+            }
+            far = 1 - F.cosine_similarity(copied, taught, dim=2).mean()
+            total = loss + AID * torch.stack(list(parts.values())).sum() + COPY * far
+            trainer.update({"answers": loss, "right": right, "far": far, **figures}, total)
     trainer.finish()
     return model
 
@@ -271,20 +277,24 @@ def train_reading(
     preview: AutoencoderTiny,
     folder: Path,
     settings: Settings = READING,
+    whole: bool = False,
 ) -> BlipForQuestionAnswering:
-    """The second stage, trained (or resumed) from what `train_watcher` returns: all but the eye."""
+    """The later stages, trained (or resumed) from what the one before returns: all but the eye, or the `whole`."""
     torch.manual_seed(settings.seed)
-    reader = nn.ModuleDict({"reads": model.text_encoder.train(), "answers": model.text_decoder.train()})
-    trainer = Trainer(reader, settings, folder)
+    trained = nn.ModuleDict({"reads": model.text_encoder.train(), "answers": model.text_decoder.train()})
+    eye = model.vision_model.to(device()).train(whole)
+    if whole:
+        trained["sees"] = eye
+    trainer = Trainer(trained, settings, folder)
     torch.manual_seed(settings.seed + trainer.step)
     source = Batches(data, latents, half, preview.to(device()), settings, trainer.step, harder=True)
-    eye = model.vision_model.to(device()).eval()
-    while trainer.step < settings.steps:
-        pictures, _, _, pairs = next(source)
-        with autocast():
-            with torch.no_grad():
-                seen = eye(pictures).last_hidden_state
-            loss, right = answer_loss(model, seen.repeat_interleave(MORE_QUESTIONS, 0), pairs)
-        trainer.update({"answers": loss, "right": right}, loss)
+    with attention_kernels():
+        while trainer.step < settings.steps:
+            pictures, _, _, pairs = next(source)
+            with autocast():
+                with torch.set_grad_enabled(whole):
+                    seen = eye(pictures).last_hidden_state
+                loss, right = answer_loss(model, seen.repeat_interleave(MORE_QUESTIONS, 0), pairs)
+            trainer.update({"answers": loss, "right": right}, loss)
     trainer.finish()
     return model.eval()

@@ -20,7 +20,7 @@ from negguide.toybox.train.denoiser import latents_of
 from negguide.toybox.train.half_formed import half_formed
 from negguide.toybox.train.quiz import ASKED, Pair, ask_for
 from negguide.toybox.train.vae import reconstruct
-from negguide.toybox.train.watcher import READING, SETTINGS, make_words, train_reading, train_watcher
+from negguide.toybox.train.watcher import READING, SETTINGS, WHOLE, make_words, train_reading, train_watcher
 from negguide.toybox.watcher import load_watcher
 from negguide.toybox.world import bias
 from negguide.toybox.world.captions import prompt
@@ -163,6 +163,7 @@ def make_watcher(data: Dataset, held_out: Dataset, work: Path, folder: Path) -> 
     half = half_formed(pipe, latents, data, work / "half.npz")
     model = train_watcher(data, latents, half, preview, work / "answers")
     model = train_reading(model, data, latents, half, preview, work / "reading")
+    model = train_reading(model, data, latents, half, preview, work / "whole", WHOLE, whole=True)
     export_watcher(model, preview.cpu(), folder, held_out, pipe.to("cpu"), work)
 
 
@@ -224,6 +225,8 @@ def export_watcher(
             "parameters of the preview": sum(p.numel() for p in previews.make_preview().decoder.parameters()),
             "training pictures": "100,000 renders, split 1, and 12,000 half-formed ones of them; measured on 500 of split 2",
         },
-        stages_of(work, {"preview": previews.SETTINGS, "answers": SETTINGS, "reading": READING}, folder),
+        stages_of(
+            work, {"preview": previews.SETTINGS, "answers": SETTINGS, "reading": READING, "whole": WHOLE}, folder
+        ),
         {"Right answers": (RIGHT, right), "Early answers": (ALREADY, score_early(pipe, watcher))},
     )
