@@ -11,6 +11,9 @@ os.environ.setdefault("TRANSFORMERS_OFFLINE", "1")
 import pytest
 import torch
 
+pytest_plugins = ["demo_browser"]
+"""Its fixtures serve two files."""
+
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> None:

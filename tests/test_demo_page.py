@@ -3,105 +3,30 @@
 from __future__ import annotations
 
 import io
-import os
 import re
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from demo_server import Served, served
+from demo_browser import (
+    code,
+    fill,
+    needs_chromium,
+    open_page,
+    settle,
+    shoot,
+    unfold,
+    wait_done,
+)
+from demo_server import Served
 from PIL import Image
 
 from negguide.demo.carried import from_link, from_png
 from negguide.demo.parts import beside_names, from_rows, to_rows
 from negguide.demo.pictures import from_png64
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here; on Debian: apt-get install chromium")
-SCREENSHOTS = Path(os.environ.get("NEGGUIDE_SCREENSHOTS", "out/screenshots"))
-ARGUMENTS = ["--no-sandbox", "--disable-renderer-backgrounding", "--disable-backgrounding-occluded-windows"]
-PATIENCE = 120_000
-"""Milliseconds that anything may take, on a slow and busy machine."""
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Served]:
-    with served() as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        made = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield made
-        made.close()
-
-
-@pytest.fixture
-def page(browser: Any, server: Served) -> Iterator[Any]:
-    context = browser.new_context(
-        viewport={"width": 1280, "height": 1000}, permissions=["clipboard-read", "clipboard-write"]
-    )
-    found = _open(context, server.url)
-    yield found
-    context.close()
-
-
-def _open(context: Any, url: str) -> Any:
-    page = context.new_page()
-    page.set_default_timeout(PATIENCE)
-    page.problems = []
-    page.on("pageerror", lambda error: page.problems.append(str(error)))
-    page.goto(url, wait_until="domcontentloaded")
-    page.locator("#ng-run").wait_for()
-    _done(page)
-    return page
-
-
-def _done(page: Any) -> None:
-    page.locator(".ng-status.ng-done").wait_for()
-
-
-def _shoot(page: Any, name: str) -> None:
-    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-    page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
-
-
-def _fill(page: Any, where: str, text: str) -> None:
-    """Type it, and again if gradio, which builds what an unfolded accordion holds a moment later, puts its own value back."""
-    field = page.locator(f"{where} textarea, {where} input").first
-    for _ in range(20):
-        field.fill(text)
-        page.wait_for_timeout(400)
-        if field.input_value() == text:
-            return
-    raise AssertionError(f"{where} does not keep {text!r}")
-
-
-def _settle(page: Any, seed: int) -> None:
-    """A run with a new seed, from the click to its end."""
-    _unfold(page, "#ng-sampling")
-    _fill(page, "#ng-seed", str(seed))
-    page.locator("#ng-run").click()
-    page.wait_for_function(f"() => document.querySelector('.ng-pictures img')?.alt.includes('seed {seed}')")
-    _done(page)
-
-
-def _unfold(page: Any, accordion: str) -> None:
-    button = page.locator(f"{accordion} > button")
-    if "open" not in (button.get_attribute("class") or ""):
-        button.click()
-
-
-def _code(page: Any, which: str) -> str:
-    page.locator(f"#ng-{which} .cm-content").wait_for(state="attached")
-    return str(page.locator(f"#ng-{which} .cm-content").inner_text())
+pytestmark = needs_chromium
 
 
 def test_the_first_screen_shows_the_idea_and_the_slider_moves(page: Any) -> None:
@@ -122,7 +47,7 @@ def test_the_first_screen_shows_the_idea_and_the_slider_moves(page: Any) -> None
     box = page.locator("#ng-slider").bounding_box()
     assert box["y"] < 400 and box["width"] > 500
     assert not page.problems
-    _shoot(page, "desktop")
+    shoot(page, "desktop")
     handle = page.locator("#ng-slider [role=slider], #ng-slider .outer, #ng-slider .inner").first
     handle.scroll_into_view_if_needed()
     start = handle.bounding_box()
@@ -140,14 +65,14 @@ def test_several_methods_side_by_side_and_their_code(page: Any) -> None:
     page.locator("#ng-methods input").fill("nag")
     page.locator("ul[role=listbox] li", has_text=re.compile("^.?\\s*nag$")).first.click()
     page.keyboard.press("Escape")
-    _settle(page, 11)
+    settle(page, 11)
     labels = [text.strip() for text in page.locator(".ng-card header code").all_inner_texts()]
     assert labels == ["plain", "perp_neg:weight=2", "nag"]
-    assert "ng.PerpNeg(('cat', 2))" in _code(page, "python")
+    assert "ng.PerpNeg(('cat', 2))" in code(page, "python")
     page.locator("#ng-shown label", has_text="nag").click()
     page.wait_for_function("() => document.querySelector('#ng-python .cm-content').innerText.includes('ng.NAG')")
     assert page.locator("#ng-guided img").count() == 2 == page.locator("#ng-plain img").count()
-    _shoot(page, "several")
+    shoot(page, "several")
     page.locator("#ng-python button[title*=opy], #ng-python button[aria-label*=opy]").first.click()
     text = page.evaluate("() => navigator.clipboard.readText()")
     assert "with ng.attach(pipe, ng.NAG('cat')):" in text and "seeds = [11, 12]" in text
@@ -155,16 +80,16 @@ def test_several_methods_side_by_side_and_their_code(page: Any) -> None:
 
 
 def test_bad_input_is_told_and_stop_stops(page: Any, server: Served) -> None:
-    _fill(page, "#ng-negatives", "cat:x")
+    fill(page, "#ng-negatives", "cat:x")
     page.locator("#ng-run").click()
     alert = page.locator("#ng-status [role=alert]")
     alert.wait_for()
     assert "cat:x" in alert.inner_text() and "cannot be read" in alert.inner_text()
     assert page.locator(".ng-card").count() == 2 and page.locator("#ng-run").is_enabled()
-    _shoot(page, "bad-input")
-    _fill(page, "#ng-negatives", "cat")
-    _unfold(page, "#ng-sampling")
-    _fill(page, "#ng-steps", "100")
+    shoot(page, "bad-input")
+    fill(page, "#ng-negatives", "cat")
+    unfold(page, "#ng-sampling")
+    fill(page, "#ng-steps", "100")
     page.locator("#ng-run").click()
     page.wait_for_function("() => /step [1-9]/.test(document.querySelector('#ng-status').innerText)")
     job = server.engine.turns._current
@@ -178,7 +103,7 @@ def test_bad_input_is_told_and_stop_stops(page: Any, server: Served) -> None:
 def test_a_painted_mask_and_the_way_back_by_picture_and_link(
     page: Any, server: Served, browser: Any, tmp_path: Path
 ) -> None:
-    _unfold(page, "#ng-where")
+    unfold(page, "#ng-where")
     page.locator("#ng-mask-paint").click()
     canvas = page.locator("#ng-mask canvas").first
     canvas.wait_for()
@@ -191,10 +116,10 @@ def test_a_painted_mask_and_the_way_back_by_picture_and_link(
     page.mouse.move(x + 40, y + 40, steps=6)
     page.mouse.up()
     page.wait_for_timeout(1500)
-    _shoot(page, "mask")
-    _settle(page, 14)
+    shoot(page, "mask")
+    settle(page, 14)
     page.get_by_role("tab", name="Copy as command").click()
-    assert '"mask":{"png"' in _code(page, "command")
+    assert '"mask":{"png"' in code(page, "command")
     page.get_by_role("tab", name="Picture and link").click()
     with page.expect_download() as waiting:
         page.locator("#ng-download").click()
@@ -206,33 +131,33 @@ def test_a_painted_mask_and_the_way_back_by_picture_and_link(
     assert mask and mask == from_png(file.read_bytes(), server.engine.options).mask
     covered = np.asarray(from_png64(mask).convert("L")) / 255
     assert 0.01 < covered.mean() < 0.5 and covered[covered.shape[0] // 2, covered.shape[1] // 2] == 1
-    _fill(page, "#ng-prompt", "something else")
-    _unfold(page, "#ng-model")
+    fill(page, "#ng-prompt", "something else")
+    unfold(page, "#ng-model")
     page.locator("#ng-load input[type=file]").set_input_files(file)
     page.wait_for_function("() => document.querySelector('#ng-prompt textarea').value === 'a pet on grass'")
     page.locator("#ng-mask-clear").click()
     page.wait_for_timeout(500)
-    _settle(page, 15)
+    settle(page, 15)
     page.get_by_role("tab", name="Copy as command").click()
-    assert "mask" not in _code(page, "command")
-    other = _open(browser, link)
+    assert "mask" not in code(page, "command")
+    other = open_page(browser, link)
     assert "seed 14" in other.locator(".ng-pictures img").first.get_attribute("alt")
     other.close()
 
 
 def test_examples_run(page: Any) -> None:
-    _unfold(page, "#ng-sampling")
-    _fill(page, "#ng-steps", "5")
+    unfold(page, "#ng-sampling")
+    fill(page, "#ng-steps", "5")
     page.locator("#ng-examples tr, #ng-examples button").filter(has_text="a pet in a room").first.click()
     page.wait_for_function(
         "() => document.querySelectorAll('.ng-card header code')[1]?.innerText.startsWith('adaptive')"
     )
-    _done(page)
+    wait_done(page)
     page.get_by_role("tab", name="Timeline").click()
     page.locator(".ng-timeline li").first.wait_for()
     assert "saw" in page.locator(".ng-timeline li").first.inner_text()
     assert not page.problems
-    _shoot(page, "timeline")
+    shoot(page, "timeline")
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
@@ -240,12 +165,12 @@ def test_a_phone_shows_it_without_scrolling_sideways(browser: Any, server: Serve
     context = browser.new_context(
         viewport={"width": 390, "height": 844}, device_scale_factor=2, is_mobile=True, has_touch=True
     )
-    page = _open(context, f"{server.url}/?__theme={theme}")
+    page = open_page(context, f"{server.url}/?__theme={theme}")
     page.locator("#ng-slider img").nth(1).wait_for()
     assert page.evaluate("() => document.documentElement.scrollWidth") <= 391
     colour = page.evaluate("() => getComputedStyle(document.querySelector('.ng-card')).backgroundColor")
     assert (max(map(int, re.findall(r"\d+", colour)[:3])) < 80) == (theme == "dark")
-    _shoot(page, f"phone-{theme}")
+    shoot(page, f"phone-{theme}")
     context.close()
 
 

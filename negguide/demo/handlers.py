@@ -269,9 +269,10 @@ class Handlers:
     def _final(self, board: Board, request: gr.Request) -> Updates:
         page = self.page
         labels = [result.label for result in board.results[1:]] or [PLAIN]
-        place = telling(board, labels[0])
+        label = next((result.label for result in board.results[1:] if result.state == "done"), labels[0])
+        place = telling(board, label)
         link, whole = to_link(board.settings)
-        found = self._shown(board, labels[0], place)
+        found = self._shown(board, label, place)
         base = str(request.request.url).split("/gradio_api/")[0] if getattr(request, "request", None) else ""
         return {
             **found,
@@ -279,7 +280,7 @@ class Handlers:
             page.place: place,
             page.status: html.status(board),
             page.board: html.results(board),
-            page.shown: gr.update(choices=labels, value=labels[0], visible=len(labels) > 1),
+            page.shown: gr.update(choices=labels, value=label, visible=len(labels) > 1),
             page.link: gr.update(
                 value=f"{base}/?s={link}",
                 label="Link to these settings" if whole else "Link to these settings, without the pictures (too large)",

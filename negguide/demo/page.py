@@ -240,10 +240,14 @@ def _advanced(page: Page, options: Options, start: Any) -> None:
             buttons=[],
         )
         with gr.Row():
-            page.avoid_add = gr.Button("Add to those to avoid", size="sm")
+            page.avoid_add = gr.Button("Add to those to avoid", size="sm", elem_id="ng-avoid-add")
             page.avoid_clear = gr.Button("Remove all", size="sm")
         page.avoided = gr.Gallery(
-            label="Avoided (by negtome, spell, particle_guidance)", columns=4, height="auto", interactive=False
+            label="Avoided (by negtome, spell, particle_guidance)",
+            columns=4,
+            height="auto",
+            interactive=False,
+            elem_id="ng-avoided",
         )
     with gr.Accordion("Sampling", open=False, elem_id="ng-sampling"):
         with gr.Row():
@@ -282,6 +286,7 @@ def _advanced(page: Page, options: Options, start: Any) -> None:
                 options.models(),
                 value=start.model,
                 label="Model",
+                elem_id="ng-choose-model",
                 allow_custom_value=bool(options.allow_models),
                 info="Any name of the Hub." if HUB in options.allow_models else None,
             )
