@@ -192,7 +192,7 @@ def test_json_round_trip(tmp_path: Path) -> None:
         (lambda: NegToMe([]), ValueError, "at least one picture"),
         (lambda: NegToMe(3), TypeError, "possible: 'first', 'all'"),
         (lambda: NegToMe(match="best"), ValueError, "possible: 'paper', 'release'"),
-        (lambda: NegToMe(noise="inverted"), ValueError, "possible: 'fixed', 'clean'"),
+        (lambda: NegToMe(noise="random"), ValueError, "possible: 'fixed', 'clean', 'inverted'"),
         (lambda: NegToMe(alpha=float("nan")), ValueError, "finite"),
         (lambda: NegToMe(threshold=-2), ValueError, "threshold is -2"),
         (lambda: NegToMe(kinds=("temporal",)), ValueError, "'self', 'cross', 'joint'"),

@@ -245,7 +245,8 @@ def _advanced(page: Page, options: Options, start: Any) -> None:
         page.avoided = gr.Gallery(
             label="Avoided (by negtome, spell, particle_guidance)",
             columns=4,
-            height="auto",
+            height=170,
+            object_fit="contain",
             interactive=False,
             elem_id="ng-avoided",
         )
@@ -296,6 +297,6 @@ def _advanced(page: Page, options: Options, start: Any) -> None:
             label="Drop a PNG that was made here or by negguide compare",
             file_types=[".png"],
             type="binary",
-            height=110,
+            height=140,
             elem_id="ng-load",
         )

@@ -91,7 +91,7 @@ class Evaluator:
 
     def _together(self, ask: Ask, keys: Sequence[int], index: int) -> dict[int, Tensor]:
         plan = self.plan
-        calls = [self._call(ask, key) for key in keys]
+        calls = [self.call(ask, key) for key in keys]
         try:
             named = tree.join(calls, plan.rows, plan.family.batches, plan.family.shared)
         except tree.Unjoinable:
@@ -103,8 +103,8 @@ class Evaluator:
         """One forward per condition, each in its own cache context."""
         found = {}
         for key in keys:
-            with self._context(ask.module, key, index):
-                found[key] = self._forward(ask, self._call(ask, key), [key])
+            with self.context(ask.module, key, index):
+                found[key] = self._forward(ask, self.call(ask, key), [key])
         return found
 
     def _forward(self, ask: Ask, named: Mapping[str, Any], keys: Sequence[int]) -> Tensor:
@@ -131,7 +131,7 @@ class Evaluator:
         while waiting:
             part = waiting.pop(0)
             try:
-                ride = riders.board(plan, taps.rides, {key: self._call(ask, key) for key in part}, self._call, ask)
+                ride = riders.board(plan, taps.rides, {key: self.call(ask, key) for key in part}, self.call, ask)
             except tree.Unjoinable:
                 waiting = [[key] for key in part] + waiting
                 continue
@@ -150,7 +150,8 @@ class Evaluator:
             raise unsupported(f"{plan.family.name}: reading text embeddings", "its denoiser takes them in another form")
         return found
 
-    def _call(self, ask: Ask, key: int) -> Any:
+    def call(self, ask: Ask, key: int) -> Any:
+        """The arguments of the pipeline's call for a key."""
         plan = self.plan
         if plan.mode != "batch":
             return ask.named if key == COND else tree.overlaid(ask.named, plan.overlays[key])
@@ -162,12 +163,12 @@ class Evaluator:
         return tree.overlaid(plan.half(ask.named, "uncond"), overlay)
 
     @contextmanager
-    def _context(self, module: Any, key: int, index: int) -> Iterator[None]:
+    def context(self, module: Any, key: int | str, index: int) -> Iterator[None]:
         """Caches (first block, TaylorSeer, ...) keep what they remember apart by the name of the context."""
         if not self.plan.caching or not hasattr(module, "cache_context"):
             yield
             return
-        name = {COND: "negguide_cond", OWN_KEY: "uncond"}.get(key, f"negguide_{key}")
+        name = "negguide_cond" if key == COND else "uncond" if key == OWN_KEY else f"negguide_{key}"
         schedule = self.plan.schedule
         where = {"step_index": index, "sigma": schedule.sigmas[index], "num_inference_steps": len(schedule.timesteps)}
         with module.cache_context(name, **where):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 
-from negguide.integration import pictures, text_tokens
+from negguide.integration import inversion, pictures, text_tokens
 from negguide.integration.evaluate import Ask, Evaluator
 from negguide.integration.plan import OWN_KEY
 from negguide.integration.taps import COND, Taps, groups_of
@@ -28,6 +28,7 @@ def model_of(evaluator: Evaluator, taps: Taps, ask: Ask, step: Step) -> Model:
         guided=plan.mode != "single" or plan.takeover,
         embeds=lambda branch: evaluator.embeds(ask, key(branch)),
         noised=functools.partial(plan.schedule.noised, index=step.index),
+        inverted=functools.partial(inversion.invert, evaluator, ask, step.index),
         encode=lambda images: pictures.encode(plan.pipe, plan.layout, images, step.sample),
         decode=functools.partial(pictures.decode, plan.pipe, plan.layout),
         prompts=tuple(plan.call.own_prompts(plan.rows)),

@@ -58,7 +58,8 @@ class NegToMe(Method):
     `layers`: parts of layer names, e.g. ("up_blocks",); None: the up blocks of UNets and all blocks of transformers, as
     released. `kinds`: the release acts on cross-attention of UNets too: ("self", "cross", "joint").
     `noise`: "fixed": pictures are brought to the step's noise level with the same noise (`seed`) at each step; "clean":
-    they are shown clean. Inverted noise is not offered.
+    they are shown clean; "inverted": with the noise from which the model would make them, found once a call by DDIM
+    inversion under the prompt (not for a `Bank`, whose pictures change as it goes).
 
     >>> NegToMe("all", alpha=1.5)
     NegToMe(reference='all', alpha=1.5, ...)
@@ -79,7 +80,7 @@ class NegToMe(Method):
     mask: Mask | None = None
     layers: Sequence[str] | None = None
     kinds: Sequence[Kind] = ("self", "joint")
-    noise: Literal["fixed", "clean"] = "fixed"
+    noise: Literal["fixed", "clean", "inverted"] = "fixed"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -95,7 +96,7 @@ class NegToMe(Method):
             object.__setattr__(self, "mask", Mask.of(self.mask))
         for name, value, possible in (
             ("match", self.match, ("paper", "release")),
-            ("noise", self.noise, ("fixed", "clean")),
+            ("noise", self.noise, ("fixed", "clean", "inverted")),
         ):
             if value not in possible:
                 raise ValueError(f"{name} is {value!r}; possible: {', '.join(map(repr, possible))}")
@@ -108,6 +109,11 @@ class NegToMe(Method):
         if masked and self.match == "release":
             raise ValueError(
                 "masks of pictures to avoid need match='paper': the release subtracts tokens beside the mask"
+            )
+
+        if isinstance(self.reference, Bank) and self.noise == "inverted":
+            raise ValueError(
+                "noise='inverted' needs pictures that stay the same; a Bank picks others as it goes: use 'fixed'"
             )
 
     @property
@@ -214,6 +220,11 @@ class NegToMe(Method):
             clean = memory["clean"].expand(len(model.groups), *memory["clean"].shape)
         if self.noise == "clean":
             return clean
+        if self.noise == "inverted":
+            if "inverted" not in memory:
+                memory["inverted"] = model.inverted(clean)
+            levels: Sequence[Tensor] = memory["inverted"]
+            return levels[step.index]
         if "noise" not in memory:
             # Drawn on the CPU, the same for every picture and group, whatever else is in the batch.
             generator = torch.Generator().manual_seed(self.seed)

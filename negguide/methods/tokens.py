@@ -57,6 +57,9 @@ class Model:
     """Text embeddings (B, L, C) that the denoiser gets for a branch or any condition."""
     noised: Callable[[Tensor, Tensor], Tensor]
     """(clean latents, standard noise) -> latents as the scheduler holds them at this step."""
+    inverted: Callable[[Tensor], Sequence[Tensor]]
+    """Clean latents (P, R, ...) of pictures for each group -> for every step of the run, the noisy latents (P, R, ...) from
+    which the denoiser, unguided, would make them (DDIM inversion); costs a row a picture and step."""
     encode: Callable[[Sequence[Any]], Tensor]
     """PIL pictures -> clean latents (R, ...), shaped and scaled like the rows of `Step.sample`, on its device."""
     decode: Callable[..., list[Any]]
