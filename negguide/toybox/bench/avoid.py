@@ -28,6 +28,16 @@ SWEEPS: dict[str, tuple[Callable[[Image.Image, float], Method], tuple[float, ...
         (0.9, 1.9, 3.0),
         "alpha, other options at their defaults",
     ),
+    "negtome clean": (
+        lambda picture, alpha: NegToMe(picture, alpha, noise="clean"),
+        (1.9,),
+        "alpha, the picture shown without noise",
+    ),
+    "negtome inverted": (
+        lambda picture, alpha: NegToMe(picture, alpha, noise="inverted"),
+        (1.9,),
+        "alpha, the picture with its inverted noise",
+    ),
     "spell": (lambda picture, radius: SPELL(radius, references=picture, within=False), (0.9, 1.2, 1.5), "radius"),
 }
 """Each method: how it is made for a picture, its strengths from weak to strong, and what the strength means."""
