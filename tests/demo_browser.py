@@ -66,11 +66,11 @@ def shoot(page: Any, name: str) -> None:
 
 
 def fill(page: Any, where: str, text: str) -> None:
-    """Type it, and again if gradio, which builds what an unfolded accordion holds a moment later, puts its own value back."""
+    """Type it, and again if the page puts its own value back (see `unfold`)."""
     field = page.locator(f"{where} textarea, {where} input").first
     for _ in range(20):
         field.fill(text)
-        page.wait_for_timeout(400)
+        page.wait_for_timeout(300)
         if field.input_value() == text:
             return
     raise AssertionError(f"{where} does not keep {text!r}")
@@ -86,9 +86,13 @@ def settle(page: Any, seed: int) -> None:
 
 
 def unfold(page: Any, accordion: str) -> None:
+    """Open an accordion and wait a little: gradio builds what it holds then, and sets its values a few frames later."""
     button = page.locator(f"{accordion} > button")
     if "open" not in (button.get_attribute("class") or ""):
         button.click()
+        for _ in range(3):
+            page.wait_for_timeout(100)
+            page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
 
 def code(page: Any, which: str) -> str:
