@@ -17,12 +17,15 @@ _EARLY, _LAST = 0.4, 0.8
 def dense(count: int) -> tuple[float, ...]:
     """`count` marks in fractions of sampling: three quarters of them spread over the first 40 %, the others up to 80 %.
 
+    With four or more the first look is at the first step: what is seen there acts from the second on, when most is still open.
+
     >>> [round(mark, 3) for mark in dense(4)]
-    [0.067, 0.2, 0.333, 0.6]
+    [0.0, 0.133, 0.267, 0.6]
     """
     early = math.ceil(0.75 * count)
     late = count - early
-    first = [_EARLY * (k + 0.5) / early for k in range(early)]
+    shift = 0.5 if count < 4 else 0.0
+    first = [_EARLY * (k + shift) / early for k in range(early)]
     return (*first, *(_EARLY + (_LAST - _EARLY) * (k + 0.5) / late for k in range(late)))
 
 
