@@ -49,10 +49,11 @@ class AdaptiveNegatives(Method):
     (groups of texts) of what is there. Answers below `min_confidence` do not count. At most `most`
     negatives, and as many as the text encoder reads to the end; the "oldest" or the "weakest" leave first (`drop`).
 
-    `looks`: how many, dense early (`negguide.methods.looks.dense`), or marks in fractions of sampling, or of sigma with
-    `looks_unit="sigma"`. `asynchronous`: the watcher thinks while the next step runs and its answer takes effect exactly
-    one step later than otherwise; it must then not draw from torch's global random state. `preview`: hub id or module
-    of a tiny autoencoder for these latents; None: the pipeline's own. `preview_size`: pixels of the longer side, at most.
+    `looks`: how many, dense early (`negguide.methods.looks.dense`; a guard not at the first step), or marks in fractions of
+    sampling, or of sigma with `looks_unit="sigma"`. `asynchronous`: the watcher thinks while the next step runs and its
+    answer takes effect exactly one step later than otherwise; it must then not draw from torch's global random state.
+    `preview`: hub id or module of a tiny autoencoder for these latents; None: the pipeline's own. `preview_size`: pixels
+    of the longer side, at most.
 
     What was asked, seen and decided stands in `StepRecord.notes` of the trace.
 
@@ -97,7 +98,7 @@ class AdaptiveNegatives(Method):
             put(self, option, (value,) if isinstance(value, str) else tuple(value))
         put(self, "questions", as_questions(self.questions))
         put(self, "window", as_window(self.window))
-        put(self, "looks", as_looks(self.looks, self.looks_unit))
+        put(self, "looks", as_looks(self.looks, self.looks_unit, at_once=self.policy != "guard"))
         put(self, "synonyms", tuple(tuple(group) for group in self.synonyms))
         put(self, "min_confidence", finite("min_confidence", self.min_confidence, low=0.0, high=1.0))
         if self.timeout is not None:

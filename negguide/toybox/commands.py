@@ -37,7 +37,7 @@ def train(
 ) -> None:
     """Train the Toybox models with the committed recipe and write them with their model cards.
 
-    On two CPU cores it takes about six hours; preloading jemalloc makes it a third faster.
+    On two CPU cores it takes about eight hours; preloading jemalloc makes it a third faster.
     """
     import torch
 

@@ -32,6 +32,7 @@ GROUP = 8
 """Pictures of each open prompt."""
 BATCH = 32
 WATCHER = "toybox"
+SURE = 0.9
 FIRST_SEED, OTHER_SEED, GUARD_SEED = SEED_START + 200_000, SEED_START + 210_000, SEED_START + 220_000
 
 
@@ -57,6 +58,7 @@ MEANINGS: Mapping[str, str] = {
     "forgetful": "weight; only what is seen at the moment is negated",
     "early": "weight; negatives act in the first 40 % only",
     "guard": "weight; signed, at the moments when the thing is seen",
+    "guard sure": "the same, and only what is seen with a confidence of at least 0.9 counts",
 }
 
 
@@ -69,6 +71,7 @@ def trials() -> tuple[Trial, ...]:
         *(Trial(name, weight) for name, weights in (swept | more).items() for weight in weights),
         Trial("unguarded", part="guard"),
         *(Trial("guard", weight, "guard") for weight in (0.5, 1.0)),
+        Trial("guard sure", 1.5, "guard"),
     )
 
 
@@ -97,7 +100,8 @@ def run_trial(seeds: int, model: str, steps: int, scale: float, trial: Trial) ->
     """Pictures (N, 64, 64, 3) uint8 of a trial, and a row per open prompt, or per watched case with `seeds` pictures."""
     started = time.monotonic()
     if trial.part == "guard":
-        images = _guarded(trial.strength, seeds, model, steps, scale)
+        sure = SURE if trial.method == "guard sure" else 0.0
+        images = _guarded(trial.strength, seeds, model, steps, scale, sure)
         rows = judge_guard(images, _guarded(0.0, seeds, model, steps, scale), seeds)
     else:
         images, lists = _creative(trial, model, steps, scale, FIRST_SEED)
@@ -169,11 +173,14 @@ def _make(
 
 
 @cache
-def _guarded(weight: float, seeds: int, model: str, steps: int, scale: float) -> np.ndarray:
+def _guarded(
+    weight: float, seeds: int, model: str, steps: int, scale: float, min_confidence: float = 0.0
+) -> np.ndarray:
     """The pictures of the watched cases, without a guard for weight 0; one at a time, so that none can touch another."""
     images = []
     for place, (text, thing) in enumerate(watched()):
-        methods = (AdaptiveNegatives(WATCHER, "guard", watch=[thing], weight=weight),) if weight else ()
+        guard = AdaptiveNegatives(WATCHER, "guard", watch=[thing], weight=weight, min_confidence=min_confidence)
+        methods = (guard,) if weight else ()
         for seed in range(GUARD_SEED + place * seeds, GUARD_SEED + (place + 1) * seeds):
             images.append(_make(model, [text], [seed], methods, steps, scale)[0])
     return np.concatenate(images)
