@@ -29,8 +29,10 @@ ARMS: dict[str, tuple[ng.Method, ...] | None] = {
     "plain": None,
     "creative": (ng.AdaptiveNegatives("toybox"),),
     "creative, asynchronous": (ng.AdaptiveNegatives("toybox", asynchronous=True),),
-    "guard, nothing seen": (ng.AdaptiveNegatives("toybox", "guard", watch=["robot"]),),
-    "guard of 3 things, nothing seen": (ng.AdaptiveNegatives("toybox", "guard", watch=["robot", "tent", "castle"]),),
+    "guard, nothing seen": (ng.AdaptiveNegatives("toybox", "guard", watch=["castle"], min_confidence=0.9),),
+    "guard of 3 things, nothing seen": (
+        ng.AdaptiveNegatives("toybox", "guard", watch=["castle", "bus", "apple"], min_confidence=0.9),
+    ),
     "creative with CLIP": (ng.AdaptiveNegatives("clip:toybox"),),
 }
 """Label -> methods; None is the pipeline without negguide."""
