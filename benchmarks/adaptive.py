@@ -3,9 +3,10 @@
     python benchmarks/adaptive.py                     # batch 4, 25 steps, default looks
     python benchmarks/adaptive.py --rounds 5 --out adaptive.json
 
-Rounds and ratios as in `cost.py`. The guard watches for things that the prompt never brings about, so that what it costs is
-the looking. It also tells the parts of one look: the preview, the watcher. It prints a Markdown table, writes JSON, and
-exits with 1 if a bar is missed (0 with `--no-bars`).
+Rounds and ratios as in `cost.py`. The guard watches for things that the prompt never brings about, and counts only sightings
+it is sure of (at half-formed pictures there are false ones), so that what it costs is the looking. It also tells the parts
+of one look: the preview, the watcher. It prints a Markdown table, writes JSON, and exits with 1 if a bar is missed (0 with
+`--no-bars`).
 """
 
 from __future__ import annotations

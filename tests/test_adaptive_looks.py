@@ -34,6 +34,7 @@ def test_looks_are_dense_early_and_only_where_asked() -> None:
     assert looked == sorted(set(looked)) and sum(step <= 10 for step in looked) >= 0.7 * len(looked)
     assert [sum(mark < 0.4 for mark in dense(count)) for count in (0, 1, 2, 8, 40)] == [0, 1, 2, 6, 30]
     assert dense(8)[0] == dense(4)[0] == 0 < dense(3)[0]
+    assert AdaptiveNegatives("toybox", "guard", watch=["hat"]).looks[0] > 0 == AdaptiveNegatives("toybox").looks[0]
     sigmas = [record.sigma for record in attached.trace]
     marks = (sigmas[3], (sigmas[7] + sigmas[8]) / 2, 0.0)
     with attach(families.build("sd15"), AdaptiveNegatives(watcher, looks=marks, looks_unit="sigma")) as attached:

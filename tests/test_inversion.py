@@ -85,6 +85,16 @@ def test_flow_is_followed_backwards() -> None:
         assert torch.allclose(found[i - 1][0], x, atol=2e-5 * float(x.abs().max()))
 
 
+def test_each_group_is_inverted_under_its_own_prompt() -> None:
+    pipe, prompts = families.build("sd15"), ["a pet on grass", "one red apples"]
+    clean = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(3))
+    both, _ = _inverted("sd15", pipe, clean, steps=3, prompt=prompts)
+    for group, prompt in enumerate(prompts):
+        alone, _ = _inverted("sd15", pipe, clean, steps=3, prompt=prompt)
+        assert close(both[0][group], alone[0][0])
+    assert not close(both[0][0], both[0][1])
+
+
 @pytest.mark.parametrize("family", ["sd15", "sdxl", "sd3", "flux", "pixart", "qwen", "zimage"])
 def test_pictures_ride_with_their_inverted_noise(family: str) -> None:
     found = {}

@@ -148,21 +148,9 @@ def layout(options: Options) -> Page:
     page.board = gr.HTML(elem_id="ng-results", padding=False)
     with gr.Tabs(elem_id="ng-tabs"):
         with gr.Tab("Copy as Python"):
-            page.python = gr.Code(
-                language="python",
-                label="Makes exactly these pictures",
-                elem_id="ng-python",
-                interactive=False,
-                wrap_lines=True,
-            )
+            page.python = _code("python", "ng-python")
         with gr.Tab("Copy as command"):
-            page.command = gr.Code(
-                language="shell",
-                label="Makes exactly these pictures",
-                elem_id="ng-command",
-                interactive=False,
-                wrap_lines=True,
-            )
+            page.command = _code("shell", "ng-command")
         with gr.Tab("Picture and link"):
             page.download = gr.DownloadButton("Download PNG, settings inside", elem_id="ng-download", interactive=False)
             page.link = gr.Textbox(
@@ -171,6 +159,12 @@ def layout(options: Options) -> Page:
         with gr.Tab("Timeline"):
             page.timeline = gr.HTML(elem_id="ng-timeline")
     return page
+
+
+def _code(language: str, elem_id: str) -> Any:
+    return gr.Code(
+        language=language, label="Makes exactly these pictures", elem_id=elem_id, interactive=False, wrap_lines=True
+    )
 
 
 def _gallery(label: str, elem_id: str) -> Any:

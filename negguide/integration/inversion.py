@@ -45,8 +45,7 @@ def invert(evaluator: Evaluator, ask: Ask, index: int, clean: Tensor) -> tuple[T
     value = call[plan.main]
     wide = torch.promote_types(clean.dtype, torch.float32)
     last = len(schedule.timesteps) - 1
-    a, b = schedule.coefficients(last)
-    held = a * clean.flatten(0, 1).to(wide)
+    held = schedule.coefficients(last)[0] * clean.flatten(0, 1).to(wide)
     found = [held]
     for at in range(last, 0, -1):
         latents = layout.placed(stacked(value), schedule.model_input(held, at).to(clean.dtype))
@@ -56,9 +55,8 @@ def invert(evaluator: Evaluator, ask: Ask, index: int, clean: Tensor) -> tuple[T
             name: _moved(call[name], schedule.timesteps[at] / schedule.timesteps[index]),
         }
         x0 = schedule.to_denoised(_predicted(evaluator, ask, named, at, len(rows)), held, at, plan.sign)
-        noise = (held - a * x0) / b if b else torch.zeros_like(held)
-        a, b = schedule.coefficients(at - 1)
-        held = a * x0 + b * noise
+        a, b = schedule.coefficients(at)
+        held = schedule.noised(x0, (held - a * x0) / b, at - 1) if b else held
         found.append(held)
     return tuple(x.to(clean.dtype).unflatten(0, clean.shape[:2]) for x in reversed(found))
 

@@ -67,7 +67,9 @@ class NegToMe(Method):
 
     name: ClassVar[str] = "negtome"
     summary: ClassVar[str] = "pushes images of a batch from each other, or from given pictures"
-    cost: ClassVar[str] = "no extra pass; with pictures, one row per picture, prompt and branch at open steps"
+    cost: ClassVar[str] = (
+        "no extra pass; with pictures, one row per picture, prompt and branch at open steps; inverted: one more per step, once"
+    )
     paper: ClassVar[str] = "arXiv:2412.01339"
     needs_guidance: ClassVar[bool] = False
 
