@@ -95,6 +95,14 @@ def unfold(page: Any, accordion: str) -> None:
             page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
 
-def code(page: Any, which: str) -> str:
-    page.locator(f"#ng-{which} .cm-content").wait_for(state="attached")
-    return str(page.locator(f"#ng-{which} .cm-content").inner_text())
+def code(page: Any, which: str, *parts: str) -> str:
+    """What a box of code says, its spaces made one each, once it holds all these parts (or fails to in a while)."""
+    box = page.locator(f"#ng-{which} .cm-content")
+    box.wait_for(state="attached")
+    found = ""
+    for _ in range(200):
+        found = " ".join(box.inner_text().split())
+        if all(part in found for part in parts):
+            return found
+        page.wait_for_timeout(100)
+    raise AssertionError(f"the box of {which} lacks some of {parts}: {found}")

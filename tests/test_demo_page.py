@@ -56,8 +56,10 @@ def test_the_first_screen_shows_the_idea_and_the_slider_moves(page: Any) -> None
     page.mouse.down()
     page.mouse.move(x - 120, y, steps=4)
     page.mouse.up()
-    moved = handle.bounding_box()
-    assert -160 < moved["x"] - start["x"] < -80
+    page.wait_for_function(
+        """([handle, low, high]) => { const x = handle.getBoundingClientRect().x; return low < x && x < high; }""",
+        arg=[handle.element_handle(), start["x"] - 160, start["x"] - 80],
+    )
 
 
 def test_several_methods_side_by_side_and_their_code(page: Any) -> None:
@@ -68,12 +70,15 @@ def test_several_methods_side_by_side_and_their_code(page: Any) -> None:
     settle(page, 11)
     labels = [text.strip() for text in page.locator(".ng-card header code").all_inner_texts()]
     assert labels == ["plain", "perp_neg:weight=2", "nag"]
-    assert "ng.PerpNeg(('cat', 2))" in code(page, "python")
+    code(page, "python", "ng.PerpNeg(('cat', 2))")
     page.locator("#ng-shown label", has_text="nag").click()
-    page.wait_for_function("() => document.querySelector('#ng-python .cm-content').innerText.includes('ng.NAG')")
-    assert page.locator("#ng-guided img").count() == 2 == page.locator("#ng-plain img").count()
+    code(page, "python", "ng.NAG")
+    for gallery in ("#ng-guided", "#ng-plain"):
+        page.locator(f"{gallery} img").nth(1).wait_for()
+        assert page.locator(f"{gallery} img").count() == 2
     shoot(page, "several")
     page.locator("#ng-python button[title*=opy], #ng-python button[aria-label*=opy]").first.click()
+    page.wait_for_function("async () => (await navigator.clipboard.readText()).includes('ng.attach')")
     text = page.evaluate("() => navigator.clipboard.readText()")
     assert "with ng.attach(pipe, ng.NAG('cat')):" in text and "seeds = [11, 12]" in text
     compile(text, "copied", "exec")
@@ -85,7 +90,8 @@ def test_bad_input_is_told_and_stop_stops(page: Any, server: Served) -> None:
     alert = page.locator("#ng-status [role=alert]")
     alert.wait_for()
     assert "cat:x" in alert.inner_text() and "cannot be read" in alert.inner_text()
-    assert page.locator(".ng-card").count() == 2 and page.locator("#ng-run").is_enabled()
+    assert page.locator(".ng-card").count() == 2
+    page.locator("#ng-run:enabled").wait_for()
     shoot(page, "bad-input")
     fill(page, "#ng-negatives", "cat")
     unfold(page, "#ng-sampling")
@@ -97,7 +103,7 @@ def test_bad_input_is_told_and_stop_stops(page: Any, server: Served) -> None:
     page.locator(".ng-status.ng-stopped").wait_for()
     assert "Stopped after" in page.locator("#ng-status").inner_text()
     assert job is not None and job.stopped_after <= 1 and job.steps < 300
-    assert page.locator("#ng-run").is_enabled()
+    page.locator("#ng-run:enabled").wait_for()
 
 
 def test_a_painted_mask_and_the_way_back_by_picture_and_link(
@@ -119,7 +125,7 @@ def test_a_painted_mask_and_the_way_back_by_picture_and_link(
     shoot(page, "mask")
     settle(page, 14)
     page.get_by_role("tab", name="Copy as command").click()
-    assert '"mask":{"png"' in code(page, "command")
+    code(page, "command", "--seeds 14", '"mask":{"png"')
     page.get_by_role("tab", name="Picture and link").click()
     with page.expect_download() as waiting:
         page.locator("#ng-download").click()
@@ -139,7 +145,7 @@ def test_a_painted_mask_and_the_way_back_by_picture_and_link(
     page.wait_for_timeout(500)
     settle(page, 15)
     page.get_by_role("tab", name="Copy as command").click()
-    assert "mask" not in code(page, "command")
+    assert "mask" not in code(page, "command", "--seeds 15")
     other = open_page(browser, link)
     assert "seed 14" in other.locator(".ng-pictures img").first.get_attribute("alt")
     other.close()

@@ -53,19 +53,20 @@ class Handlers:
         private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
         running: dict[str, Any] = {**private, "concurrency_limit": None}
         quick: dict[str, Any] = {**private, "queue": False}
+        typed: dict[str, Any] = {**quick, "trigger_mode": "always_last"}  # otherwise gradio drops what comes meanwhile
         for event in (page.run.click, page.prompt.submit, page.negatives.submit):
             event(self.run, page.settings, outputs, **running, trigger_mode="once")
         page.examples.load_input_event.then(self.show_table, {page.negatives}, {page.table}, **quick).then(
             self.show_groups, {page.methods, page.also}, set(page.panel.groups.values()), **quick
         ).then(self.run, page.settings, outputs, **running)
         page.stop.click(self.halt, None, None, **quick)
-        page.shown.input(self.show, {page.last, page.shown, page.place}, outputs, **quick)
+        page.shown.input(self.show, {page.last, page.shown, page.place}, outputs, **typed)
         for gallery in (page.plain, page.guided):
-            gallery.select(self.pick, [page.last, page.shown], [page.place, page.slider, page.download], **quick)
+            gallery.select(self.pick, [page.last, page.shown], [page.place, page.slider, page.download], **typed)
         for chooser in (page.methods, page.also):
             chooser.change(self.show_groups, {page.methods, page.also}, set(page.panel.groups.values()), **quick)
-        page.negatives.input(self.show_table, {page.negatives}, {page.table}, **quick)
-        page.table.input(self.read_table, {page.table}, {page.negatives, page.status}, **quick)
+        page.negatives.input(self.show_table, {page.negatives}, {page.table}, **typed)
+        page.table.input(self.read_table, {page.table}, {page.negatives, page.status}, **typed)
         page.add_row.click(lambda rows: [*rows, ["", 1, 0, 1]], page.table, page.table, **quick)
         page.mask_paint.click(self.paint, {page.last, page.place}, {page.mask, page.mask_state, page.status}, **quick)
         page.mask_clear.click(lambda: (None, None), None, [page.mask, page.mask_state], **quick)
