@@ -104,6 +104,7 @@ class _Rows:
         self._rows = rows
         self._slots = slots
         self._edits: dict[Label, Tensor] = {}
+        self._whole: Tensor | None = rows
 
     @property
     def branches(self) -> tuple[Branch, ...]:
@@ -134,14 +135,14 @@ class _Rows:
             raise ValueError(
                 f"{branch!r} at {self.layer.name} is {tuple(before.shape)}, it cannot become {tuple(value.shape)}"
             )
-        self._edits[label] = value.to(before.dtype)
+        self._edits[label], self._whole = value.to(before.dtype), None
 
     def result(self) -> Tensor:
         """All rows, the edited ones in their places."""
-        if not self._edits:
-            return self._rows
-        parts = [self._edits.get(label, self._rows[self._slots.rows(label)]) for label in self._slots.labels]
-        return torch.cat([*parts, self._rows[len(self._slots.labels) * self._slots.count :]])
+        if self._whole is None:
+            parts = [self._edits.get(label, self._rows[self._slots.rows(label)]) for label in self._slots.labels]
+            self._whole = torch.cat([*parts, self._rows[len(self._slots.labels) * self._slots.count :]])
+        return self._whole
 
     def _label(self, branch: Branch) -> Label:
         label = self._slots.find(branch)
