@@ -11,14 +11,16 @@ born and dies. It prints Markdown tables, writes JSON, and exits with 1 if a bar
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import statistics
 import sys
 import time
 import weakref
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -26,7 +28,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import negguide as ng
 from negguide.compare.models import load_model
-from negguide.maths.negtome import best_match, push_apart, push_from
+from negguide.maths.negtome import best_among_others, best_match, push_apart, push_from
+from negguide.methods.tokens import Tokens
 
 ALPHA, THRESHOLD = 0.9, 0.1
 SPEED_BAR, MEMORY_BAR, TOLERANCE = 1.5, 0.1, 1e-5
@@ -176,6 +179,61 @@ def calls(model: str, device: str, batch: int, steps: int, rounds: int, prompt: 
     }
 
 
+@dataclasses.dataclass(frozen=True)
+class Remember(ng.NegToMe):
+    """Listens where NegToMe acts, keeps its matches, and changes nothing."""
+
+    name: ClassVar[str] = "remember"
+    found: dict[tuple[int, str], tuple[Tensor, Tensor]] = dataclasses.field(default_factory=dict)
+    seconds: list[float] = dataclasses.field(default_factory=list)
+
+    def tokens(self, tokens: Tokens, state: dict[str, Any]) -> None:
+        started = time.perf_counter()
+        x = tokens["cond"]
+        index = best_among_others(x)[1]
+        self.seconds.append((time.perf_counter() - started) * len(tokens.branches))
+        self.found[tokens.step.index, tokens.layer.name] = (x.float(), index)
+
+
+def reuse(model: str, device: str, batch: int, steps: int, prompt: str) -> dict[str, Any]:
+    """Could matches be used again? How many are the same one layer (of the same size) or one step later, and what all cost.
+
+    "cosine lost": mean cosine with the best match less that with the match of before.
+    """
+    loaded = load_model(model, device=device)
+    loaded.pipe.set_progress_bar_config(disable=True)
+    seeds = [torch.Generator("cpu").manual_seed(seed) for seed in range(batch)]
+    method = Remember("all")
+    with ng.attach(loaded.pipe, method):
+        started = time.perf_counter()
+        loaded.pipe(prompt, num_images_per_prompt=batch, num_inference_steps=steps, guidance_scale=5.0, generator=seeds)
+        taken = time.perf_counter() - started
+    steps_seen, layers = (list(dict.fromkeys(parts)) for parts in zip(*method.found, strict=True))
+    earlier = {
+        "one step later": [((i, layer), (j, layer)) for i, j in pairwise(steps_seen) for layer in layers],
+        "one layer later": [((step, a), (step, b)) for step in steps_seen for a, b in pairwise(layers)],
+    }
+    rows = {name: [compared(method.found[a], method.found[b]) for a, b in pairs] for name, pairs in earlier.items()}
+    means = {name: [row for row in several if row] for name, several in rows.items()}
+    return {
+        "matching_share_of_call": sum(method.seconds) / taken,
+        **{
+            name: dict(zip(("equal", "cosine_lost"), map(statistics.mean, zip(*several, strict=True)), strict=True))
+            for name, several in means.items()
+        },
+    }
+
+
+def compared(before: tuple[Tensor, Tensor], after: tuple[Tensor, Tensor]) -> tuple[float, float] | None:
+    """(share of equal matches, cosine lost) if those of `before` were used for the tokens of `after`; None: other sizes."""
+    x, index = after
+    if before[1].shape != index.shape:
+        return None
+    unit = torch.nn.functional.normalize(x, dim=-1).flatten(0, 1)
+    best, reused = ((unit * unit[which.flatten()]).sum(-1).mean() for which in (index, before[1]))
+    return float((index == before[1]).float().mean()), float(best - reused)
+
+
 def missed_bars(found: dict[str, Any]) -> list[str]:
     """One line per bar that is missed."""
     missed = []
@@ -209,6 +267,12 @@ def markdown(found: dict[str, Any]) -> str:
     lines += ["", f"{found['model']}, batch {found['batch']}, {found['steps']} steps", ""]
     lines += ["| call | seconds | time / plain |", "|---|---:|---:|"]
     lines += [f"| {name} | {row['seconds']:.3f} | {row['ratio']:.3f} |" for name, row in found["calls"].items()]
+    if "reuse" in found:
+        share = found["reuse"]["matching_share_of_call"]
+        rows = {name: row for name, row in found["reuse"].items() if isinstance(row, dict)}
+        lines += ["", f"Matching (all) takes {share:.1%} of the call. If the matches of before were used again:", ""]
+        lines += ["| matches | equal | cosine lost |", "|---|---:|---:|"]
+        lines += [f"| {name} | {row['equal']:.1%} | {row['cosine_lost']:.3f} |" for name, row in rows.items()]
     return "\n".join(lines)
 
 
@@ -233,6 +297,7 @@ def main() -> int:
     found["calls"] = {}
     if given.model != "none":
         found["calls"] = calls(given.model, given.device, given.batch, given.steps, given.rounds, given.prompt)
+        found["reuse"] = reuse(given.model, given.device, given.batch, given.steps, given.prompt)
     found["missed_bars"] = missed_bars(found)
     given.out.parent.mkdir(parents=True, exist_ok=True)
     given.out.write_text(json.dumps(found, indent=2) + "\n")

@@ -42,6 +42,22 @@ def test_looks_are_dense_early_and_only_where_asked() -> None:
     assert [note["looked_at"] for record in attached.trace for note in record.notes] == [3, 8]
 
 
+def test_between_the_looks_no_clean_estimate_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[int] = []
+    denoised = AdaptiveNegatives.denoised
+
+    def counted(self: AdaptiveNegatives, event: Any, state: Any) -> None:
+        steps.append(event.step.index)
+        denoised(self, event, state)
+
+    monkeypatch.setattr(AdaptiveNegatives, "denoised", counted)
+    for kind in ("replace", "signed"):
+        steps.clear()
+        with attach(families.build("sd15"), AdaptiveNegatives(brightest, looks=(0.1, 0.5), kind=kind)) as attached:
+            families.run("sd15", steps=10)
+        assert steps == [note["looked_at"] for record in attached.trace for note in record.notes] == [1, 5]
+
+
 def test_asynchronous_answers_take_effect_exactly_one_step_later() -> None:
     gate, asked = threading.Event(), []
 

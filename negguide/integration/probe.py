@@ -11,6 +11,7 @@ import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -61,9 +62,13 @@ def named_arguments(module: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapp
     if not args:
         return dict(kwargs)
     inner = getattr(module, "_orig_mod", module)
-    cls: Any = base_class(inner)
-    parameters = list(inspect.signature(cls.forward).parameters)[1:]
-    return {**dict(zip(parameters, args, strict=False)), **kwargs}
+    return {**dict(zip(_parameters(base_class(inner)), args, strict=False)), **kwargs}
+
+
+@lru_cache(maxsize=64)
+def _parameters(cls: Any) -> tuple[str, ...]:
+    """Names of what the forward of a class takes."""
+    return tuple(inspect.signature(cls.forward).parameters)[1:]
 
 
 def main_input(named: Mapping[str, Any]) -> tuple[str, Any]:

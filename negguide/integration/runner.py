@@ -78,7 +78,7 @@ class Runner:
         self._noted: tuple[tuple[Condition, ...], tuple[str, ...]] = ((), ())
         self._counted = 0.0
         self._combines = any(m.acts_alone and type(m).combine is not Method.combine for m in methods)
-        self._looks_at_x0 = any(m.sees_denoised for m in methods)
+        self._seeing = [pair for pair in zip(methods, self.states, strict=True) if pair[0].sees_denoised]
 
     def scale_input(self, original: Callable[..., Any], sample: Tensor, *args: Any, **kwargs: Any) -> Any:
         self._unscaled = sample
@@ -121,7 +121,8 @@ class Runner:
         ask, editors = edited(ask, self.plan, step, self.methods, self.states, self.guard)
         names += [name for name in editors if name not in names]
         heard = self._listeners(ask, step)
-        if not live and not self._combines and not self._looks_at_x0 and not self.plan.takeover and not heard:
+        looking = self._looking(step)
+        if not live and not self._combines and not looking and not self.plan.takeover and not heard:
             self.own_used = True
             self._noted = ((), tuple(names))
             return self.evaluator.unchanged(ask)
@@ -135,7 +136,7 @@ class Runner:
         start = OWN_KEY if OWN_KEY in found and not bases else (self.plan.key(bases[0]) if bases else COND)
         guidance = Guidance(step, cond, layout.core(found[start]), self._scale(ask), predictions)
         target = self._combine(guidance, names, replaced=start not in (OWN_KEY, COND))
-        target = self._denoised(ask, guidance, target, names)
+        target = self._denoised(ask, guidance, target, looking, names)
         self._noted = (tuple(live), tuple(names))
         return self._answer(found, target, bool(heard))
 
@@ -159,7 +160,8 @@ class Runner:
         found = self._predict(ask, [])
         cond = self.plan.layout.core(found[COND])
         names = [method.name or type(method).__name__ for method in self.methods if not method.guides(step)] + heard
-        target = self._denoised(ask, Guidance(step, cond, cond, self._scale(ask), {}), self._post_of(cond, cond), names)
+        guidance = Guidance(step, cond, cond, self._scale(ask), {})
+        target = self._denoised(ask, guidance, self._post_of(cond, cond), self._looking(step), names)
         self._noted = ((), tuple(names))
         return self._answer(found, target, bool(heard))
 
@@ -242,13 +244,24 @@ class Runner:
             return guided
         return self.plan.family.post(guided, cond, self.plan.call.complete)
 
-    def _denoised(self, ask: Ask, guidance: Guidance, target: Tensor | None, names: list[str]) -> Tensor | None:
-        if not self._looks_at_x0:
+    def _looking(self, step: Step) -> list[tuple[Method, dict[str, Any]]]:
+        """The methods that want the clean estimate of this step, with their states."""
+        return [(method, state) for method, state in self._seeing if method.looks_at(step, state)]
+
+    def _denoised(
+        self,
+        ask: Ask,
+        guidance: Guidance,
+        target: Tensor | None,
+        looking: Sequence[tuple[Method, dict[str, Any]]],
+        names: list[str],
+    ) -> Tensor | None:
+        if not looking:
             return target
         step = guidance.step
         guided = self._post_of(guidance.result(), guidance.cond) if target is None else target
         event = Denoised(step, step.to_denoised(guided), model_of(self.evaluator, self.taps, ask, step))
-        for method, state in zip(self.methods, self.states, strict=True):
+        for method, state in looking:
             before, event.touched = event.touched, False
             method.denoised(event, state)
             if event.touched:

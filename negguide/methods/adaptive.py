@@ -162,6 +162,7 @@ class AdaptiveNegatives(Method):
 
     def combine(self, guidance: Guidance, state: dict[str, Any]) -> None:
         memory = self._memory(state)
+        memory.plain = None
         if (inner := memory.inner) is None:
             return
         if self.policy == "guard" and self._kind != "replace":
@@ -174,6 +175,10 @@ class AdaptiveNegatives(Method):
     def sees_denoised(self) -> bool:
         return self._acts
 
+    def looks_at(self, step: Step, state: dict[str, Any]) -> bool:
+        memory = self._memory(state)
+        return memory.is_due(step) or (memory.inner is not None and memory.inner.method.sees_denoised)
+
     def denoised(self, denoised: Denoised, state: dict[str, Any]) -> None:
         if not self._acts:
             return
@@ -182,7 +187,6 @@ class AdaptiveNegatives(Method):
             inner.method.denoised(denoised, inner.state)
         if memory.is_due(denoised.step):
             memory.look(denoised)
-        memory.plain = None
 
     def _ready(self, step: Step, state: dict[str, Any]) -> watching.Watching:
         """The memory of the run, with all answers in force that are due at this step."""

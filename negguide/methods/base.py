@@ -204,8 +204,12 @@ class Method:
 
     @property
     def sees_denoised(self) -> bool:
-        """Whether `denoised` is to be called; where no method says so, no clean estimate is computed."""
+        """Whether `denoised` is called at all; where no method says so, no clean estimate is computed."""
         return type(self).denoised is not Method.denoised
+
+    def looks_at(self, step: Step, state: dict[str, Any]) -> bool:
+        """Whether `denoised` is to be called at this step; asked after `conditions`, if `sees_denoised`."""
+        return True
 
     def denoised(self, denoised: Denoised, state: dict[str, Any]) -> None:
         """See or change the clean estimate, per image."""

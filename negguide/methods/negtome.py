@@ -136,7 +136,9 @@ class NegToMe(Method):
         elif (references := self._references(step, model, memory)) is None:
             return None
         memory["now"] = (alpha, strength.threshold)
-        return Listen(self._wants(model), references=references)
+        if "wants" not in memory:
+            memory["wants"] = self._wants(model)
+        return Listen(memory["wants"], references=references)
 
     def tokens(self, tokens: Tokens, state: dict[str, Any]) -> None:
         memory = self._memory(state)

@@ -83,16 +83,19 @@ class Watching:
     def is_due(self, step: Step) -> bool:
         """Whether this step is looked at: a mark is met, and a step is left that could be changed."""
         config = self.config
-        met = passed(config.looks, config.looks_unit, step)  # type: ignore[arg-type]
-        due, self._passed = met > self._passed, max(met, self._passed)
+        due = self._met(step) > self._passed
         acts_from = step.index + self._lag
         window = config.window
         open_then = window.unit == "sigma" or acts_from / step.count < window.stop
         return due and acts_from < step.count and open_then
 
+    def _met(self, step: Step) -> int:
+        return passed(self.config.looks, self.config.looks_unit, step)  # type: ignore[arg-type]
+
     def look(self, denoised: Denoised) -> None:
         """Show the clean estimates of a step to the watcher; `collect` brings what it says."""
         config, step, model = self.config, denoised.step, denoised.model
+        self._passed = self._met(step)
         if self._late is not None and self._late.is_running:
             self._lost.append(self._note(step, asked=False, error="the watcher is still busy with an earlier look"))
             return
