@@ -22,7 +22,7 @@ from negguide.vlm import (
     register_watcher,
 )
 from negguide.vlm.asking import Look
-from negguide.vlm.generation import read
+from negguide.vlm.generation import greedy, read
 from negguide.vlm.protocol import as_answers
 
 KIND = Question("what kind of pet is it ?")
@@ -158,9 +158,25 @@ def test_blip_looks_once_and_answers_as_its_own_generate(tmp_path: Path, monkeyp
             special = [
                 place for place, token in enumerate(wanted[1:].tolist()) if token in processor.tokenizer.all_special_ids
             ]
-            shares = shares[: special[0]] if special else shares
+            first, shares = shares[:1], shares[: special[0]] if special else shares
             assert answer.text == processor.decode(wanted[1:][: len(shares)], skip_special_tokens=True)
-            assert answer.confidence == pytest.approx(np.exp(np.mean(np.log(shares))) if shares else 1.0, rel=1e-3)
+            assert answer.confidence == pytest.approx(np.exp(np.mean(np.log(shares or first))), rel=1e-3)
+
+
+def test_what_is_written_to_a_question_of_yes_or_no_ends_with_that_word() -> None:
+    wanted = {0: [5, 6, 3], 1: [4, 6, 3], 2: [6, 4, 3]}
+
+    def logits(tokens: torch.Tensor) -> torch.Tensor:
+        at = tokens.shape[1] - 1
+        found = torch.zeros(len(tokens), tokens.shape[1], 8)
+        for row in range(len(tokens)):
+            found[row, -1, wanted[row][at]] = 5.0
+        return found
+
+    begin = torch.full((3, 1), 7)
+    assert greedy(logits, begin, (3, 4, 5), 8).sequences.tolist() == [[7, 5, 3], [7, 4, 3], [7, 6, 4]]
+    assert greedy(logits, begin[:2], (3, 4, 5), 8).sequences.tolist() == [[7, 5], [7, 4]]
+    assert greedy(logits, begin, (3,), 8).sequences.tolist() == [[7, 5, 6, 3], [7, 4, 6, 3], [7, 6, 4, 3]]
 
 
 def test_vilt_gives_its_best_labels(tmp_path: Path) -> None:
@@ -185,16 +201,16 @@ def test_generated_texts_end_at_the_first_mark() -> None:
             return [" ".join(map(str, row)) for row in ids]
 
     class Output:
-        sequences = torch.tensor([[9, 5, 6, 3, 0], [9, 7, 3, 8, 8]])
+        sequences = torch.tensor([[9, 5, 6, 3, 0], [9, 7, 3, 8, 8], [9, 3, 3, 3, 3]])
         scores: Any = ()
 
     for step, probability in enumerate((0.5, 0.8, 0.4, 0.1)):
-        rest = torch.full((2, 10), (1 - probability) / 9)
+        rest = torch.full((3, 10), (1 - probability) / 9)
         Output.scores += (rest.scatter(1, Output.sequences[:, 1 + step, None], probability).log(),)
-    first, second = read(Output(), Tokenizer())
-    assert (first.text, second.text) == ("5 6", "7")
-    assert first.confidence == pytest.approx((0.5 * 0.8 * 0.4) ** (1 / 3), rel=1e-5)
-    assert second.confidence == pytest.approx((0.5 * 0.8) ** (1 / 2), rel=1e-5)
+    first, second, nothing = read(Output(), Tokenizer())
+    assert (first.text, second.text, nothing.text) == ("5 6", "7", "")
+    assert first.confidence == pytest.approx((0.5 * 0.8) ** (1 / 2), rel=1e-5)
+    assert second.confidence == pytest.approx(0.5, rel=1e-5) == nothing.confidence
 
 
 def test_processors_without_a_chat_template_teach(tmp_path: Path) -> None:

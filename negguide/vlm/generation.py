@@ -75,8 +75,10 @@ class Written:
     scores: tuple[Tensor, ...]
 
 
-def greedy(logits: Callable[[Tensor], Tensor], begin: Tensor, end: int, most: int) -> Written:
-    """The likeliest tokens after `begin` (B, 1), until every row has met the token `end`, at most `most`.
+def greedy(logits: Callable[[Tensor], Tensor], begin: Tensor, ends: Sequence[int], most: int) -> Written:
+    """The likeliest tokens after `begin` (B, 1), until every row has met one of the tokens `ends`, at most `most`.
+
+    A row that has ended goes on with the first of `ends`.
 
     Answers are a word or two: for a small model transformers' `generate` takes longer to get ready than to write them.
     `logits`: (B, T) tokens -> (B, T, V).
@@ -86,11 +88,12 @@ def greedy(logits: Callable[[Tensor], Tensor], begin: Tensor, end: int, most: in
     tokens: Tensor = begin
     scores: list[Tensor] = []
     ended = torch.zeros(len(begin), dtype=torch.bool, device=begin.device)
+    last = torch.tensor(ends, device=begin.device)
     while len(scores) < most and not bool(ended.all()):
         scores.append(logits(tokens)[:, -1].float())
-        chosen = scores[-1].argmax(1).masked_fill(ended, end)
+        chosen = scores[-1].argmax(1).masked_fill(ended, ends[0])
         tokens = torch.cat([tokens, chosen[:, None]], 1)
-        ended = ended | (chosen == end)
+        ended = ended | torch.isin(chosen, last)
     return Written(tokens, tuple(scores))
 
 
@@ -98,20 +101,20 @@ def read(output: Any, tokenizer: Any) -> list[Answer]:
     """Generated sequences with scores -> texts; confidence is the geometric mean of their tokens' probabilities.
 
     `output`: `Written`, or what `generate(return_dict_in_generate=True, output_scores=True)` returned. A text ends at its first
-    special token.
+    special token, whose probability counts only where there is nothing before it.
     """
     import torch
 
     scores: Sequence[Tensor] = output.scores
     tokens = output.sequences[:, -len(scores) :]
     marks = torch.tensor(sorted(set(tokenizer.all_special_ids)), device=tokens.device)
-    special = torch.isin(tokens, marks)
-    ended = (special.cumsum(1) - special.int()) > 0
+    over = torch.isin(tokens, marks).cumsum(1) > 0
     steps = zip(scores, tokens.unbind(1), strict=True)
     logs = torch.stack([row.float().log_softmax(-1).gather(1, at[:, None])[:, 0] for row, at in steps], dim=1)
-    counted = (~ended).float()
-    means = (logs.masked_fill(ended, 0.0) * counted).sum(1) / counted.sum(1).clamp_min(1.0)
-    ids = [[int(t) for t, s, e in zip(*row, strict=True) if not s and not e] for row in _rows(tokens, special, ended)]
+    counted = ~over
+    counted[:, 0] = True
+    means = logs.where(counted, 0.0).sum(1) / counted.sum(1)
+    ids = [[int(t) for t, gone in zip(*row, strict=True) if not gone] for row in _rows(tokens, over)]
     texts = tokenizer.batch_decode(ids, skip_special_tokens=True)
     pairs = zip(texts, means.exp().tolist(), strict=True)
     return [Answer(text.strip(), confidence) for text, confidence in pairs]

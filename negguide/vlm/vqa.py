@@ -62,7 +62,8 @@ class VisualQuestionAnswering(WatcherConfig):
     ) -> list[list[list[Answer]]]:
         """BLIP's own `generate` part by part, so that its eye is used once for all questions.
 
-        Questions of one length are read together: its decoder would look at padding as at words.
+        Questions of one length are read together: its decoder would look at padding as at words. What it
+        writes to a question of yes or no ends with that word.
         """
         import torch
 
@@ -71,21 +72,23 @@ class VisualQuestionAnswering(WatcherConfig):
         tokens = [_tokens(loaded, question.text) for question in questions]
         with torch.inference_mode():
             seen = model.vision_model(pixels).last_hidden_state
-            for length in dict.fromkeys(map(len, tokens)):
-                places = [place for place, ids in enumerate(tokens) if len(ids) == length]
+            sorts = [(len(ids), question.about is None) for ids, question in zip(tokens, questions, strict=True)]
+            for sort in dict.fromkeys(sorts):
+                places = [place for place, own in enumerate(sorts) if own == sort]
                 asked = torch.stack([tokens[place] for place in places]).repeat(len(images), 1)
-                written = self._written(model, asked, seen.repeat_interleave(len(places), 0))
+                enough = () if sort[1] else _yes_and_no(loaded)
+                written = self._written(model, asked, seen.repeat_interleave(len(places), 0), enough)
                 cells = [(row, place) for row in range(len(images)) for place in places]
                 for (row, place), answer in zip(cells, generation.read(written, loaded.tokenizer), strict=True):
                     found[row][place] = [answer]
         return found
 
-    def _written(self, model: Any, asked: Tensor, seen: Tensor) -> generation.Written:
+    def _written(self, model: Any, asked: Tensor, seen: Tensor, enough: tuple[int, ...]) -> generation.Written:
         read = model.text_encoder(asked, encoder_hidden_states=seen, return_dict=False)[0]
         return generation.greedy(
             lambda ids: model.text_decoder(ids, encoder_hidden_states=read, use_cache=False).logits,
             asked.new_full((len(asked), 1), model.decoder_start_token_id),
-            model.config.text_config.sep_token_id,
+            (model.config.text_config.sep_token_id, *enough),
             self.max_new_tokens,
         )
 
@@ -128,3 +131,10 @@ def _tokens(loaded: generation.Loaded, text: str) -> Tensor:
     """(T,) ids of a question, which will be asked again."""
     ids: Tensor = loaded.inputs(loaded.tokenizer(text, return_tensors="pt"))["input_ids"][0]
     return ids
+
+
+@lru_cache(maxsize=2)
+def _yes_and_no(loaded: generation.Loaded) -> tuple[int, ...]:
+    """The tokens of these words, where they are one each."""
+    found = (loaded.tokenizer(word, add_special_tokens=False)["input_ids"] for word in ("yes", "no"))
+    return tuple(ids[0] for ids in found if len(ids) == 1)
