@@ -30,11 +30,11 @@ PROMPTS_PER_CALL = 4
 
 ALPHA = "alpha, other options at their defaults"
 SWEEPS: dict[str, tuple[Callable[[float], Method], tuple[float, ...], str]] = {
-    "negtome first": (lambda alpha: NegToMe("first", alpha), (0.5, 0.9, 1.9), ALPHA),
-    "negtome all": (lambda alpha: NegToMe("all", alpha), (0.5, 0.9, 1.9), ALPHA),
+    "negtome first": (lambda alpha: NegToMe("first", alpha), (0.5, 0.9, 1.9, 3.0), ALPHA),
+    "negtome all": (lambda alpha: NegToMe("all", alpha), (0.5, 0.9, 1.9, 3.0), ALPHA),
     "negtome release": (
         lambda alpha: NegToMe("all", alpha, match="release"),
-        (0.9,),
+        (0.5, 0.9, 1.9),
         "alpha, among all, matched as the reference code does",
     ),
     "spell": (lambda radius: SPELL(radius), (0.6, 0.9, 1.2), "radius"),
