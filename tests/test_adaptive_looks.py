@@ -30,11 +30,13 @@ def test_looks_are_dense_early_and_only_where_asked() -> None:
     with attach(families.build("sd15"), AdaptiveNegatives(watcher)) as attached:
         families.run("sd15", steps=25)
     looked = [note["looked_at"] for record in attached.trace for note in record.notes]
-    assert len(watcher.seen) == len(looked) <= 8
+    assert len(watcher.seen) == len(looked) == 6
     assert looked == sorted(set(looked)) and sum(step <= 10 for step in looked) >= 0.7 * len(looked)
     assert [sum(mark < 0.4 for mark in dense(count)) for count in (0, 1, 2, 8, 40)] == [0, 1, 2, 6, 30]
     assert dense(8)[0] == dense(4)[0] == 0 < dense(3)[0]
-    assert AdaptiveNegatives("toybox", "guard", watch=["hat"]).looks[0] > 0 == AdaptiveNegatives("toybox").looks[0]
+    creative, guard = AdaptiveNegatives("toybox"), AdaptiveNegatives("toybox", "guard", watch=["hat"])
+    assert creative.looks == dense(6) and guard.looks == dense(3, at_once=False)
+    assert guard.looks[0] > 0 == creative.looks[0]
     sigmas = [record.sigma for record in attached.trace]
     marks = (sigmas[3], (sigmas[7] + sigmas[8]) / 2, 0.0)
     with attach(families.build("sd15"), AdaptiveNegatives(watcher, looks=marks, looks_unit="sigma")) as attached:

@@ -65,13 +65,13 @@ MEANINGS: Mapping[str, str] = {
 def trials() -> tuple[Trial, ...]:
     """Plain first, then each method from weak to strong; the guard's own two parts at the end."""
     swept = {"creative": (0.5, 1.0), "creative perp_neg": (1.0,), "static": (1.0,), "replay": (1.0,)}
-    more = {"forgetful": (1.0,), "early": (1.0,)}
+    more = {"forgetful": (1.0,), "early": (1.0, 1.5, 2.0)}
     return (
         Trial("plain"),
         *(Trial(name, weight) for name, weights in (swept | more).items() for weight in weights),
         Trial("unguarded", part="guard"),
         *(Trial("guard", weight, "guard") for weight in (0.5, 1.0)),
-        Trial("guard sure", 1.5, "guard"),
+        *(Trial("guard sure", weight, "guard") for weight in (1.0, 1.5)),
     )
 
 
