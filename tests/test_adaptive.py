@@ -119,6 +119,17 @@ def test_a_guard_asks_for_each_thing_and_judges_the_picture_without_its_negative
     assert not np.array_equal(first[1], second[1]), "then only the guard looks past its own negative"
 
 
+def test_a_guard_that_is_off_again_sees_the_picture_of_now() -> None:
+    guarding, looking = says("yes", "no"), says("")
+    guard = AdaptiveNegatives(guarding, "guard", watch=["hat"], looks=(0.0, 0.3, 0.6), asynchronous=True, weight=3.0)
+    spy = AdaptiveNegatives(looking, policy=lambda sight: (), looks=(0.6,), kind="signed")
+    with attach(families.build("sd15"), guard, spy) as attached:
+        families.run("sd15", steps=10)
+    assert [record.passes for record in attached.trace] == [2, 2, 3, 3, 3, 2, 2, 2, 2, 2]
+    assert np.array_equal(np.asarray(guarding.seen[2][0][0]), np.asarray(looking.seen[0][0][0]))
+    assert not np.array_equal(np.asarray(guarding.seen[1][0][0]), np.asarray(guarding.seen[2][0][0]))
+
+
 def test_a_policy_of_ones_own() -> None:
     sights: list[Sight] = []
 
