@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 
 from negguide.toybox.load import assets_dir, load_pipeline
-from negguide.toybox.train import half_formed, preview, quiz, watcher, watcher_card
+from negguide.toybox.oracle_model import HEADS
+from negguide.toybox.train import half_formed, preview, quiz, watcher, watcher_batches, watcher_card
 from negguide.toybox.train.data import HELD_OUT, Dataset, pairs
 from negguide.toybox.watcher import load_watcher, watcher_dir
 from negguide.toybox.world import bias, render
@@ -115,13 +116,38 @@ def test_estimates_come_from_the_pipelines_own_formula() -> None:
     assert (found[1] - clean[1]).abs().mean() < (found[0] - clean[0]).abs().mean()
 
 
-def test_a_short_training_runs_resumes_and_is_written(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watcher, "EMPTIES", 10)
-    drawn = pairs(HELD_OUT, 5, 60)
+def some_data(count: int) -> tuple[Dataset, torch.Tensor, half_formed.HalfFormed]:
+    drawn = pairs(HELD_OUT, 5, count)
     images = np.stack([render(scene) for scene, _ in drawn])
-    data = Dataset(images, [scene for scene, _ in drawn], [text for _, text in drawn])
-    latents = torch.randn(60, 8, 16, 16).half()
-    half = half_formed.HalfFormed(latents, torch.arange(60), torch.linspace(0, 0.8, 60))
+    latents = torch.randn(count, 8, 16, 16).half()
+    half = half_formed.HalfFormed(latents, torch.arange(count), torch.linspace(0, 0.8, count))
+    return Dataset(images, [scene for scene, _ in drawn], [text for _, text in drawn]), latents, half
+
+
+def test_practice_asks_more_of_what_it_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(2)
+    scenes = [scene for scene, _ in pairs(HELD_OUT, 6, 300)]
+    for practice, low, high in ((None, 0.01, 0.06), (quiz.HARDER, 0.02, 0.09), (quiz.FINER, 0.17, 0.27)):
+        asked = [q for scene in scenes for q, _ in quiz.quiz(scene, rng, 7, practice)[1:]]
+        assert low < np.mean(["style" in question for question in asked]) < high
+    monkeypatch.setattr(watcher_batches, "EMPTIES", 10)
+    monkeypatch.setattr(watcher_batches, "show", lambda preview, latents: torch.zeros(len(latents), 64, 64, 3).byte())
+    data, latents, half = some_data(200)
+    settings = replace(watcher.FINE, batch=60)
+    styled: dict[float, list[float]] = {}
+    for practice in (quiz.HARDER, quiz.FINER):
+        source = watcher_batches.Batches(data, latents, half, None, settings, 0, practice)
+        drawn = round(watcher_batches.SHARES[0] * 60)
+        for _ in range(8):
+            styles = next(source)[2]["style"][watcher_batches.EMPTY : drawn]
+            share = (styles != HEADS["style"].index("clean")).float().mean()
+            styled.setdefault(practice.styled, []).append(float(share))
+    assert np.mean(styled[quiz.FINER.styled]) > 0.4 > 0.3 > np.mean(styled[0.0])
+
+
+def test_a_short_training_runs_resumes_and_is_written(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watcher_batches, "EMPTIES", 10)
+    data, latents, half = some_data(60)
     short = replace(watcher.SETTINGS, steps=2, batch=12, warmup=1)
     shown = preview.train_preview(data, latents, tmp_path / "preview", replace(preview.SETTINGS, steps=2))
     assert preview.show(shown, latents[:3]).shape == (3, 64, 64, 3)
@@ -129,8 +155,16 @@ def test_a_short_training_runs_resumes_and_is_written(tmp_path: Any, monkeypatch
     model = watcher.train_watcher(data, latents, half, shown, tmp_path / "answers", replace(short, steps=3))
     state = torch.load(tmp_path / "answers" / "state.pt", weights_only=True)
     assert state["step"] == 3
+    before = [
+        model.vision_model.encoder.layers[0].mlp.fc1.weight.clone(),
+        model.text_decoder.cls.predictions.bias.clone(),
+    ]
+    fine = replace(watcher.FINE, steps=1, batch=12, warmup=0, ema=0.0)
+    watcher.train_reading(model, data, latents, half, shown, tmp_path / "fine", fine, whole=True, practice=quiz.FINER)
+    after = [model.vision_model.encoder.layers[0].mlp.fc1.weight, model.text_decoder.cls.predictions.bias]
+    assert all(not torch.equal(a, b) for a, b in zip(before, after, strict=True)), "the eye is trained too"
     watcher_card.save_watcher(model, tmp_path / "made")
-    found = load_watcher(tmp_path / "made")([Image.fromarray(images[0])], [Question("What is it?")])
+    found = load_watcher(tmp_path / "made")([Image.fromarray(data.images[0])], [Question("What is it?")])
     assert 0 < found[0][0][0].confidence <= 1
     assert "_name_or_path" not in (tmp_path / "made" / "config.json").read_text()
     preview.save_preview(shown, tmp_path / "tiny")

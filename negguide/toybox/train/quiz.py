@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -102,15 +103,33 @@ ASKED: dict[str, tuple[Callable[[Scene, np.random.Generator], Pair], float]] = {
 """Each sort of question: how one is made, and its share of the training."""
 
 
-HARDER: dict[str, float] = {"presence": 0.75, "worn": 0.09, "kind of a kind": 0.06, "style": 0.05, "count": 0.03}
-"""Shares of the sorts that need more practice, in the second stage; the others share the rest."""
+@dataclass(frozen=True)
+class Practice:
+    """What a later stage asks: `shares` of some sorts of questions (the others share the rest), and of which pictures.
+
+    `styled`: share of the renders that are taken from those in a style; four fifths of the world's pictures have none.
+    """
+
+    shares: Mapping[str, float]
+    styled: float = 0.0
 
 
-def quiz(scene: Scene, rng: np.random.Generator, count: int, harder: bool = False) -> list[Pair]:
+HARDER = Practice({"presence": 0.75, "worn": 0.09, "kind of a kind": 0.06, "style": 0.05, "count": 0.03})
+"""More of what takes longer to learn."""
+
+FINER = Practice(
+    {"presence": 0.38, "style": 0.22, "worn": 0.12, "what": 0.12, "kind of a kind": 0.07, "colour": 0.05}, styled=0.4
+)
+"""More of what only a good look shows."""
+
+
+def quiz(scene: Scene, rng: np.random.Generator, count: int, practice: Practice | None = None) -> list[Pair]:
     """`count` random questions about a scene with their answers; the first is of the commonest sort."""
     names, shares = list(ASKED), np.array([share for _, share in ASKED.values()])
-    if harder:
-        shares = np.array([HARDER.get(name, 0.02 / (len(ASKED) - len(HARDER))) for name in names])
+    if practice is not None:
+        more = practice.shares
+        others = max(0.02, 1 - sum(more.values())) / (len(ASKED) - len(more))
+        shares = np.array([more.get(name, others) for name in names])
     drawn = rng.choice(len(names), count - 1, p=shares / shares.sum())
     sorts = ["kind of a category", *(names[place] for place in drawn)]
     return [ASKED[sort][0](scene, rng) for sort in sorts]

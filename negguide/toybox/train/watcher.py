@@ -8,19 +8,17 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from negguide.toybox.oracle_model import HEADS
-from negguide.toybox.train.common import Settings, Trainer, attention_kernels, autocast, batches, device, to_model
+from negguide.toybox.train.common import Settings, Trainer, attention_kernels, autocast, device
 from negguide.toybox.train.data import SIZE, Dataset
 from negguide.toybox.train.half_formed import HalfFormed
-from negguide.toybox.train.oracle import UNKNOWN, labels, losses
-from negguide.toybox.train.preview import show
-from negguide.toybox.train.quiz import Pair, about_nothing, quiz, quiz_words
-from negguide.toybox.train.spoil import empty_scenes, spoil
+from negguide.toybox.train.oracle import losses
+from negguide.toybox.train.quiz import HARDER, Pair, Practice, quiz_words
+from negguide.toybox.train.watcher_batches import MORE_QUESTIONS, QUESTIONS, SHARES, Batches
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderTiny
@@ -33,14 +31,11 @@ READING = Settings(steps=1500, batch=36, lr=1.5e-3, ema=0.995, warmup=50, weight
 """Then reading alone, with the eye as it is: whether a named thing is there takes longer to learn than what is there."""
 
 WHOLE = Settings(steps=1200, batch=36, lr=6e-4, ema=0.995, warmup=50, weight_decay=0.03, decay_from=0.2, seed=25)
-"""At last the eye too, on the same harder questions: what is worn and in which style needs better sight."""
+"""Then the eye too, on the same harder questions: what is worn and in which style needs better sight."""
 
-SHARES: Final = (0.42, 0.25, 0.33)
-"""Of renders, of previews of clean latents, and of half-formed pictures in a batch."""
-EMPTY, EMPTIES = 2, 1000
-"""Pictures without a thing: in a batch, and in all."""
-QUESTIONS, MORE_QUESTIONS = 2, 6
-"""Asked of every picture of a batch, in the first stage and in the second."""
+FINE = Settings(steps=2400, batch=36, lr=8e-4, ema=0.997, warmup=50, weight_decay=0.03, decay_from=0.2, seed=35)
+"""At last the whole on finer questions: most pictures have no style to speak of, and a noisy one was called clean."""
+
 AID: Final = 0.25
 """Weight of the heads that read every attribute off the vision tokens; they teach the eye faster, and are not kept."""
 COPY: Final = 2.0
@@ -51,8 +46,6 @@ which judges, has no part in this."""
 WIDTH: Final = 128
 TAUGHT: Final = 192
 PATCH: Final = 8
-CLEAN_NOISE: Final = 0.2
-"""Largest noise on the clean latents."""
 
 
 @cache
@@ -174,55 +167,6 @@ class Teacher(nn.Module):
         return found.flatten(2).transpose(1, 2)
 
 
-class Batches:
-    """Endless batches.
-
-    Pictures (B, 3, 64, 64), the clean ones that they come from, the truth for `losses`, the pairs of the quiz.
-    """
-
-    def __init__(
-        self,
-        data: Dataset,
-        latents: Tensor,
-        half: HalfFormed,
-        preview: AutoencoderTiny,
-        settings: Settings,
-        start: int,
-        harder: bool = False,
-    ) -> None:
-        seed, batch = settings.seed, settings.batch
-        self.harder, self.questions = harder, MORE_QUESTIONS if harder else QUESTIONS
-        self.data, self.latents, self.half, self.preview = data, latents, half, preview
-        self.forming = show(preview, half.latents)
-        self.truth = labels(data.scenes)
-        self.rng = np.random.default_rng([seed, start, 11])
-        self.empties, _ = empty_scenes(EMPTIES, seed)
-        first, second, third = (round(share * batch) for share in SHARES)
-        self.orders = (
-            batches(len(data), first, seed, start),
-            batches(len(data), second, seed + 1, start),
-            batches(len(half.index), third, seed + 2, start),
-        )
-
-    def __next__(self) -> tuple[Tensor, Tensor, dict[str, Tensor], list[Pair]]:
-        renders, clean, forming = (torch.from_numpy(next(order)) for order in self.orders)
-        renders = renders[torch.from_numpy(self.rng.permutation(len(renders)))]  # `spoil` mixes neighbours
-        drawn = to_model(self.data.images[renders.numpy()])
-        drawn[:EMPTY] = to_model(self.empties[self.rng.integers(len(self.empties), size=EMPTY)])
-        latents = self.latents[clean].float()
-        latents = latents + torch.rand(len(latents), 1, 1, 1) * CLEAN_NOISE * torch.randn_like(latents)
-        shown = torch.cat([show(self.preview, latents), self.forming[forming]])
-        index = torch.cat([renders, clean, self.half.index[forming]])
-        truth = {name: values[index].clone().to(device()) for name, values in self.truth.items()}
-        for name, values in truth.items():
-            values[:EMPTY] = HEADS["kind"].index("none") if name == "kind" else UNKNOWN
-        pairs = [pair for _ in range(EMPTY) for pair in about_nothing(self.rng, self.questions)]
-        scenes = (self.data.scenes[i] for i in index[EMPTY:].tolist())
-        pairs += [pair for scene in scenes for pair in quiz(scene, self.rng, self.questions, self.harder)]
-        drawn, wanted = spoil(drawn), to_model(self.data.images[index[len(drawn) :].numpy()])
-        return torch.cat([drawn, to_model(shown.numpy())]), torch.cat([drawn, wanted]), truth, pairs
-
-
 def train_watcher(
     data: Dataset,
     latents: Tensor,
@@ -278,8 +222,12 @@ def train_reading(
     folder: Path,
     settings: Settings = READING,
     whole: bool = False,
+    practice: Practice = HARDER,
 ) -> BlipForQuestionAnswering:
-    """The later stages, trained (or resumed) from what the one before returns: all but the eye, or the `whole`."""
+    """The later stages, trained (or resumed) from what the one before returns: all but the eye, or the `whole`.
+
+    `practice`: what is asked more often.
+    """
     torch.manual_seed(settings.seed)
     trained = nn.ModuleDict({"reads": model.text_encoder.train(), "answers": model.text_decoder.train()})
     eye = model.vision_model.to(device()).train(whole)
@@ -287,7 +235,7 @@ def train_reading(
         trained["sees"] = eye
     trainer = Trainer(trained, settings, folder)
     torch.manual_seed(settings.seed + trainer.step)
-    source = Batches(data, latents, half, preview.to(device()), settings, trainer.step, harder=True)
+    source = Batches(data, latents, half, preview.to(device()), settings, trainer.step, practice)
     with attention_kernels():
         while trainer.step < settings.steps:
             pictures, _, _, pairs = next(source)

@@ -18,9 +18,9 @@ from negguide.toybox.train.card import stages_of, write_card
 from negguide.toybox.train.data import SIZE, Dataset
 from negguide.toybox.train.denoiser import latents_of
 from negguide.toybox.train.half_formed import half_formed
-from negguide.toybox.train.quiz import ASKED, Pair, ask_for
+from negguide.toybox.train.quiz import ASKED, FINER, Pair, ask_for
 from negguide.toybox.train.vae import reconstruct
-from negguide.toybox.train.watcher import READING, SETTINGS, WHOLE, make_words, train_reading, train_watcher
+from negguide.toybox.train.watcher import FINE, READING, SETTINGS, WHOLE, make_words, train_reading, train_watcher
 from negguide.toybox.watcher import load_watcher
 from negguide.toybox.world import bias
 from negguide.toybox.world.captions import prompt
@@ -37,8 +37,10 @@ if TYPE_CHECKING:
 
 MARKS: Final = (0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8)
 """Fractions of sampling at which the answers are compared with those to the finished picture."""
-MEASURED: Final = 500
+MEASURED: Final = 2000
 """Held-out renders that are asked about."""
+NAMED: Final = ("kind of a category", "what", "colour", "presence")
+"""The sorts that watchers ask most."""
 EARLY: Final = 96
 """Pictures of that comparison."""
 
@@ -69,20 +71,22 @@ def answers(watcher: VisualQuestionAnswering, images: Sequence[Image.Image], tex
 def score_answers(
     watcher: VisualQuestionAnswering, scenes: Sequence[Scene], images: np.ndarray, seed: int = 8
 ) -> dict[str, float]:
-    """Percent right for every sort of question, one of each sort a picture; all together; error of the confidence.
+    """Percent right for every sort of question, one of each sort a picture; `NAMED` and all together; error of the confidence.
 
     "calibration error": mean distance between confidence and share of right answers over ten equal groups of confidence.
     """
     rng = np.random.default_rng(seed)
     pictures = [Image.fromarray(picture) for picture in images]
-    scores, right, sure = {}, [], []
+    scores, right, named, sure = {}, [], [], []
     for sort, (make, _) in ASKED.items():
         pairs: list[Pair] = [make(scene, rng) for scene in scenes]
         said = answers(watcher, pictures, [question for question, _ in pairs])
         hits = [answer.text == wanted for answer, (_, wanted) in zip(said, pairs, strict=True)]
         scores[sort] = round(100 * float(np.mean(hits)), 2)
         right += hits
+        named += hits * (sort in NAMED)
         sure += [answer.confidence or 0.0 for answer in said]
+    scores["the four"] = round(100 * float(np.mean(named)), 2)
     scores["all"] = round(100 * float(np.mean(right)), 2)
     scores["calibration error"] = round(100 * calibration_error(np.array(sure), np.array(right)), 2)
     return scores
@@ -164,6 +168,7 @@ def make_watcher(data: Dataset, held_out: Dataset, work: Path, folder: Path) -> 
     model = train_watcher(data, latents, half, preview, work / "answers")
     model = train_reading(model, data, latents, half, preview, work / "reading")
     model = train_reading(model, data, latents, half, preview, work / "whole", WHOLE, whole=True)
+    model = train_reading(model, data, latents, half, preview, work / "fine", FINE, whole=True, practice=FINER)
     export_watcher(model, preview.cpu(), folder, held_out, pipe.to("cpu"), work)
 
 
@@ -187,8 +192,9 @@ from negguide.vlm import Question
 load_watcher()([picture], [Question("What kind of pet is it?")])
 ```
 """
-RIGHT = """
+RIGHT = f"""
 Percent of questions answered right, asked through the public class that `load_watcher` gives; one question of each sort a picture.
+"the four": the sorts that watchers ask most, {", ".join(NAMED)}.
 """
 ALREADY = f"""
 Percent of answers to the half-formed picture that are already the answer to the finished one; {EARLY} pictures for "a <category>",
@@ -223,10 +229,13 @@ def export_watcher(
         {
             "parameters": f"{sum(parameter.numel() for parameter in loaded.parameters()):,}",
             "parameters of the preview": sum(p.numel() for p in previews.make_preview().decoder.parameters()),
-            "training pictures": "100,000 renders, split 1, and 12,000 half-formed ones of them; measured on 500 of split 2",
+            "training pictures": "100,000 renders, split 1, and 12,000 half-formed ones of them",
+            "measured": f"on {MEASURED:,} renders of split 2",
         },
         stages_of(
-            work, {"preview": previews.SETTINGS, "answers": SETTINGS, "reading": READING, "whole": WHOLE}, folder
+            work,
+            {"preview": previews.SETTINGS, "answers": SETTINGS, "reading": READING, "whole": WHOLE, "fine": FINE},
+            folder,
         ),
         {"Right answers": (RIGHT, right), "Early answers": (ALREADY, score_early(pipe, watcher))},
     )
