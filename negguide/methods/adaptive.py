@@ -26,8 +26,8 @@ KINDS: dict[str, Mapping[str, Any]] = {
     "nag": {"method": "nag"},
 }
 """How a negative acts -> the method that does it, with its presets."""
-LOOKS, GUARD_LOOKS = 6, 3
-"""How often a watcher looks where it is not told: what it costs is mostly its looks."""
+LOOKS, GUARD_LOOKS = 6, (0.12, 0.36, 0.6)
+"""When a watcher looks where it is not told: what it costs is mostly its looks."""
 
 
 @register
@@ -51,10 +51,10 @@ class AdaptiveNegatives(Method):
     (groups of texts) of what is there. Answers below `min_confidence` do not count. At most `most`
     negatives, and as many as the text encoder reads to the end; the "oldest" or the "weakest" leave first (`drop`).
 
-    `looks`: how many, dense early (`negguide.methods.looks.dense`; a guard not at the first step; None: six, of a guard
-    three), or marks in fractions of sampling, or of sigma with `looks_unit="sigma"`. `asynchronous`: the watcher thinks
-    while the next step runs and its answer takes effect exactly one step later than otherwise; it must then not draw from
-    torch's global random state.
+    `looks`: how many, dense early (`negguide.methods.looks.dense`; a guard not at the first step), or marks in fractions
+    of sampling, or of sigma with `looks_unit="sigma"`; None: six, of a guard three, at 0.12, 0.36 and 0.6.
+    `asynchronous`: the watcher thinks while the next step runs and its answer takes effect exactly one step later than
+    otherwise; it must then not draw from torch's global random state.
     `preview`: hub id or module of a tiny autoencoder for these latents; None: the pipeline's own. `preview_size`: pixels
     of the longer side, at most.
 
@@ -102,8 +102,9 @@ class AdaptiveNegatives(Method):
         put(self, "questions", as_questions(self.questions))
         put(self, "window", as_window(self.window))
         guards = self.policy == "guard"
-        usual = GUARD_LOOKS if guards else LOOKS
-        put(self, "looks", as_looks(usual if self.looks is None else self.looks, self.looks_unit, at_once=not guards))
+        if self.looks is None:
+            put(self, "looks", GUARD_LOOKS if guards and self.looks_unit == "progress" else LOOKS)
+        put(self, "looks", as_looks(self.looks, self.looks_unit, at_once=not guards))
         put(self, "synonyms", tuple(tuple(group) for group in self.synonyms))
         put(self, "min_confidence", finite("min_confidence", self.min_confidence, low=0.0, high=1.0))
         if self.timeout is not None:

@@ -32,7 +32,7 @@ GROUP = 8
 """Pictures of each open prompt."""
 BATCH = 32
 WATCHER = "toybox"
-SURE = 0.9
+SURE = 0.75
 FIRST_SEED, OTHER_SEED, GUARD_SEED = SEED_START + 200_000, SEED_START + 210_000, SEED_START + 220_000
 
 
@@ -58,7 +58,7 @@ MEANINGS: Mapping[str, str] = {
     "forgetful": "weight; only what is seen at the moment is negated",
     "early": "weight; negatives act in the first 40 % only",
     "guard": "weight; signed, at the moments when the thing is seen",
-    "guard sure": "the same, and only what is seen with a confidence of at least 0.9 counts",
+    "guard sure": f"the same, and only what is seen with a confidence of at least {SURE} counts",
 }
 
 
