@@ -18,11 +18,13 @@ import sys
 import time
 import weakref
 from collections.abc import Callable
-from itertools import pairwise
+from itertools import cycle, pairwise, permutations
 from pathlib import Path
 from typing import Any, ClassVar
 
+import diffusers
 import torch
+from cost import Arm
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -146,36 +148,30 @@ def matching(images: int, tokens: int, width: int, rounds: int, device: str) -> 
 
 
 def calls(model: str, device: str, batch: int, steps: int, rounds: int, prompt: str) -> dict[str, dict[str, Any]]:
-    """Whole calls with the defaults of NegToMe."""
+    """Whole calls with the defaults of NegToMe, as `cost.py` times them; every order of the arms comes in its turn."""
+    diffusers.utils.logging.set_verbosity_error()
     loaded = load_model(model, device=device)
-    loaded.pipe.set_progress_bar_config(disable=True)
-
-    def call(method: ng.Method | None) -> float:
-        pipe = type(loaded.pipe).from_pipe(loaded.pipe)
-        pipe.set_progress_bar_config(disable=True)
-        attached = None if method is None else ng.attach(pipe, method)
-        seeds = [torch.Generator("cpu").manual_seed(seed) for seed in range(batch)]
-        arguments = {"num_images_per_prompt": batch, "num_inference_steps": steps, "guidance_scale": 5.0}
-        started = time.perf_counter()
-        pipe(prompt, **arguments, generator=seeds)
-        taken = time.perf_counter() - started
-        if attached is not None:
-            attached.detach()
-        return taken
-
-    arms: dict[str, ng.Method | None] = {"plain": None, "first": ng.NegToMe("first"), "all": ng.NegToMe("all")}
-    times: dict[str, list[float]] = {name: [] for name in arms}
-    call(None)
-    for turn in range(rounds):
-        order = list(arms)
-        for name in order[turn % 3 :] + order[: turn % 3]:
-            times[name].append(call(arms[name]))
+    call = {
+        "prompt": prompt,
+        "num_images_per_prompt": batch,
+        "num_inference_steps": steps,
+        "guidance_scale": 5.0,
+        "output_type": "pil",
+    }
+    Arm(loaded.pipe, None, {**call, "num_inference_steps": min(3, steps)})  # whatever is set up once
+    methods = {"plain": None, "first": (ng.NegToMe("first"),), "all": (ng.NegToMe("all"),)}
+    arms = {name: Arm(loaded.pipe, chosen, call) for name, chosen in methods.items()}
+    for order, _ in zip(cycle(permutations(arms)), range(rounds)):
+        for name in order:
+            arms[name].time()
+    plain = arms["plain"]
     return {
         name: {
-            "seconds": statistics.median(own),
-            "ratio": statistics.median(a / b for a, b in zip(own, times["plain"], strict=True)),
+            "seconds": statistics.median(arm.times),
+            "ratio": statistics.median(a / b for a, b in zip(arm.times, plain.times, strict=True)),
+            "cpu_ratio": statistics.median(a / b for a, b in zip(arm.cpu, plain.cpu, strict=True)),
         }
-        for name, own in times.items()
+        for name, arm in arms.items()
     }
 
 
@@ -265,8 +261,11 @@ def markdown(found: dict[str, Any]) -> str:
         for name, r in found["matching"].items()
     ]
     lines += ["", f"{found['model']}, batch {found['batch']}, {found['steps']} steps", ""]
-    lines += ["| call | seconds | time / plain |", "|---|---:|---:|"]
-    lines += [f"| {name} | {row['seconds']:.3f} | {row['ratio']:.3f} |" for name, row in found["calls"].items()]
+    lines += ["| call | seconds | time / plain | CPU time / plain |", "|---|---:|---:|---:|"]
+    lines += [
+        f"| {name} | {row['seconds']:.3f} | {row['ratio']:.3f} | {row['cpu_ratio']:.3f} |"
+        for name, row in found["calls"].items()
+    ]
     if "reuse" in found:
         share = found["reuse"]["matching_share_of_call"]
         rows = {name: row for name, row in found["reuse"].items() if isinstance(row, dict)}
@@ -281,7 +280,7 @@ def main() -> int:
     parser.add_argument("--images", type=int, default=4)
     parser.add_argument("--tokens", type=int, default=4096)
     parser.add_argument("--width", type=int, default=640)
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--model", default="toybox", help="'none' leaves the calls out")
     parser.add_argument("--batch", type=int, default=4)
