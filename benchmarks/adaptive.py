@@ -21,7 +21,7 @@ from typing import Any
 
 import diffusers
 import torch
-from cost import Arm, missed_bars
+from cost import Arm, missed_bars, usual_call
 
 import negguide as ng
 from negguide.compare.models import load_model
@@ -60,14 +60,7 @@ def measure(batch: int, steps: int, rounds: int, prompt: str) -> dict[str, Any]:
     """Times and passes of every arm, as JSON."""
     diffusers.utils.logging.set_verbosity_error()
     loaded = load_model("toybox", device="cpu")
-    call = {
-        "prompt": prompt,
-        "num_images_per_prompt": batch,
-        "num_inference_steps": steps,
-        "guidance_scale": 5.0,
-        "output_type": "pil",
-    }
-    Arm(loaded.pipe, None, {**call, "num_inference_steps": min(3, steps)})  # whatever is set up once
+    call = usual_call(loaded.pipe, batch, steps, prompt)
     arms = {label: Arm(loaded.pipe, methods, call) for label, methods in ARMS.items()}
     parts = {label: Parts() for label in arms}
     order = list(arms)

@@ -77,10 +77,8 @@ class Arm:
         self.pipe(**self.call, generator=generator)
 
 
-def measure(model: str, device: str, batch: int, steps: int, rounds: int, prompt: str) -> dict[str, Any]:
-    """Times and passes of every arm, as JSON."""
-    diffusers.utils.logging.set_verbosity_error()
-    loaded = load_model(model, device=device)
+def usual_call(pipe: Any, batch: int, steps: int, prompt: str) -> dict[str, Any]:
+    """What every arm is called with, after a short call for whatever is set up once."""
     call = {
         "prompt": prompt,
         "num_images_per_prompt": batch,
@@ -88,7 +86,15 @@ def measure(model: str, device: str, batch: int, steps: int, rounds: int, prompt
         "guidance_scale": 5.0,
         "output_type": "pil",
     }
-    Arm(loaded.pipe, None, {**call, "num_inference_steps": min(3, steps)})  # whatever is set up once
+    Arm(pipe, None, {**call, "num_inference_steps": min(3, steps)})
+    return call
+
+
+def measure(model: str, device: str, batch: int, steps: int, rounds: int, prompt: str) -> dict[str, Any]:
+    """Times and passes of every arm, as JSON."""
+    diffusers.utils.logging.set_verbosity_error()
+    loaded = load_model(model, device=device)
+    call = usual_call(loaded.pipe, batch, steps, prompt)
     arms = {label: Arm(loaded.pipe, methods, call) for label, methods in ARMS.items()}
     order = list(arms)
     for turn in range(rounds):

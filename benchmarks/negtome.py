@@ -24,7 +24,7 @@ from typing import Any, ClassVar
 
 import diffusers
 import torch
-from cost import Arm
+from cost import Arm, usual_call
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -151,14 +151,7 @@ def calls(model: str, device: str, batch: int, steps: int, rounds: int, prompt: 
     """Whole calls with the defaults of NegToMe, as `cost.py` times them; every order of the arms comes in its turn."""
     diffusers.utils.logging.set_verbosity_error()
     loaded = load_model(model, device=device)
-    call = {
-        "prompt": prompt,
-        "num_images_per_prompt": batch,
-        "num_inference_steps": steps,
-        "guidance_scale": 5.0,
-        "output_type": "pil",
-    }
-    Arm(loaded.pipe, None, {**call, "num_inference_steps": min(3, steps)})  # whatever is set up once
+    call = usual_call(loaded.pipe, batch, steps, prompt)
     methods = {"plain": None, "first": (ng.NegToMe("first"),), "all": (ng.NegToMe("all"),)}
     arms = {name: Arm(loaded.pipe, chosen, call) for name, chosen in methods.items()}
     for order, _ in zip(cycle(permutations(arms)), range(rounds)):
@@ -216,6 +209,7 @@ def reuse(model: str, device: str, batch: int, steps: int, prompt: str) -> dict[
         **{
             name: dict(zip(("equal", "cosine_lost"), map(statistics.mean, zip(*several, strict=True)), strict=True))
             for name, several in means.items()
+            if several
         },
     }
 
