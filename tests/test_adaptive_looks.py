@@ -14,6 +14,7 @@ from adaptive_parts import brightest, generators, negatives, says
 
 from negguide import (
     AdaptiveNegatives,
+    NegativePrompt,
     Unsupported,
     Window,
     attach,
@@ -58,6 +59,19 @@ def test_between_the_looks_no_clean_estimate_is_asked_for(monkeypatch: pytest.Mo
         with attach(families.build("sd15"), AdaptiveNegatives(brightest, looks=(0.1, 0.5), kind=kind)) as attached:
             families.run("sd15", steps=10)
         assert steps == [note["looked_at"] for record in attached.trace for note in record.notes] == [1, 5]
+
+
+def test_a_kind_that_changes_the_clean_estimate_is_called_at_every_step_while_something_is_seen() -> None:
+    steps: list[int] = []
+
+    class Watched(NegativePrompt):
+        def denoised(self, denoised: Any, state: Any) -> None:
+            steps.append(denoised.step.index)
+
+    method = AdaptiveNegatives(says("cat"), kind=lambda negative: Watched(negative), looks=(0.2,))
+    with attach(families.build("sd15"), method):
+        families.run("sd15", steps=6)
+    assert steps == [3, 4, 5]
 
 
 def test_asynchronous_answers_take_effect_exactly_one_step_later() -> None:

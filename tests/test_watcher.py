@@ -192,6 +192,26 @@ def test_the_bundled_watcher_is_right_about_held_out_renders() -> None:
     assert sure[right].mean() > sure[~right].mean() + 0.1 or right.all()
 
 
+def test_a_yes_or_a_no_takes_one_word_to_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers.models.blip.modeling_blip_text import BlipTextLMHeadModel
+
+    forward, written = BlipTextLMHeadModel.forward, []
+
+    def counted(self: Any, *args: Any, **kwargs: Any) -> Any:
+        written.append(1)
+        return forward(self, *args, **kwargs)
+
+    monkeypatch.setattr(BlipTextLMHeadModel, "forward", counted)
+    picture = Image.fromarray(render(pairs(HELD_OUT, 9, 1)[0][0]))
+    for question, wanted in (
+        (Question("Is there a hat in the picture?", about="hat"), 1),
+        (Question("What is it?"), 2),
+    ):
+        written.clear()
+        load_watcher()([picture], [question])
+        assert len(written) == wanted
+
+
 def test_the_bundled_watcher_is_public_small_and_described() -> None:
     from transformers import AutoModelForVisualQuestionAnswering, AutoProcessor, BlipForQuestionAnswering, BlipProcessor
 

@@ -84,7 +84,7 @@ def score_answers(
         hits = [answer.text == wanted for answer, (_, wanted) in zip(said, pairs, strict=True)]
         scores[sort] = round(100 * float(np.mean(hits)), 2)
         right += hits
-        named += hits * (sort in NAMED)
+        named += hits if sort in NAMED else []
         sure += [answer.confidence or 0.0 for answer in said]
     scores["the four"] = round(100 * float(np.mean(named)), 2)
     scores["all"] = round(100 * float(np.mean(right)), 2)
