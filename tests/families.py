@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import families_llms as llms
 import families_transformers as transformers
 import families_unets as unets
 import numpy as np
@@ -60,13 +61,13 @@ FAMILIES: dict[str, Tiny] = {
     "flux": Tiny(transformers.flux, _size(max_sequence_length=24), scale="true_cfg_scale", needs_negative=True),
     "pixart": Tiny(transformers.pixart, _size(use_resolution_binning=False, clean_caption=False)),
     "sana": Tiny(
-        transformers.sana, _size(use_resolution_binning=False, complex_human_instruction=None, max_sequence_length=24)
+        llms.sana, _size(use_resolution_binning=False, complex_human_instruction=None, max_sequence_length=24)
     ),
     "wan": Tiny(transformers.wan, _size(16, num_frames=5, max_sequence_length=16)),
     "wan22": Tiny(transformers.wan22, _size(16, num_frames=5, max_sequence_length=16)),
-    "qwen": Tiny(transformers.qwen_image, _size(max_sequence_length=32), scale="true_cfg_scale", needs_negative=True),
-    "zimage": Tiny(transformers.z_image, _size(max_sequence_length=64), off=0.0),
-    "klein": Tiny(transformers.flux2_klein, _size(max_sequence_length=32, text_encoder_out_layers=(1, 2, 3))),
+    "qwen": Tiny(llms.qwen_image, _size(max_sequence_length=32), scale="true_cfg_scale", needs_negative=True),
+    "zimage": Tiny(llms.z_image, _size(max_sequence_length=64), off=0.0),
+    "klein": Tiny(llms.flux2_klein, _size(max_sequence_length=32, text_encoder_out_layers=(1, 2, 3))),
 }
 
 
