@@ -9,23 +9,20 @@ from typing import Any
 
 import gradio as gr
 
-from negguide.compare.arms import PLAIN
 from negguide.demo import board as html
-from negguide.demo.carried import from_link, from_png, to_link
+from negguide.demo.carried import from_link, from_png
 from negguide.demo.engine import Engine, explain
 from negguide.demo.page import Page
-from negguide.demo.parts import from_rows, initial, to_rows
-from negguide.demo.pictures import enlarged, from_png64, painted, png64
+from negguide.demo.parts import from_rows, initial
+from negguide.demo.pictures import enlarged, painted, png64
 from negguide.demo.results import Board
 from negguide.demo.settings import MASK_SIDE, PICTURE_SIDE, REFERENCES, Settings, make_settings
-from negguide.demo.shown import avoided_of, first_of, pair_of, right_first, slide_of, telling
+from negguide.demo.shown import avoided_of, pair_of, slide_of
 from negguide.demo.turns import Full
+from negguide.demo.view import Updates, View
 
-Updates = dict[Any, Any]
 PAUSE = 0.4
 """Seconds between two updates of the page, at least."""
-LIVE = 384
-"""Pixels of the slider while pictures form."""
 
 
 def person_of(request: gr.Request) -> tuple[str, str]:
@@ -39,6 +36,7 @@ class Handlers:
 
     def __init__(self, page: Page, engine: Engine) -> None:
         self.page, self.engine, self.options = page, engine, engine.options
+        self.view = View(page)
 
     def connect(self, blocks: gr.Blocks) -> None:
         """Say which event does what."""
@@ -114,19 +112,19 @@ class Handlers:
             settings = self.settings_of(values)
             yield {page.seed: settings.seed}
             if known := self.engine.known(settings):
-                yield {**self._final(known, request), **idle}
+                yield {**self.view.final(known, request), **idle}
                 return
             job = self.engine.submit(settings, *person_of(request))
-            yield {**self._start(job.news), **busy}
+            yield {**self.view.start(job.news), **busy}
             before: Board | None = None
             async for board in job.follow():
                 if board.state == "waiting" or board is not before:
-                    yield self._progress(board, before, self.engine.turns.ahead(job))
+                    yield self.view.progress(board, before, self.engine.turns.ahead(job))
                     before = board
                     await asyncio.sleep(PAUSE)
             if job.error is not None:
                 raise job.error
-            yield {**self._final(job.news, request), **idle}
+            yield {**self.view.final(job.news, request), **idle}
         except Full as error:
             yield {page.status: html.status(None, error=str(error)), **idle}
         except (ValueError, TypeError) as error:
@@ -146,7 +144,7 @@ class Handlers:
     def show(self, values: dict[Any, Any]) -> Updates:
         """Show another method."""
         board: Board | None = values[self.page.last]
-        return self._shown(board, values[self.page.shown], values[self.page.place]) if board else {}
+        return self.view.shown(board, values[self.page.shown], values[self.page.place]) if board else {}
 
     def pick(self, last: Board | None, shown: str | None, event: gr.SelectData) -> list[Any]:
         """Show another seed in the slider."""
@@ -159,15 +157,11 @@ class Handlers:
 
     def show_groups(self, values: dict[Any, Any]) -> Updates:
         """Show the controls of the chosen methods."""
-        chosen = {*(values[self.page.methods] or []), *(values[self.page.also] or [])}
-        return {group: gr.update(visible=name in chosen) for name, group in self.page.panel.groups.items()}
+        return self.view.groups({*(values[self.page.methods] or []), *(values[self.page.also] or [])})
 
     def show_table(self, values: dict[Any, Any]) -> Updates:
-        """Negatives in words -> the table; what cannot be read yet leaves it as it is."""
-        try:
-            return {self.page.table: to_rows(values[self.page.negatives] or "")}
-        except ValueError:
-            return {self.page.table: gr.skip()}
+        """Negatives in words -> the table."""
+        return self.view.table(values[self.page.negatives] or "")
 
     def read_table(self, values: dict[Any, Any]) -> Updates:
         """The table -> negatives in words."""
@@ -207,7 +201,7 @@ class Handlers:
     def load_png(self, values: dict[Any, Any]) -> Updates:
         """Settings from a PNG."""
         try:
-            found = self._fields(from_png(values[self.page.load] or b"", self.options))
+            found = self.view.fields(from_png(values[self.page.load] or b"", self.options))
         except (ValueError, TypeError) as error:
             return {self.page.status: html.status(None, error=explain(error)), self.page.load: None}
         return {**found, self.page.status: html.status(None), self.page.load: None}
@@ -217,94 +211,6 @@ class Handlers:
         text = dict(request.query_params).get("s")
         try:
             settings = from_link(text, self.options) if text else initial(self.options)
-            return {**self._fields(settings), self.page.status: html.status(None)}
+            return {**self.view.fields(settings), self.page.status: html.status(None)}
         except (ValueError, TypeError) as error:
             return {self.page.status: html.status(None, error=explain(error))}
-
-    def _fields(self, settings: Settings) -> Updates:
-        page = self.page
-        chosen, also, values = page.panel.updates(settings.methods)
-        known = [one.model_dump(exclude_none=True) for one in settings.pictures]
-        mask = None
-        if settings.mask:
-            shape = from_png64(settings.mask).convert("L").resize((384, 384))
-            layer = shape.convert("RGBA")
-            layer.putalpha(shape)
-            mask = {"background": None, "layers": [layer], "composite": layer}
-        return {
-            page.prompt: settings.prompt, page.negatives: settings.negatives, page.methods: chosen, page.also: also, **values,
-            page.mask: mask, page.mask_state: settings.mask, page.avoided_state: known, page.avoided: avoided_of(known),
-            page.seed: settings.seed, page.randomise: False, page.count: settings.count, page.steps: settings.steps,
-            page.guidance: settings.guidance, page.size: settings.size or "", page.takeover: settings.takeover,
-            page.model: settings.model, page.dtype: settings.dtype, page.offload: settings.offload,
-            **self.show_table({page.negatives: settings.negatives}), **self._groups([*chosen, *also]),
-        }  # fmt: skip
-
-    def _groups(self, names: list[str]) -> Updates:
-        return {group: gr.update(visible=name in names) for name, group in self.page.panel.groups.items()}
-
-    def _start(self, board: Board) -> Updates:
-        page = self.page
-        labels = [result.label for result in board.results[1:]] or [PLAIN]
-        return {
-            page.status: html.status(board),
-            page.board: html.results(board),
-            page.shown: gr.update(choices=labels, value=labels[0], visible=len(labels) > 1),
-            page.download: gr.update(interactive=False),
-        }
-
-    def _progress(self, board: Board, before: Board | None, ahead: int) -> Updates:
-        page = self.page
-        found: Updates = {page.status: html.status(board, ahead)}
-        if before is not None and _forms(board) == _forms(before):
-            return found
-        found[page.board] = html.results(board)
-        plain, guided = pair_of(board, None)
-        right = next((one for one in board.results[1:] if one.state == "running"), guided)
-        left, other = first_of(plain), first_of(right) or first_of(plain)
-        seen = before is not None and (first_of(before.results[0]), right_first(before)) == (left, right_first(board))
-        if left is not None and not seen:
-            found[page.slider] = (enlarged(left, LIVE), enlarged(other or left, LIVE))
-        return found
-
-    def _final(self, board: Board, request: gr.Request) -> Updates:
-        page = self.page
-        labels = [result.label for result in board.results[1:]] or [PLAIN]
-        label = next((result.label for result in board.results[1:] if result.state == "done"), labels[0])
-        place = telling(board, label)
-        link, whole = to_link(board.settings)
-        found = self._shown(board, label, place)
-        base = str(request.request.url).split("/gradio_api/")[0] if getattr(request, "request", None) else ""
-        return {
-            **found,
-            page.last: board,
-            page.place: place,
-            page.status: html.status(board),
-            page.board: html.results(board),
-            page.shown: gr.update(choices=labels, value=label, visible=len(labels) > 1),
-            page.link: gr.update(
-                value=f"{base}/?s={link}",
-                label="Link to these settings" if whole else "Link to these settings, without the pictures (too large)",
-            ),
-        }
-
-    def _shown(self, board: Board, label: str | None, place: int) -> Updates:
-        page = self.page
-        plain, guided = pair_of(board, label)
-        place = min(place, max(0, len(plain.images) - 1))
-        file = guided.files[place] if place < len(guided.files) else None
-        slide = slide_of(plain, guided, place)
-        return {
-            page.slider: gr.update(value=slide, label=f"plain | {guided.label}") if slide else gr.skip(),
-            page.plain: list(plain.files),
-            page.guided: gr.update(value=list(guided.files), label=guided.label),
-            page.python: guided.python,
-            page.command: guided.command,
-            page.download: gr.update(value=file, interactive=file is not None),
-            page.timeline: html.timeline(guided, board.settings.seeds),
-        }
-
-
-def _forms(board: Board) -> list[tuple[str, tuple[str, ...], str]]:
-    """What of a comparison can be seen to change, its steps apart: the page is drawn anew only for that."""
-    return [(result.state, result.previews, result.error) for result in board.results]
