@@ -57,7 +57,7 @@ def test_the_table_catches_up_with_a_fast_hand_and_a_slow_server(page: Any, monk
         time.sleep(0.4)
         return to_rows(words)
 
-    monkeypatch.setattr("negguide.demo.handlers.to_rows", slowly)
+    monkeypatch.setattr("negguide.demo.view.to_rows", slowly)
     unfold(page, "#ng-more")
     page.locator("#ng-table [role=gridcell]").first.wait_for()
     page.locator("#ng-negatives textarea").click()
