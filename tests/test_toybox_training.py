@@ -8,6 +8,7 @@ from torch import nn
 from negguide.toybox.load import PIPELINES, bundled, load_pipeline
 from negguide.toybox.tokenizer import MAX_LENGTH, make_tokenizer
 from negguide.toybox.train import mmdit, student
+from negguide.toybox.train.card import stages_of
 from negguide.toybox.train.denoiser import make_scheduler, make_text_encoder
 
 
@@ -83,6 +84,22 @@ def test_trajectories_begin_with_their_noise_and_end_in_the_teachers_picture(tmp
         "a red apple on grass", num_inference_steps=12, guidance_scale=5.0, latents=noise[:1], output_type="latent"
     ).images[0]
     assert np.abs(states[0, -1] - wanted.numpy()).mean() < 0.05  # the trajectories are made under bf16 autocast
+
+
+def test_a_card_keeps_its_remark_as_long_as_it_is_the_same_training(tmp_path):
+    work, folder = tmp_path / "work", tmp_path / "folder"
+    folder.mkdir()
+    (work / "one").mkdir(parents=True)
+    (folder / "training.json").write_text(
+        '{"one": {"minutes": 2.0, "hardware": "a core", "remark": "begun elsewhere"}}'
+    )
+    remarks = []
+    for seconds in (120.0, 180.0):
+        torch.save({"seconds": seconds}, work / "one" / "state.pt")
+        remarks.append(stages_of(work, {"one": student.SETTINGS}, folder)["one"].remark)
+    (work / "one" / "state.pt").unlink()
+    remembered = stages_of(work, {"one": student.SETTINGS}, folder)["one"]
+    assert remarks == ["begun elsewhere", ""] and (remembered.minutes, remembered.remark) == (3.0, "")
 
 
 def test_names_of_bundled_models():

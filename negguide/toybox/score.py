@@ -66,17 +66,24 @@ def score_bias(pipe: DiffusionPipeline, oracle: Oracle, count: int = 100, **call
 def score_generator(
     pipe: DiffusionPipeline, oracle: Oracle, name: str = "sd", count: int = 500, **call: Any
 ) -> dict[str, Any]:
-    """Everything that the model card of a generator states; `call`: instead of what is usual for the pipeline of that name."""
+    """Everything that the model card of a generator states.
+
+    Args:
+        count: fully specified prompts; three fifths of that are the pictures for "a <category>", of each: 300 where nothing is
+            said, so that the 95 % interval of a share reaches at most 6 points to either side.
+        call: instead of what is usual for the pipeline of that name.
+    """
     usual = PIPELINES[name]
     settings = {"steps": usual.steps, "guidance_scale": usual.guidance_scale, **call}
     call = {**usual.more, **settings}
-    shares = score_bias(pipe, oracle, count // 5, **call)
+    shares = score_bias(pipe, oracle, 3 * count // 5, **call)
     dominant = {category: shares[category].get(next(iter(kinds)), 0.0) for category, kinds in bias.KINDS.items()}
     valid = {
         category: round(sum(row.get(kind, 0.0) for kind in bias.KINDS[category]), 4) for category, row in shares.items()
     }
     return {
         "settings": settings,
+        "pictures": {"of each category": 3 * count // 5, "fully specified": count},
         "prompt match": score_prompts(pipe, oracle, count, **call),
         "dominant kind under 'a <category>'": dominant,
         "right category under 'a <category>'": valid,

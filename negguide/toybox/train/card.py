@@ -47,14 +47,19 @@ RECORD = "training.json"
 
 
 def stages_of(work: Path, settings: Mapping[str, Settings], folder: Path) -> dict[str, Stage]:
-    """The stages whose states lie in folders of their names in `work`; recorded in `folder`, or else read from there."""
+    """The stages whose states lie in folders of their names in `work`; recorded in `folder`, or else read from there.
+
+    A remark in the record stays as long as it is the same training.
+    """
     states = {name: work / name / "state.pt" for name in settings}
     record = folder / RECORD
     found: dict[str, Any] = json.loads(record.read_text()) if record.exists() else {}
     for name, state in states.items():
         if state.exists():
             seconds = round(torch.load(state, map_location="cpu", weights_only=True)["seconds"])
-            found[name] = {"minutes": round(seconds / 60, 1), "hardware": hardware()}
+            entry = {"minutes": round(seconds / 60, 1), "hardware": hardware()}
+            known = found.get(name, {})
+            found[name] = {**known, **entry} if known.get("minutes") == entry["minutes"] else entry
     record.write_text(json.dumps(found, indent=1) + "\n")
     return {name: Stage(settings[name], **found[name]) for name in settings if name in found}
 

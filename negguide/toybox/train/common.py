@@ -91,16 +91,35 @@ class Shares:
         return {name: torch.stack([figures[name] for figures, _ in results]).mean() for name in results[0][0]}
 
 
-def batches(count: int, batch: int, seed: int, start: int = 0) -> Iterator[np.ndarray]:
-    """Endless batches of sorted indices, epoch by epoch in a seeded order, from step `start` on (so that runs resume)."""
+def batches(
+    count: int, batch: int, seed: int, start: int = 0, groups: np.ndarray | None = None
+) -> Iterator[np.ndarray]:
+    """Endless batches of sorted indices, epoch by epoch in a seeded order, from step `start` on (so that runs resume).
+
+    With `groups` (count,), a label for each index, the labels come evenly: every stretch of an epoch has each of them in
+    the proportions of the whole.
+    """
     per_epoch = count // batch
     step = start
     while True:
         epoch = step // per_epoch
-        order = np.random.default_rng([seed, epoch]).permutation(count)
+        rng = np.random.default_rng([seed, epoch])
+        order = rng.permutation(count)
+        if groups is not None:
+            order = _interleaved(order, groups, rng)
         for place in range(step % per_epoch, per_epoch):
             yield np.sort(order[place * batch : (place + 1) * batch])
         step = (epoch + 1) * per_epoch
+
+
+def _interleaved(order: np.ndarray, groups: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """`order` (N,) rearranged so that the members of each group lie at equal distances, from a random start."""
+    times = np.empty(len(order))
+    for group in np.unique(groups):
+        members = groups[order] == group
+        size = int(members.sum())
+        times[members] = (np.arange(size) + rng.random()) / size
+    return order[np.argsort(times, kind="stable")]
 
 
 @dataclass

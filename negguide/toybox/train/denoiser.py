@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,47 +13,14 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from negguide.toybox.tokenizer import MAX_LENGTH, make_tokenizer
-from negguide.toybox.train.common import Settings, Shares, Trainer, autocast, batches, device
+from negguide.toybox.train.common import Settings, Shares, Trainer, attention_kernels, autocast, device
 from negguide.toybox.train.data import Dataset
+from negguide.toybox.train.samples import Phase, Stage, samples
 from negguide.toybox.train.vae import LATENT_CHANNELS, encode
-from negguide.toybox.world.scene import Scene
 
 MIN_SNR_GAMMA = 5.0
 """Weighting of arXiv:2303.09556: min(SNR, gamma) / SNR for epsilon prediction."""
 TEXT_WIDTH = 128
-
-
-@dataclass(frozen=True)
-class Phase:
-    """Until which step of its stage, with which end of the noise schedule and how much offset noise.
-
-    Offset noise: a constant of this standard deviation is added to the noise of each channel. On latents as small as
-    16x16 the mean of the noisy latent otherwise says whether it is night, so that the words "at night" need not be
-    learned, and are not: then the starting noise decides.
-    """
-
-    until: int
-    beta_end: float = 0.012
-    offset: float = 0.0
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One training. `drop`: share of the samples that are given the empty text, for classifier-free guidance.
-
-    With `drop_open_only` they are taken from those whose caption names only a category ("a pet"). Captions that name
-    the kind keep it, for their kinds are drawn more evenly than those that "a pet" stands for; with them, the empty
-    text means a flatter world, and guidance exaggerates every bias.
-    """
-
-    settings: Settings
-    phases: tuple[Phase, ...]
-    drop: float = 0.1
-    drop_open_only: bool = False
-
-    def phase(self, step: int) -> Phase:
-        """That of a step."""
-        return next(phase for phase in self.phases if step < phase.until)
 
 
 STAGES = {
@@ -71,6 +37,11 @@ STAGES = {
         (Phase(5000, offset=0.6),),
         drop=0.3,
         drop_open_only=True,
+    ),
+    "words": Stage(
+        Settings(steps=400, batch=64, lr=2e-3, ema=0.98, warmup=20, decay_from=0.2, weight_decay=0.0, seed=14),
+        (Phase(400, offset=0.6),),
+        words={"pet": 1.0, "face": 0.25},
     ),
 }
 """What made the released weights, one after the other; `docs/training.md` says why it is not simply one stage."""
@@ -144,11 +115,6 @@ def latents_of(vae: AutoencoderKL, data: Dataset, file: Path) -> Tensor:
     return torch.from_numpy(np.load(file))
 
 
-def names_only_category(scene: Scene, caption: str) -> bool:
-    """Whether a caption leaves the kind open: "a pet on grass"."""
-    return re.search(rf"\b{scene.category}s?\b", caption) is not None
-
-
 def train_denoiser(data: Dataset, vae: AutoencoderKL, folder: Path) -> StableDiffusionPipeline:
     """Train (or resume) all stages and return the finished pipeline with averaged weights; `folder` keeps the states."""
     torch.manual_seed(STAGES["first"].settings.seed)
@@ -161,44 +127,41 @@ def train_denoiser(data: Dataset, vae: AutoencoderKL, folder: Path) -> StableDif
 
 
 def train_stage(modules: nn.ModuleDict, latents: Tensor, data: Dataset, folder: Path, stage: Stage) -> None:
-    """Train (or resume) one stage in place; `folder` keeps its state."""
-    unet, text_encoder, settings = modules["unet"], modules["text_encoder"], stage.settings
-    tokenizer = make_tokenizer()
-    padding = {"padding": "max_length", "max_length": MAX_LENGTH, "truncation": True, "return_tensors": "pt"}
-    texts = tokenizer(data.captions, **padding).input_ids
-    empty = tokenizer("", **padding).input_ids[0]
-    droppable = torch.ones(len(data), dtype=torch.bool)
-    if stage.drop_open_only:
-        pairs = zip(data.scenes, data.captions, strict=True)
-        droppable = torch.tensor([names_only_category(scene, caption) for scene, caption in pairs])
-    trainer = Trainer(modules.train(), settings, folder)
+    """Train (or resume) one stage in place; `folder` keeps its state. A stage of words is the last one: the rest is left frozen."""
+    unet, text_encoder = modules["unet"], modules["text_encoder"]
+    modules.train()
+    if stage.words:
+        modules.requires_grad_(False)
+        free_words(text_encoder, stage.words)
+    trainer = Trainer(modules, stage.settings, folder)
     schedulers = {phase.beta_end: make_scheduler(phase.beta_end) for phase in stage.phases}
 
-    def loss(x0: Tensor, noise: Tensor, t: Tensor, ids: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(x0: Tensor, noise: Tensor, t: Tensor, ids: Tensor, share: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         scheduler = schedulers[stage.phase(trainer.step).beta_end]
         alphas = scheduler.alphas_cumprod.to(t.device)
         with autocast():
             words = text_encoder(ids).last_hidden_state
             prediction = unet(scheduler.add_noise(x0, noise, t), t, words).sample
         snr = alphas[t] / (1 - alphas[t])
-        weight = snr.clamp(max=MIN_SNR_GAMMA) / snr
+        weight = share * snr.clamp(max=MIN_SNR_GAMMA) / snr
         error = (prediction.float() - noise).square().flatten(1).mean(1)
         return (weight * error).mean(), {"mse": error.mean()}
 
-    order = batches(len(latents), settings.batch, settings.seed, trainer.step)
     shares = Shares(loss, trainer.parameters)
-    while trainer.step < settings.steps:
-        generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + trainer.step)
-        chosen = torch.from_numpy(next(order))
-        chosen = chosen[torch.randperm(len(chosen), generator=generator)]
-        x0 = latents[chosen].float()
-        noise = torch.randn(x0.shape, generator=generator)
-        noise += stage.phase(trainer.step).offset * torch.randn(*x0.shape[:2], 1, 1, generator=generator)
-        t = torch.randint(1000, (len(chosen),), generator=generator)
-        dropped = droppable[chosen] & (torch.rand(len(chosen), generator=generator) < stage.drop)
-        ids = torch.where(dropped[:, None], empty, texts[chosen])
-        trainer.apply(shares(*(part.to(device()) for part in (x0, noise, t, ids))))
+    draws = samples(stage, latents, data, trainer.step)
+    with attention_kernels():
+        while trainer.step < stage.settings.steps:
+            trainer.apply(shares(*(part.to(device()) for part in next(draws))))
     trainer.finish()
+
+
+def free_words(text_encoder: CLIPTextModel, categories: Collection[str]) -> None:
+    """Let the vectors of the words for these categories be trained, and no other row of theirs."""
+    words = [f"{category}{end}</w>" for category in categories for end in ("", "s")]
+    vectors = text_encoder.get_input_embeddings().weight
+    chosen = torch.zeros(len(vectors), 1, device=vectors.device)
+    chosen[make_tokenizer().convert_tokens_to_ids(words)] = 1
+    vectors.requires_grad_().register_hook(lambda slope: slope * chosen)
 
 
 def make_pipeline(

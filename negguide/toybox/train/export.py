@@ -132,7 +132,7 @@ def write_generator_card(
 ) -> None:
     """The model card of the pipeline in `folder`."""
     generator = GENERATORS[name]
-    shares = scores["kinds under 'a <category>'"]
+    shares, pictures = scores["kinds under 'a <category>'"], scores["pictures"]
     summary = {
         "dominant kind": scores["dominant kind under 'a <category>'"],
         "recognisably of the category": scores["right category under 'a <category>'"],
@@ -149,12 +149,13 @@ def write_generator_card(
         stages_of(work, generator.trainings, folder),
         {
             "Prompt match": (
-                "Percent of 500 pictures, prompts that name kind, colour and background, judged by the oracle.",
+                f"Percent of {pictures['fully specified']} pictures, prompts that name kind, colour and background, judged by "
+                "the oracle.",
                 {"right": _percent(scores["prompt match"])},
             ),
             "Biases": (
-                'Percent of the pictures for "a <category>": of the kind that dominates the training set (58 % there), '
-                "and of any kind of that category.",
+                f'Percent of {pictures["of each category"]} pictures for "a <category>": of the kind that dominates the '
+                "training set (58 % there), and of any kind of that category.",
                 {name: _percent(values) for name, values in summary.items()},
             ),
             "Kinds": ('Percent under "a <category>".', {name: _percent(values) for name, values in shares.items()}),

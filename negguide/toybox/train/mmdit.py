@@ -18,7 +18,8 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection
 from negguide.toybox.tokenizer import MAX_LENGTH, make_tokenizer
 from negguide.toybox.train.common import Settings, Shares, Trainer, attention_kernels, autocast, batches, device
 from negguide.toybox.train.data import Dataset
-from negguide.toybox.train.denoiser import TEXT_WIDTH, latents_of, names_only_category, text_config
+from negguide.toybox.train.denoiser import TEXT_WIDTH, latents_of, text_config
+from negguide.toybox.train.samples import names_only_category
 from negguide.toybox.train.vae import LATENT_CHANNELS
 
 STAGES = {
