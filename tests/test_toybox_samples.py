@@ -75,6 +75,11 @@ def test_the_stage_of_words_shows_open_captions_of_its_categories_only(data, lat
     assert max(cats) - min(cats) <= 2
 
 
+def test_a_stage_of_words_that_name_no_category_is_refused():
+    with pytest.raises(ValueError, match=r"\['cat'\]; possible: pet, "):
+        replace(STAGES["words"], words={"pet": 0.5, "cat": 0.5})
+
+
 def test_dominant_kinds_weigh_less_by_the_factor_that_the_stage_names(data, latents):
     stage = replace(STAGES["words"], words={"pet": 0.5, "plant": 0.0})
     weights = {}

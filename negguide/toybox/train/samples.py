@@ -54,6 +54,10 @@ class Stage:
     drop_open_only: bool = False
     words: Mapping[str, float] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if unknown := set(self.words) - set(bias.CATEGORIES):
+            raise ValueError(f"words of no category: {sorted(unknown)}; possible: {', '.join(bias.CATEGORIES)}")
+
     def phase(self, step: int) -> Phase:
         """That of a step."""
         return next(phase for phase in self.phases if step < phase.until)
