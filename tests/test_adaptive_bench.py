@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lab.bench import adaptive
+from lab.bench.adaptive_report import AdaptiveReport, differences, guards
+from lab.bench.run import run_arms
 from negguide.methods import AdaptiveNegatives, NegativePrompt
 from negguide.methods.policy import Held, Sight
-from negguide.toybox.bench import adaptive
-from negguide.toybox.bench.adaptive_report import AdaptiveReport, differences, guards
-from negguide.toybox.bench.run import run_arms
 from negguide.toybox.world import bias, render, sample_scene
 from negguide.vlm import register_watcher
 

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from standin import standin_folder
+from typer.testing import CliRunner
 
 import negguide
 from negguide.cli import main
@@ -127,3 +129,14 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert 'negguide compare "a pet on grass" --negative cat' in text and "Exit codes" in text
     assert main(["--help"]) == 0
     assert "toybox" in capsys.readouterr().out
+
+
+def test_the_laboratory_is_named_where_it_is_not_installed(monkeypatch):
+    from negguide.toybox import commands
+
+    monkeypatch.setattr(commands, "_checkout", lambda: None)
+    group = typer.Typer()
+    commands._add_laboratory(group)
+    result = CliRunner().invoke(group, ["bench", "--jobs", "2"])
+    assert result.exit_code == 2
+    assert "checkout" in result.output

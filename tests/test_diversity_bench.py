@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from negguide.toybox.bench import avoid, diversity
-from negguide.toybox.bench.run import models, run_arms
+from lab.bench import avoid, diversity
+from lab.bench.run import models, run_arms
 from negguide.toybox.oracle import Oracle
 from negguide.toybox.world.render import render
 from negguide.toybox.world.sample import sample_scene
@@ -46,7 +46,7 @@ def test_arms_run_and_are_reported(tmp_path):
 def _generator(place):
     import torch
 
-    from negguide.toybox.score import SEED_START
+    from lab.score import SEED_START
 
     return torch.Generator().manual_seed(SEED_START + 50_000 + place)
 

@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from negguide.toybox.bench import arms, pairs, summary
-from negguide.toybox.bench.run import run_bench
-from negguide.toybox.generate import generate
+from lab.bench import arms, pairs, summary
+from lab.bench.run import run_bench
+from lab.generate import generate
+from lab.train.common import Settings, Trainer, batches
+from lab.train.data import BENCH, HELD_OUT, TRAIN
+from lab.train.data import pairs as data_pairs
 from negguide.toybox.load import assets_dir, load_pipeline, pipeline_dir
 from negguide.toybox.oracle import Oracle
 from negguide.toybox.phrases import parse
 from negguide.toybox.tokenizer import MAX_LENGTH, make_tokenizer
-from negguide.toybox.train.common import Settings, Trainer, batches
-from negguide.toybox.train.data import BENCH, HELD_OUT, TRAIN
-from negguide.toybox.train.data import pairs as data_pairs
 from negguide.toybox.world import bias
 from negguide.toybox.world.captions import vocabulary
 

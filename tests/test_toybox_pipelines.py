@@ -8,11 +8,11 @@ import pytest
 import torch
 
 import negguide as ng
+from lab.bench import arms, pairs
+from lab.bench.run import BATCH, _calls, run_bench
+from lab.generate import generate
 from negguide.cli import main
 from negguide.compare.models import load_model
-from negguide.toybox.bench import arms, pairs
-from negguide.toybox.bench.run import BATCH, _calls, run_bench
-from negguide.toybox.generate import generate
 from negguide.toybox.load import PIPELINES, load_pipeline, pipeline_dir
 from negguide.toybox.oracle import Oracle
 

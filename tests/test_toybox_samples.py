@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import nn
 
+from lab.train.common import batches
+from lab.train.data import BENCH, Dataset, pairs
+from lab.train.denoiser import STAGES, make_text_encoder, make_unet, train_stage
+from lab.train.samples import samples
 from negguide.toybox.tokenizer import MAX_LENGTH, make_tokenizer
-from negguide.toybox.train.common import batches
-from negguide.toybox.train.data import BENCH, Dataset, pairs
-from negguide.toybox.train.denoiser import STAGES, make_text_encoder, make_unet, train_stage
-from negguide.toybox.train.samples import samples
 from negguide.toybox.world import bias
 
 COUNT = 2000

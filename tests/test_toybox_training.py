@@ -5,11 +5,11 @@ import torch
 from diffusers import DDIMScheduler
 from torch import nn
 
+from lab.train import mmdit, student
+from lab.train.card import stages_of
+from lab.train.denoiser import make_scheduler, make_text_encoder
 from negguide.toybox.load import PIPELINES, bundled, load_pipeline
 from negguide.toybox.tokenizer import MAX_LENGTH, make_tokenizer
-from negguide.toybox.train import mmdit, student
-from negguide.toybox.train.card import stages_of
-from negguide.toybox.train.denoiser import make_scheduler, make_text_encoder
 
 
 @pytest.fixture(scope="module")

@@ -12,10 +12,10 @@ import pytest
 import torch
 from PIL import Image
 
+from lab.train import half_formed, preview, quiz, watcher, watcher_batches, watcher_card
+from lab.train.data import HELD_OUT, Dataset, pairs
 from negguide.toybox.load import assets_dir, load_pipeline
 from negguide.toybox.oracle_model import HEADS
-from negguide.toybox.train import half_formed, preview, quiz, watcher, watcher_batches, watcher_card
-from negguide.toybox.train.data import HELD_OUT, Dataset, pairs
 from negguide.toybox.watcher import load_watcher, watcher_dir
 from negguide.toybox.world import bias, render
 from negguide.toybox.world.captions import PLURALS

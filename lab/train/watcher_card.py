@@ -10,17 +10,17 @@ import numpy as np
 import torch
 from PIL import Image
 
+from lab.score import SEED_START
+from lab.train import preview as previews
+from lab.train.card import stages_of, write_card
+from lab.train.data import SIZE, Dataset
+from lab.train.denoiser import latents_of
+from lab.train.half_formed import half_formed
+from lab.train.quiz import ASKED, FINER, Pair, ask_for
+from lab.train.vae import reconstruct
+from lab.train.watcher import FINE, READING, SETTINGS, WHOLE, make_words, train_reading, train_watcher
 from negguide.toybox.load import PIPELINES, load_pipeline
 from negguide.toybox.oracle import Oracle
-from negguide.toybox.score import SEED_START
-from negguide.toybox.train import preview as previews
-from negguide.toybox.train.card import stages_of, write_card
-from negguide.toybox.train.data import SIZE, Dataset
-from negguide.toybox.train.denoiser import latents_of
-from negguide.toybox.train.half_formed import half_formed
-from negguide.toybox.train.quiz import ASKED, FINER, Pair, ask_for
-from negguide.toybox.train.vae import reconstruct
-from negguide.toybox.train.watcher import FINE, READING, SETTINGS, WHOLE, make_words, train_reading, train_watcher
 from negguide.toybox.watcher import load_watcher
 from negguide.toybox.world import bias
 from negguide.toybox.world.captions import prompt

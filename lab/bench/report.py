@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from negguide.toybox.bench.arms import reference, sweeps
-from negguide.toybox.bench.summary import Row, curve, equal_presence, summarise
+from lab.bench.arms import reference, sweeps
+from lab.bench.summary import Row, curve, equal_presence, summarise
 
 SPLITS = ("hard", "easy")
 COLUMNS = {

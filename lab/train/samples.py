@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lab.train.common import Settings, batches
+from lab.train.data import Dataset
 from negguide.toybox.tokenizer import MAX_LENGTH, make_tokenizer
-from negguide.toybox.train.common import Settings, batches
-from negguide.toybox.train.data import Dataset
 from negguide.toybox.world import bias
 from negguide.toybox.world.scene import Scene
 

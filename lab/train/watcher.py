@@ -12,13 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lab.train.common import Settings, Trainer, attention_kernels, autocast, device
+from lab.train.data import SIZE, Dataset
+from lab.train.half_formed import HalfFormed
+from lab.train.oracle import losses
+from lab.train.quiz import HARDER, Pair, Practice, quiz_words
+from lab.train.watcher_batches import MORE_QUESTIONS, QUESTIONS, SHARES, Batches
 from negguide.toybox.oracle_model import HEADS
-from negguide.toybox.train.common import Settings, Trainer, attention_kernels, autocast, device
-from negguide.toybox.train.data import SIZE, Dataset
-from negguide.toybox.train.half_formed import HalfFormed
-from negguide.toybox.train.oracle import losses
-from negguide.toybox.train.quiz import HARDER, Pair, Practice, quiz_words
-from negguide.toybox.train.watcher_batches import MORE_QUESTIONS, QUESTIONS, SHARES, Batches
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderTiny

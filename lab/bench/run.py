@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from negguide.toybox.bench.arms import ONE_TEXT, AnyArm, Arm, arms
-from negguide.toybox.bench.pairs import Pair, pairs
-from negguide.toybox.generate import generate
+from lab.bench.arms import ONE_TEXT, AnyArm, Arm, arms
+from lab.bench.pairs import Pair, pairs
+from lab.generate import generate
+from lab.score import SEED_START
 from negguide.toybox.load import PIPELINES, load_pipeline
-from negguide.toybox.score import SEED_START
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline

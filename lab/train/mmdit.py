@@ -15,12 +15,12 @@ from diffusers import (
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
+from lab.train.common import Settings, Shares, Trainer, attention_kernels, autocast, batches, device
+from lab.train.data import Dataset
+from lab.train.denoiser import TEXT_WIDTH, latents_of, text_config
+from lab.train.samples import names_only_category
+from lab.train.vae import LATENT_CHANNELS
 from negguide.toybox.tokenizer import MAX_LENGTH, make_tokenizer
-from negguide.toybox.train.common import Settings, Shares, Trainer, attention_kernels, autocast, batches, device
-from negguide.toybox.train.data import Dataset
-from negguide.toybox.train.denoiser import TEXT_WIDTH, latents_of, text_config
-from negguide.toybox.train.samples import names_only_category
-from negguide.toybox.train.vae import LATENT_CHANNELS
 
 STAGES = {
     "mmdit": Settings(steps=8000, batch=32, lr=1e-3, ema=0.999, warmup=300, decay_from=0.4, seed=3),

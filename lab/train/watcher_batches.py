@@ -8,14 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lab.train.common import Settings, batches, device, to_model
+from lab.train.data import Dataset
+from lab.train.half_formed import HalfFormed
+from lab.train.oracle import UNKNOWN, labels
+from lab.train.preview import show
+from lab.train.quiz import Pair, Practice, about_nothing, quiz
+from lab.train.spoil import empty_scenes, spoil
 from negguide.toybox.oracle_model import HEADS
-from negguide.toybox.train.common import Settings, batches, device, to_model
-from negguide.toybox.train.data import Dataset
-from negguide.toybox.train.half_formed import HalfFormed
-from negguide.toybox.train.oracle import UNKNOWN, labels
-from negguide.toybox.train.preview import show
-from negguide.toybox.train.quiz import Pair, Practice, about_nothing, quiz
-from negguide.toybox.train.spoil import empty_scenes, spoil
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderTiny

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from diffusers import AutoencoderTiny
 from torch import Tensor, nn
 
-from negguide.toybox.train.common import Settings, Trainer, autocast, batches, device, to_model
-from negguide.toybox.train.data import Dataset
-from negguide.toybox.train.vae import LATENT_CHANNELS, reconstruction_loss
+from lab.train.common import Settings, Trainer, autocast, batches, device, to_model
+from lab.train.data import Dataset
+from lab.train.vae import LATENT_CHANNELS, reconstruction_loss
 
 SETTINGS = Settings(steps=2000, batch=16, lr=3e-3, ema=0.995, warmup=50, decay_from=0.3, seed=6)
 LATENT_NOISE = 0.1

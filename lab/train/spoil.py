@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from negguide.toybox.train.data import SIZE
+from lab.train.data import SIZE
 from negguide.toybox.world import bias, styles
 from negguide.toybox.world.draw_backgrounds import backdrop
 from negguide.toybox.world.render import SUPERSAMPLING

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from negguide.toybox.train.common import Settings
+from lab.train.common import Settings
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from lab.bench.means import Report
+from lab.bench.run import Result, Row, models
+from lab.generate import generate
+from lab.score import SEED_START
 from negguide.methods import SPELL, Method, NegToMe
-from negguide.toybox.bench.means import Report
-from negguide.toybox.bench.run import Result, Row, models
-from negguide.toybox.generate import generate
 from negguide.toybox.load import PIPELINES
-from negguide.toybox.score import SEED_START
 from negguide.toybox.world import bias
 from negguide.toybox.world.captions import prompt
 from negguide.toybox.world.render import render

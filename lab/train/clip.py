@@ -13,14 +13,14 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from lab.train.card import stages_of, write_card
+from lab.train.common import Settings, Trainer, autocast, batches, device, to_model
+from lab.train.data import SIZE, Dataset
+from lab.train.spoil import spoil
+from lab.train.vae import RECONSTRUCTED, reconstruct
 from negguide.metrics.clip import Clip
 from negguide.toybox.phrases import parse, true_of
 from negguide.toybox.tokenizer import MAX_LENGTH, make_tokenizer
-from negguide.toybox.train.card import stages_of, write_card
-from negguide.toybox.train.common import Settings, Trainer, autocast, batches, device, to_model
-from negguide.toybox.train.data import SIZE, Dataset
-from negguide.toybox.train.spoil import spoil
-from negguide.toybox.train.vae import RECONSTRUCTED, reconstruct
 from negguide.toybox.world import bias
 from negguide.toybox.world.captions import caption, full_caption, prompt
 from negguide.toybox.world.scene import Scene

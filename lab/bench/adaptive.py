@@ -17,14 +17,14 @@ import numpy as np
 import torch
 from PIL import Image
 
+from lab.bench.means import Report
+from lab.bench.run import Result, Row, models
+from lab.score import SEED_START
 from negguide.methods import AdaptiveNegatives, Method, Negative, NegativePrompt, Window
 from negguide.methods.policy import Held, Sight
 from negguide.metrics.diversity import vendi
 from negguide.metrics.novelty import total_variance
-from negguide.toybox.bench.means import Report
-from negguide.toybox.bench.run import Result, Row, models
 from negguide.toybox.load import PIPELINES
-from negguide.toybox.score import SEED_START
 from negguide.toybox.world import bias
 from negguide.toybox.world.captions import prompt
 

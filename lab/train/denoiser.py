@@ -12,11 +12,11 @@ from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNe
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from lab.train.common import Settings, Shares, Trainer, attention_kernels, autocast, device
+from lab.train.data import Dataset
+from lab.train.samples import Phase, Stage, samples
+from lab.train.vae import LATENT_CHANNELS, encode
 from negguide.toybox.tokenizer import MAX_LENGTH, make_tokenizer
-from negguide.toybox.train.common import Settings, Shares, Trainer, attention_kernels, autocast, device
-from negguide.toybox.train.data import Dataset
-from negguide.toybox.train.samples import Phase, Stage, samples
-from negguide.toybox.train.vae import LATENT_CHANNELS, encode
 
 MIN_SNR_GAMMA = 5.0
 """Weighting of arXiv:2303.09556: min(SNR, gamma) / SNR for epsilon prediction."""

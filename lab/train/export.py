@@ -12,13 +12,13 @@ from typing import Any
 import torch
 from diffusers import DiffusionPipeline
 
+from lab.score import score_generator
+from lab.train import denoiser, mmdit, student, vae
+from lab.train.card import stages_of, write_card
+from lab.train.common import Settings
+from lab.train.data import Dataset
 from negguide.toybox.load import load_folder
 from negguide.toybox.oracle import Oracle
-from negguide.toybox.score import score_generator
-from negguide.toybox.train import denoiser, mmdit, student, vae
-from negguide.toybox.train.card import stages_of, write_card
-from negguide.toybox.train.common import Settings
-from negguide.toybox.train.data import Dataset
 
 SD = """
 A small Stable-Diffusion-type pipeline for the Toybox world: `AutoencoderKL` (64x64 pictures to 8x16x16 latents),

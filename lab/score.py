@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from negguide.toybox.generate import generate
+from lab.generate import generate
+from lab.train.data import BENCH
 from negguide.toybox.load import PIPELINES
 from negguide.toybox.oracle import Oracle
-from negguide.toybox.train.data import BENCH
 from negguide.toybox.world import bias
 from negguide.toybox.world.captions import prompt
 

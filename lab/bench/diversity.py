@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from PIL import Image
 
+from lab.bench.means import Report
+from lab.bench.run import Result, Row, models
+from lab.score import SEED_START
 from negguide.methods import CADS, SPELL, Interval, Method, NegToMe, ParticleGuidance
 from negguide.metrics.diversity import mss, vendi
-from negguide.toybox.bench.means import Report
-from negguide.toybox.bench.run import Result, Row, models
 from negguide.toybox.load import PIPELINES
-from negguide.toybox.score import SEED_START
 from negguide.toybox.world import bias
 from negguide.toybox.world.captions import prompt
 

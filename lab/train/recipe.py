@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from negguide.toybox.train.data import HELD_OUT, TRAIN, Dataset, make_dataset
+from lab.train.data import HELD_OUT, TRAIN, Dataset, make_dataset
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL
@@ -45,26 +45,26 @@ def measure_part(part: str, work: Path) -> None:
     _, held_out = datasets(work)
     folder, pipe = assets_dir() / "toybox", load_pipeline(GENERATORS.get(part, "sd"))
     if part in GENERATORS:
+        from lab.score import score_generator
+        from lab.train.export import write_generator_card
         from negguide.toybox.oracle import Oracle
-        from negguide.toybox.score import score_generator
-        from negguide.toybox.train.export import write_generator_card
 
         name = GENERATORS[part]
         scores = score_generator(pipe, Oracle.load(), name)
         write_generator_card(pipe, name, folder / name, held_out, work, scores)
     elif part == "oracle":
+        from lab.train.oracle import export_oracle
         from negguide.toybox.oracle import Oracle
-        from negguide.toybox.train.oracle import export_oracle
 
         export_oracle(Oracle.load(), folder / "oracle", held_out, pipe.vae, work / "oracle")
     elif part == "clip":
+        from lab.train.clip import export_clip
         from negguide.metrics.clip import Clip
         from negguide.toybox.clip import clip_dir
-        from negguide.toybox.train.clip import export_clip
 
         export_clip(Clip.load(f"local-dir:{clip_dir()}").model, folder / "clip", held_out, pipe.vae, work / "clip")
     elif part == "watcher":
-        from negguide.toybox.train.watcher_card import export_watcher
+        from lab.train.watcher_card import export_watcher
 
         export_watcher(None, None, folder / "watcher", held_out, pipe, work / "watcher")
     else:
@@ -80,36 +80,36 @@ def train_part(part: str, work: Path, assets: Path) -> None:
         raise ValueError(f"unknown part {part!r}; possible: {', '.join(PARTS)}")
     data, held_out = datasets(work)
     if part == "vae":
-        from negguide.toybox.train.vae import train_vae
+        from lab.train.vae import train_vae
 
         train_vae(data, work / "vae").save_pretrained(work / "vae" / "model")
     elif part == "denoiser":
-        from negguide.toybox.train.denoiser import train_denoiser
-        from negguide.toybox.train.export import export_generator
+        from lab.train.denoiser import train_denoiser
+        from lab.train.export import export_generator
 
         export_generator(train_denoiser(data, load_vae(work), work / "denoiser"), "sd", assets, held_out, work)
     elif part == "mmdit":
+        from lab.train.export import export_generator
+        from lab.train.mmdit import train_mmdit
         from negguide.toybox.load import load_pipeline
-        from negguide.toybox.train.export import export_generator
-        from negguide.toybox.train.mmdit import train_mmdit
 
         base = load_pipeline("sd")
         pipe = train_mmdit(data, base.text_encoder, base.vae, work / "mmdit")
         export_generator(pipe, "sd3", assets, held_out, work)
     elif part == "student":
-        from negguide.toybox.train.export import export_generator
-        from negguide.toybox.train.student import train_student
+        from lab.train.export import export_generator
+        from lab.train.student import train_student
 
         export_generator(train_student(data, work / "student"), "few-step", assets, held_out, work)
     elif part == "watcher":
-        from negguide.toybox.train.watcher_card import make_watcher
+        from lab.train.watcher_card import make_watcher
 
         make_watcher(data, held_out, work / "watcher", assets / "toybox" / "watcher")
     elif part == "oracle":
-        from negguide.toybox.train.oracle import make_oracle
+        from lab.train.oracle import make_oracle
 
         make_oracle(data, held_out, load_vae(work), work / "oracle", assets / "toybox" / "oracle")
     else:
-        from negguide.toybox.train.clip import make_clip
+        from lab.train.clip import make_clip
 
         make_clip(data, held_out, load_vae(work), work / "clip", assets / "toybox" / "clip")

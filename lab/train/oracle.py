@@ -10,14 +10,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lab.train.card import stages_of, write_card
+from lab.train.common import Settings, Trainer, autocast, batches, device, to_model
+from lab.train.data import Dataset
+from lab.train.spoil import empty_scenes, spoil, unrecognisable
+from lab.train.vae import RECONSTRUCTED, reconstruct
 from negguide.toybox.oracle import Oracle
 from negguide.toybox.oracle_model import HEADS, OracleNet
 from negguide.toybox.phrases import NONE
-from negguide.toybox.train.card import stages_of, write_card
-from negguide.toybox.train.common import Settings, Trainer, autocast, batches, device, to_model
-from negguide.toybox.train.data import Dataset
-from negguide.toybox.train.spoil import empty_scenes, spoil, unrecognisable
-from negguide.toybox.train.vae import RECONSTRUCTED, reconstruct
 from negguide.toybox.world.scene import Scene
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ count, size and position, each by a linear head over one small residual CNN (`ne
 It is trained on renders that are slightly spoiled, not on what the autoencoder makes of them: it says what is visible, and
 the column "reconstructed" measures the autoencoder as well.
 The kind "none" is trained on empty scenes, equal mixes of two things, shuffled, interleaved, erased, warped and melted
-pictures (`negguide.toybox.train.spoil`), 9 % of each batch.
+pictures (`lab.train.spoil`), 9 % of each batch.
 
 ```python
 from negguide.toybox.oracle import Oracle

@@ -10,11 +10,11 @@ import torch
 from diffusers import StableDiffusionPipeline
 from torch import Tensor
 
-from negguide.toybox.generate import GUIDANCE_SCALE
+from lab.generate import GUIDANCE_SCALE
+from lab.train.common import autocast, device
+from lab.train.data import Dataset
+from lab.train.vae import LATENT_CHANNELS
 from negguide.toybox.tokenizer import MAX_LENGTH
-from negguide.toybox.train.common import autocast, device
-from negguide.toybox.train.data import Dataset
-from negguide.toybox.train.vae import LATENT_CHANNELS
 from negguide.toybox.world.captions import caption
 
 COUNT = 12_000

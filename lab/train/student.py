@@ -16,13 +16,13 @@ import torch
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, StableDiffusionPipeline
 from torch import Tensor, nn
 
-from negguide.toybox.generate import GUIDANCE_SCALE
+from lab.generate import GUIDANCE_SCALE
+from lab.train.common import Settings, Shares, Trainer, autocast, batches, device
+from lab.train.data import Dataset
+from lab.train.denoiser import make_pipeline
+from lab.train.vae import LATENT_CHANNELS
 from negguide.toybox.load import load_pipeline
 from negguide.toybox.tokenizer import MAX_LENGTH
-from negguide.toybox.train.common import Settings, Shares, Trainer, autocast, batches, device
-from negguide.toybox.train.data import Dataset
-from negguide.toybox.train.denoiser import make_pipeline
-from negguide.toybox.train.vae import LATENT_CHANNELS
 
 SETTINGS = Settings(steps=2000, batch=32, lr=4e-4, ema=0.998, warmup=50, decay_from=0.3, seed=4)
 UNTIL = 1200

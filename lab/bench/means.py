@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from negguide.toybox.bench.run import Row
-from negguide.toybox.bench.summary import interval
+from lab.bench.run import Row
+from lab.bench.summary import interval
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from negguide.toybox.bench.adaptive import CREATIVE
-from negguide.toybox.bench.run import Row
-from negguide.toybox.bench.summary import interval, rate
+from lab.bench.adaptive import CREATIVE
+from lab.bench.run import Row
+from lab.bench.summary import interval, rate
 
 DIFFERENCES = ("dominant", "kinds", "entropy", "valid")
 

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
-from negguide.toybox.train.common import Loss, Settings, Shares, Trainer, autocast, batches, device, to_model
-from negguide.toybox.train.data import Dataset
+from lab.train.common import Loss, Settings, Shares, Trainer, autocast, batches, device, to_model
+from lab.train.data import Dataset
 
 SETTINGS = Settings(steps=1600, batch=16, lr=2e-3, ema=0.995, warmup=50)
 """First encoder and decoder together, not for long: see `docs/training.md`."""
