@@ -86,10 +86,18 @@ def test_a_plan_is_not_reused_after_text_weights_changed(sd15: Any) -> None:
 
 
 def test_lora(sd15: Any) -> None:
-    from peft import LoraConfig
-
-    sd15.unet.add_adapter(LoraConfig(r=2, target_modules=["to_q", "to_k", "to_v", "to_out.0"], init_lora_weights=False))
-    sd15.text_encoder.add_adapter(LoraConfig(r=2, target_modules=["q_proj", "v_proj"], init_lora_weights=False))
+    peft = pytest.importorskip("peft")
+    image, text = (
+        peft.LoraConfig(r=2, target_modules=names, init_lora_weights=False)
+        for names in (["to_q", "to_k", "to_v", "to_out.0"], ["q_proj", "v_proj"])
+    )
+    try:
+        sd15.text_encoder.add_adapter(text)
+    except (ImportError, ValueError) as error:
+        if "version of peft" not in str(error).lower():
+            raise
+        pytest.skip(f"this transformers refuses peft {peft.__version__}: {error}")
+    sd15.unet.add_adapter(image)
     plain = families.run("sd15", sd15)
     with attach(sd15, NEUTRAL):
         assert torch.equal(families.run("sd15", sd15), plain)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 import negguide
 
@@ -76,3 +79,29 @@ def test_wheel_works_outside_the_checkout(wheel: Path, tmp_path: Path) -> None:
     assert Path(lines[0]) == site / "negguide" / "__init__.py"
     assert Path(lines[1]) == site / "negguide" / "assets"
     assert any(line.startswith("perp_neg") for line in lines)
+
+
+def _locked() -> list[Requirement]:
+    lines = (ROOT / "requirements" / "locked.txt").read_text().splitlines()
+    return [Requirement(line) for line in lines if line and not line.lstrip().startswith("#")]
+
+
+def test_every_dependency_is_locked_to_one_version_for_each_python() -> None:
+    """So that no release of another project can change what a fresh clone installs."""
+    locked = _locked()
+    assert all(len(pin.specifier) == 1 and str(pin.specifier).startswith("==") for pin in locked)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    texts = [*project["dependencies"], *(text for extra in project["optional-dependencies"].values() for text in extra)]
+    wanted = [Requirement(text) for text in texts if not text.startswith("negguide")]
+    assert len(wanted) > 20
+    for python in ("3.11", "3.12", "3.13"):
+        environment = {"python_version": python, "python_full_version": f"{python}.1", "sys_platform": "linux"}
+        pins = {pin.name: pin for pin in locked if pin.marker is None or pin.marker.evaluate(environment)}
+        for need in wanted:
+            pin = pins[re.sub(r"[-_.]+", "-", need.name).lower()]
+            assert need.specifier.contains(str(pin.specifier).removeprefix("==")), (python, str(need), str(pin))
+
+
+def test_what_is_committed_names_no_package_index() -> None:
+    for file in (ROOT / "requirements").iterdir():
+        assert not re.search(r"://|--(extra-)?index|--find-links", file.read_text()), file.name
