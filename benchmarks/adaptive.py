@@ -24,7 +24,7 @@ import torch
 from cost import Arm, missed_bars, usual_call
 
 import negguide as ng
-from negguide.compare.models import load_model
+from negguide.experiment.models import load_model
 
 ARMS: dict[str, tuple[ng.Method, ...] | None] = {
     "plain": None,

@@ -28,7 +28,7 @@ from negguide.batch.read import load_plan
 from negguide.batch.store import Store, labels
 from negguide.batch.units import Unit, machine_of, units
 from negguide.commands.terminal import quiet_libraries
-from negguide.compare.call import png
+from negguide.experiment.sampling import png
 
 PROMPTS = ("a pet on grass --no cat", "a face --no hat", "a fruit at night --no apple", "a vehicle in a room --no car")
 

@@ -24,7 +24,7 @@ import diffusers
 import torch
 
 import negguide as ng
-from negguide.compare.models import load_model
+from negguide.experiment.models import load_model
 
 NEGATIVE = "cat"
 WINDOWED = ng.Negative(NEGATIVE, window=ng.Window(0, 0.4))

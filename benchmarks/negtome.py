@@ -29,7 +29,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import negguide as ng
-from negguide.compare.models import load_model
+from negguide.experiment.models import load_model
 from negguide.maths.negtome import best_among_others, best_match, push_apart, push_from
 from negguide.methods.tokens import Tokens
 

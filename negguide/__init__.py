@@ -8,6 +8,8 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from negguide import deprecation
+
 if TYPE_CHECKING:
     from negguide.integration import Attachment, StepRecord, Unsupported, attach
     from negguide.methods import (
@@ -46,6 +48,8 @@ if TYPE_CHECKING:
         to_dict,
         to_json,
     )
+
+deprecation.install()
 
 __version__ = "0.1.0"
 

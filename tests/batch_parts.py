@@ -11,7 +11,7 @@ from standin import make_standin, standin_folder
 from negguide.batch.engine import Outcome, run
 from negguide.batch.plan import ModelPlan, Plan
 from negguide.batch.read import load_plan
-from negguide.compare.models import Model
+from negguide.experiment.models import Model
 
 PLAN: dict[str, Any] = {
     "prompts": ["a pet on grass --no cat", "a face --no hat"],

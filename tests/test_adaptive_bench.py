@@ -15,7 +15,7 @@ from lab.bench.run import run_arms
 from negguide.methods import AdaptiveNegatives, NegativePrompt
 from negguide.methods.policy import Held, Sight
 from negguide.toybox.world import bias, render, sample_scene
-from negguide.vlm import register_watcher
+from negguide.watchers import register_watcher
 
 
 def test_measures_of_known_pictures() -> None:

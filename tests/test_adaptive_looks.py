@@ -23,7 +23,7 @@ from negguide import (
 )
 from negguide.methods.looks import dense
 from negguide.methods.policy import Sight
-from negguide.vlm import Question, ZeroShot, register_watcher
+from negguide.watchers import Question, ZeroShot, register_watcher
 
 
 def test_looks_are_dense_early_and_only_where_asked() -> None:

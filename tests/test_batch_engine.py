@@ -21,7 +21,7 @@ from negguide.batch import engine
 from negguide.batch.engine import run
 from negguide.batch.plan import ModelPlan
 from negguide.batch.store import Store, read_table
-from negguide.compare.models import Model
+from negguide.experiment.models import Model
 
 FORK = multiprocessing.get_context("fork")  # a fork has the model already, so that a crash costs no start
 

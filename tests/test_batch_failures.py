@@ -16,8 +16,8 @@ from negguide.batch import engine
 from negguide.batch.engine import run
 from negguide.batch.plan import ModelPlan
 from negguide.batch.store import read_table
-from negguide.compare.models import Model
-from negguide.compare.recipe import versions
+from negguide.experiment.models import Model
+from negguide.experiment.recipe import versions
 
 
 def test_a_prompt_that_the_pipeline_refuses_costs_only_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,8 +24,8 @@ from negguide.batch.store import Store, labels
 from negguide.batch.tables import comma_separated, markdown
 from negguide.batch.units import Machine, units
 from negguide.cli import main
-from negguide.compare.call import png
-from negguide.compare.judges import Verdict
+from negguide.experiment.judges import Verdict
+from negguide.experiment.sampling import png
 from negguide.metrics import bootstrap
 
 BRIGHT = {"plain": (200, 180, 160), "perp_neg:weight=1": (120, 110, 60), "perp_neg:weight=2": (40, 30, 20)}

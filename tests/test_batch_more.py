@@ -18,7 +18,7 @@ from negguide.batch.measure import Measures, measure
 from negguide.batch.more import More
 from negguide.batch.report import write_report
 from negguide.cli import main
-from negguide.compare.judges import ClipJudge, OracleJudge, Verdict
+from negguide.experiment.judges import ClipJudge, OracleJudge, Verdict
 from negguide.metrics import Clip
 from negguide.metrics.distances import cmmd, fid, kid
 

@@ -16,14 +16,14 @@ from standin import make_standin, standin_folder
 
 import negguide as ng
 from negguide.compare import Request, Results, compare, parse_arms
-from negguide.compare.columns import COLUMNS
-from negguide.compare.judges import ClipJudge, OracleJudge, Verdict, choose_judges, judge_all
-from negguide.compare.models import Model, load_model
-from negguide.compare.recipe import python_lines
 from negguide.compare.records import Comparison, Picture, Row
 from negguide.compare.report import render
-from negguide.compare.request import make_tasks
 from negguide.compare.sheet import tile_size, write_sheet
+from negguide.experiment.columns import COLUMNS
+from negguide.experiment.judges import ClipJudge, OracleJudge, Verdict, choose_judges, judge_all
+from negguide.experiment.models import Model, load_model
+from negguide.experiment.recipe import python_lines
+from negguide.experiment.tasks import make_tasks
 from negguide.metrics import Clip
 from negguide.toybox.clip import clip_dir
 from negguide.toybox.load import pipeline_dir

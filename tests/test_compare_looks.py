@@ -12,10 +12,10 @@ from PIL import Image
 from standin import make_standin
 
 from negguide.compare import Request, Results, compare, parse_arms
-from negguide.compare.models import Model
 from negguide.compare.report import render
-from negguide.compare.request import make_tasks
-from negguide.vlm import register_watcher
+from negguide.experiment.models import Model
+from negguide.experiment.tasks import make_tasks
+from negguide.watchers import register_watcher
 
 SEEDS = (3, 8, 5)
 SHOWN: list[list[np.ndarray]] = []

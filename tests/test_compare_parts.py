@@ -8,10 +8,9 @@ import pytest
 
 import negguide as ng
 from negguide.compare import Request, parse_arms
-from negguide.compare.columns import COLUMNS, best, used
-from negguide.compare.recipe import format_seeds, python_of
-from negguide.compare.records import mean_scores
-from negguide.compare.request import describe, make_tasks, parse_negatives, parse_seeds, parse_size, slugs
+from negguide.experiment.columns import COLUMNS, best, mean_scores, used
+from negguide.experiment.recipe import format_seeds, python_of
+from negguide.experiment.tasks import describe, make_tasks, parse_negatives, parse_seeds, parse_size, slugs
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ from negguide.methods import (
     to_json,
 )
 from negguide.methods import METHODS as REGISTERED
-from negguide.vlm import register_watcher
+from negguide.watchers import register_watcher
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,7 +22,6 @@ from PIL import Image
 
 import negguide as ng
 from negguide.cli import main
-from negguide.compare.models import Model
 from negguide.demo import engine as engine_module
 from negguide.demo.carried import KEY
 from negguide.demo.engine import Engine
@@ -31,6 +30,7 @@ from negguide.demo.pictures import png64
 from negguide.demo.results import Board
 from negguide.demo.settings import make_settings
 from negguide.demo.turns import Job, Stopped
+from negguide.experiment.models import Model
 
 
 @pytest.fixture(scope="module")
@@ -125,8 +125,8 @@ def test_compare_measures_every_method(client: Client) -> None:
 
 
 def test_twenty_at_once_get_their_own_pictures(server: Served) -> None:
-    from negguide.compare.call import make
     from negguide.demo.settings import request_of
+    from negguide.experiment.sampling import make
 
     seeds = range(100, 120)
     clients = [Client(server.url, verbose=False) for _ in range(2)]

@@ -13,12 +13,12 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 import negguide as ng
-from negguide.compare.arms import format_part, parse_arms, parse_parts
 from negguide.demo.carried import KEY, from_link, from_png, to_link
 from negguide.demo.controls import all_controls, controls_of
 from negguide.demo.options import Options
 from negguide.demo.pictures import enlarged, painted, png64, thumb
 from negguide.demo.settings import make_settings, request_of
+from negguide.experiment.arms import format_part, parse_arms, parse_parts
 from negguide.methods import METHODS, Method, register
 from negguide.methods.registry import Entry
 

@@ -12,7 +12,7 @@ from lab.bench import arms, pairs
 from lab.bench.run import BATCH, _calls, run_bench
 from lab.generate import generate
 from negguide.cli import main
-from negguide.compare.models import load_model
+from negguide.experiment.models import load_model
 from negguide.toybox.load import PIPELINES, load_pipeline, pipeline_dir
 from negguide.toybox.oracle import Oracle
 

@@ -12,7 +12,7 @@ import tiny_watchers
 import torch
 from PIL import Image
 
-from negguide.vlm import (
+from negguide.watchers import (
     Answer,
     ImageTextToText,
     Question,
@@ -21,9 +21,9 @@ from negguide.vlm import (
     as_watcher,
     register_watcher,
 )
-from negguide.vlm.asking import Look
-from negguide.vlm.generation import greedy, read
-from negguide.vlm.protocol import as_answers
+from negguide.watchers.asking import Look
+from negguide.watchers.generation import greedy, read
+from negguide.watchers.protocol import as_answers
 
 KIND = Question("what kind of pet is it ?")
 HAT = Question("is there a hat in the picture ?", about="hat")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from negguide.vlm import questions as asking
-from negguide.vlm.protocol import Question
-from negguide.vlm.words import canonical, head_noun, mentions, phrases, says_yes, singular, without
+from negguide.watchers import questions as asking
+from negguide.watchers.protocol import Question
+from negguide.watchers.words import canonical, head_noun, mentions, phrases, says_yes, singular, without
 
 
 @pytest.mark.parametrize(

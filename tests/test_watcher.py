@@ -19,9 +19,9 @@ from negguide.toybox.oracle_model import HEADS
 from negguide.toybox.watcher import load_watcher, watcher_dir
 from negguide.toybox.world import bias, render
 from negguide.toybox.world.captions import PLURALS
-from negguide.vlm import Question, as_watcher
-from negguide.vlm.questions import of_prompt
-from negguide.vlm.words import phrases
+from negguide.watchers import Question, as_watcher
+from negguide.watchers.questions import of_prompt
+from negguide.watchers.words import phrases
 
 SINGULAR = {plural: kind for kind, plural in PLURALS.items() if plural != kind}
 

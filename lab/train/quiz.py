@@ -11,7 +11,7 @@ import numpy as np
 from negguide.toybox.world import bias
 from negguide.toybox.world.captions import PLURALS, vocabulary
 from negguide.toybox.world.scene import Scene
-from negguide.vlm.questions import KIND, about
+from negguide.watchers.questions import KIND, about
 
 Pair = tuple[str, str]
 """A question and its answer, lower-case words."""
@@ -24,7 +24,7 @@ STYLE = ("In what style is the picture made?", "What style is it?")
 WEARING = ("What is it wearing?", "What is the person wearing?", "What is the {noun} wearing?")
 COUNT = ("How many are there?", "How many things are there?")
 MADE_OF = ("What is it made of?", "What is the {noun} made of?")
-"""The world has no materials, but a template of `negguide.vlm.questions` asks for them."""
+"""The world has no materials, but a template of `negguide.watchers.questions` asks for them."""
 NOUNS = ("thing", "object", "picture", "animal")
 """What "What kind of ... is it?" may ask for besides categories and kinds."""
 SHORT = " in the picture"

@@ -25,15 +25,15 @@ from negguide.toybox.watcher import load_watcher
 from negguide.toybox.world import bias
 from negguide.toybox.world.captions import prompt
 from negguide.toybox.world.scene import Scene
-from negguide.vlm import generation
-from negguide.vlm.protocol import Answer, Question
-from negguide.vlm.questions import KIND
+from negguide.watchers import generation
+from negguide.watchers.protocol import Answer, Question
+from negguide.watchers.questions import KIND
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderTiny, StableDiffusionPipeline
     from transformers import BlipForQuestionAnswering
 
-    from negguide.vlm import VisualQuestionAnswering
+    from negguide.watchers import VisualQuestionAnswering
 
 MARKS: Final = (0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8)
 """Fractions of sampling at which the answers are compared with those to the finished picture."""
@@ -188,7 +188,7 @@ judges the benches, has no part in that.
 
 ```python
 from negguide.toybox.watcher import load_watcher        # or negguide.AdaptiveNegatives("toybox")
-from negguide.vlm import Question
+from negguide.watchers import Question
 load_watcher()([picture], [Question("What kind of pet is it?")])
 ```
 """

@@ -17,7 +17,7 @@ import threading
 from pathlib import Path
 from typing import Literal
 
-from negguide.compare.records import write
+from negguide.experiment.files import write
 
 FOLDER = "claims"
 BEAT, DEAD = 5.0, 60.0

@@ -17,8 +17,8 @@ from negguide.batch.plan import ModelPlan, Plan
 from negguide.batch.process import Place, hardware, pinned_threads, place_of_process
 from negguide.batch.store import Record, Store, labels
 from negguide.batch.units import Unit, count, fingerprint, machine_of, units
-from negguide.compare.models import Model, load_model
-from negguide.compare.recipe import versions
+from negguide.experiment.models import Model, load_model
+from negguide.experiment.recipe import versions
 
 POLL = 0.5
 """Seconds between two looks at units that others work on."""

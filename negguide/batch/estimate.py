@@ -9,8 +9,8 @@ from typing import Any
 from negguide.batch.plan import ModelPlan
 from negguide.batch.store import Store
 from negguide.batch.units import Unit, count
-from negguide.compare.call import make
-from negguide.compare.models import Model
+from negguide.experiment.models import Model
+from negguide.experiment.sampling import make
 from negguide.methods import UNCONDITIONAL, Condition, Method, Step
 
 TRIED_STEPS = 2

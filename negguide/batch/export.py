@@ -13,8 +13,8 @@ from pathlib import Path
 from PIL import Image
 
 from negguide.batch.store import Record, read_table
-from negguide.compare.records import write
-from negguide.compare.request import slugs
+from negguide.experiment.files import write
+from negguide.experiment.tasks import slugs
 
 EXPORTS = ("geneval", "webdataset")
 

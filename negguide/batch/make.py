@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from negguide.batch.units import Unit
-from negguide.compare.call import Made, make, png
-from negguide.compare.models import Model
-from negguide.compare.recipe import versions
-from negguide.compare.request import describe
+from negguide.experiment.models import Model
+from negguide.experiment.recipe import versions
+from negguide.experiment.sampling import Made, make, png
+from negguide.experiment.tasks import describe
 from negguide.methods import Method, to_dict
 
 if TYPE_CHECKING:

@@ -23,9 +23,10 @@ from negguide.batch.more import (
     set_scores,
 )
 from negguide.batch.store import Record
-from negguide.compare.judges import ClipJudge, Judge, OracleJudge, Verdict, judge_all, judges_for
-from negguide.compare.records import mean_scores, write
-from negguide.compare.request import Task, make_tasks
+from negguide.experiment.columns import mean_scores
+from negguide.experiment.files import write
+from negguide.experiment.judges import ClipJudge, Judge, OracleJudge, Verdict, judge_all, judges_for
+from negguide.experiment.tasks import Task, make_tasks
 from negguide.metrics import Interval, bootstrap, mss, pixels, vendi
 from negguide.metrics.detection import Detection
 from negguide.toybox.load import bundled

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from negguide.batch.gather import gather, open_picture
 from negguide.batch.store import Record
-from negguide.compare.columns import COLUMNS, Column
-from negguide.compare.judges import ZERO_SHOT, Judge, Verdict
-from negguide.compare.request import Task
+from negguide.experiment.columns import COLUMNS, Column
+from negguide.experiment.judges import ZERO_SHOT, Judge, Verdict
+from negguide.experiment.tasks import Task
 from negguide.metrics import Clip, Interval, mss, vendi
 from negguide.metrics.absent import Absent
 from negguide.metrics.detection import Detection, detect

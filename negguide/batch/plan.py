@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from negguide.batch.variants import Variant, make_variants
-from negguide.compare.request import Task, make_tasks, parse_seeds, parse_size
+from negguide.experiment.tasks import Task, make_tasks, parse_seeds, parse_size
 from negguide.toybox.load import MODEL
 
 

@@ -9,7 +9,7 @@ from html import escape
 
 from negguide.batch.measure import Measures
 from negguide.batch.more import ALL_COLUMNS
-from negguide.compare.columns import Column
+from negguide.experiment.columns import Column
 from negguide.metrics import Interval
 
 WIDTH, HEIGHT = 560, 380

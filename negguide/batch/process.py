@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Iterator
 from functools import cache
 
-from negguide.compare.models import device_of
+from negguide.experiment.models import device_of
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,7 +14,7 @@ import yaml
 from pydantic import ValidationError
 
 from negguide.batch.plan import FIELDS, Plan
-from negguide.compare.request import read_prompts
+from negguide.experiment.tasks import read_prompts
 
 PLAN_FILE = "plan.json"
 """The plan of a batch, beside its pictures, with all prompts inside."""

@@ -16,9 +16,10 @@ from negguide.batch.plan import Plan
 from negguide.batch.plot import plots
 from negguide.batch.read import PLAN_FILE, load_plan
 from negguide.batch.store import Record, Store
-from negguide.compare.recipe import versions
-from negguide.compare.records import write
-from negguide.compare.report import FILE, data_uri, environment
+from negguide.compare.report import FILE
+from negguide.experiment.files import write
+from negguide.experiment.html import data_uri, environment
+from negguide.experiment.recipe import versions
 
 TEMPLATE = "batch.html.jinja"
 MARKDOWN, CSV = "summary.md", "summary.csv"

@@ -22,7 +22,7 @@ from typing import Any
 from negguide.batch.plan import Plan
 from negguide.batch.read import PLAN_FILE
 from negguide.batch.units import PICTURES, Unit
-from negguide.compare.records import write
+from negguide.experiment.files import write
 
 RECORDS = "records"
 TABLE = "pictures.parquet"

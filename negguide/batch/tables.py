@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from negguide.batch.measure import Measures
 from negguide.batch.more import ALL_COLUMNS
-from negguide.compare.columns import Column, best
+from negguide.experiment.columns import Column, best
 from negguide.metrics import Interval
 
 EACH = "presence of "

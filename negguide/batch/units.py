@@ -12,7 +12,7 @@ from typing import Any
 
 from negguide.batch.plan import ModelPlan, Plan, PromptPlan
 from negguide.batch.variants import Variant
-from negguide.compare.request import STEPS, Task, slug
+from negguide.experiment.tasks import STEPS, Task, slug
 from negguide.methods import Method, to_dict
 from negguide.toybox.load import PIPELINES, bundled, pipeline_dir
 
@@ -123,7 +123,7 @@ def settings_of(plan: Plan, model: ModelPlan, variant: Variant) -> Settings:
 
 def machine_of(device: str) -> Machine:
     """What a device name means here; `ValueError` when it is none."""
-    from negguide.compare.models import device_of
+    from negguide.experiment.models import device_of
 
     place = device_of(device)
     return Machine(place.type, "float16" if place.type in ("cuda", "mps") else "float32")

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from negguide.compare.arms import PLAIN, WEIGHT, Arm, Part, make_arm, make_part, parse_arms
+from negguide.experiment.arms import PLAIN, WEIGHT, Arm, Part, make_arm, make_part, parse_arms
 
 LONG = 100
 

@@ -135,7 +135,7 @@ def compare(
     [bold]Exit codes[/bold]: 0 fine; 1 a method failed (the report says why, the others
     are there); 2 the command was wrong; 130 interrupted, what was made stays.
     """
-    from negguide.compare.request import STEPS
+    from negguide.experiment.tasks import STEPS
     from negguide.toybox.load import PIPELINES, bundled
 
     with one_line():
@@ -172,8 +172,8 @@ def _request(
     out: Path,
 ) -> Request:
     """Everything that can be checked without a model, checked."""
-    from negguide.compare.arms import parse_arms
-    from negguide.compare.request import (
+    from negguide.experiment.arms import parse_arms
+    from negguide.experiment.tasks import (
         Request,
         make_tasks,
         parse_seeds,
@@ -205,9 +205,9 @@ def _with_defaults(
 
 
 def _run(request: Request, model: str, dtype: str, device: str, clip: str | None, judge: bool) -> Results:
-    from negguide.compare.judges import choose_judges
-    from negguide.compare.models import load_model
     from negguide.compare.run import compare
+    from negguide.experiment.judges import choose_judges
+    from negguide.experiment.models import load_model
 
     quiet_libraries()
     with one_line():
@@ -222,7 +222,7 @@ def _tell(results: Results, out: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from negguide.compare.columns import best, used
+    from negguide.experiment.columns import best, used
 
     console = Console(highlight=False)
     totals = results.totals

@@ -148,8 +148,8 @@ def generate(
 
 def _plan(source: Path | None, preset: str | None, prompts: Path | None, methods: str | None, changes: Any) -> Plan:
     from negguide.batch.read import load_plan, load_preset
-    from negguide.compare.arms import parse_arms
-    from negguide.compare.request import prepare_folder
+    from negguide.experiment.arms import parse_arms
+    from negguide.experiment.tasks import prepare_folder
 
     if source is not None and preset is not None:
         raise ValueError("both a plan and a preset are given; one of them is enough")
@@ -181,7 +181,7 @@ def _estimate(plan: Plan) -> None:
     from negguide.batch.process import pinned_threads
     from negguide.batch.store import Store
     from negguide.batch.units import machine_of, units
-    from negguide.compare.models import Model, load_model
+    from negguide.experiment.models import Model, load_model
     from negguide.toybox.load import bundled
 
     def load(model: ModelPlan) -> Model:

@@ -7,16 +7,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from negguide.compare.call import png
-from negguide.compare.records import Glance, Look, write
+from negguide.compare.records import Glance, Look
+from negguide.experiment.files import write
+from negguide.experiment.sampling import png
 from negguide.methods import AdaptiveNegatives, Method
-from negguide.vlm.registry import as_watcher
+from negguide.watchers.registry import as_watcher
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
     from negguide.integration.runner import StepRecord
-    from negguide.vlm.protocol import Question, Watcher
+    from negguide.watchers.protocol import Question, Watcher
 
 THUMBNAIL = 192
 """Pixels of the longer side of a kept preview, at most."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from negguide.experiment.files import write
 
 FILE = "results.json"
 
@@ -111,26 +112,3 @@ class Results(Record):
     def load(cls, folder: Path) -> Results:
         """Read `results.json`."""
         return cls.model_validate_json((folder / FILE).read_bytes())
-
-
-def write(path: Path, data: bytes, sync: bool = False) -> Path:
-    """Write a file under a temporary name and rename it. `sync`: it is on the disk before it has its name."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as stream:
-            stream.write(data)
-            if sync:
-                stream.flush()
-                os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
-
-
-def mean_scores(rows: list[dict[str, float]]) -> dict[str, float]:
-    """The mean of each score over the rows that have it."""
-    keys = dict.fromkeys(key for row in rows for key in row)
-    values = {key: [row[key] for row in rows if key in row] for key in keys}
-    return {key: sum(found) / len(found) for key, found in values.items()}

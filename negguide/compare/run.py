@@ -10,14 +10,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from negguide.compare.arms import Arm
-from negguide.compare.call import arguments, make, png
-from negguide.compare.judges import Judge, judge_all
 from negguide.compare.looks import looks, recorded
-from negguide.compare.models import Model
-from negguide.compare.recipe import command_line, python_lines, versions
-from negguide.compare.records import Comparison, Picture, Results, Row, mean_scores, write
-from negguide.compare.request import Request, Task, describe, slugs
+from negguide.compare.records import Comparison, Picture, Results, Row
+from negguide.experiment.arms import Arm
+from negguide.experiment.columns import mean_scores
+from negguide.experiment.files import write
+from negguide.experiment.judges import Judge, judge_all
+from negguide.experiment.models import Model
+from negguide.experiment.recipe import command_line, python_lines, versions
+from negguide.experiment.sampling import arguments, make, png
+from negguide.experiment.tasks import Request, Task, describe, slugs
 from negguide.methods import to_dict
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from negguide.compare.records import Comparison, write
+from negguide.compare.records import Comparison
+from negguide.experiment.files import write
 
 NAME = "sheet.png"
 GAP, TITLE, HEAD, LABEL = 6, 58, 26, 190

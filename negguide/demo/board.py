@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 
-from negguide.compare.columns import COLUMNS, best
-from negguide.compare.report import environment
 from negguide.demo.pictures import thumb
 from negguide.demo.results import Board, Result
+from negguide.experiment.columns import COLUMNS, best
+from negguide.experiment.html import environment
 from negguide.methods import METHODS
 
 SHOWN = ("seconds", "passes", "vendi", "mss", "alignment", "presence", "match", "subject")

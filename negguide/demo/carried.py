@@ -12,10 +12,10 @@ from typing import Any
 
 from PIL import Image
 
-from negguide.compare.arms import format_part, make_part
 from negguide.demo.controls import all_controls
 from negguide.demo.options import Options
 from negguide.demo.settings import Settings, make_settings
+from negguide.experiment.arms import format_part, make_part
 from negguide.methods import METHODS, Negative, format_prompt
 from negguide.methods.negative import as_concepts
 

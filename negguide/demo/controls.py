@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from negguide.compare.arms import WEIGHT
 from negguide.demo.configs import bounds_of, help_of
+from negguide.experiment.arms import WEIGHT
 from negguide.methods import METHODS, Window
 from negguide.methods.adaptive import KINDS
 from negguide.methods.negative import as_window
@@ -228,7 +228,7 @@ def _window_text(value: Any) -> str:
 
 
 def _window_of(text: str) -> list[Any]:
-    from negguide.compare.request import parse_negatives
+    from negguide.experiment.tasks import parse_negatives
 
     try:
         return _window_value(parse_negatives(f"x@{text.strip()}")[0].window)

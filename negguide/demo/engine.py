@@ -13,12 +13,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from negguide.compare.call import Made, make, png
-from negguide.compare.judges import Judge, judge_all, judges_for
-from negguide.compare.models import Model
-from negguide.compare.recipe import command_line, python_lines, versions
-from negguide.compare.records import write
-from negguide.compare.request import STEPS, describe, slug
 from negguide.demo.carried import KEY
 from negguide.demo.options import Options
 from negguide.demo.pictures import thumb
@@ -27,6 +21,12 @@ from negguide.demo.settings import Asked, Settings, request_of
 from negguide.demo.shelf import Shelf, free
 from negguide.demo.turns import Job, Stopped, Turns
 from negguide.demo.watch import Onlooker
+from negguide.experiment.files import write
+from negguide.experiment.judges import Judge, judge_all, judges_for
+from negguide.experiment.models import Model
+from negguide.experiment.recipe import command_line, python_lines, versions
+from negguide.experiment.sampling import Made, make, png
+from negguide.experiment.tasks import STEPS, describe, slug
 from negguide.methods import AdaptiveNegatives, Method, to_dict
 from negguide.metrics import mss, pixels, vendi
 from negguide.toybox.load import PIPELINES, bundled

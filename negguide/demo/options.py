@@ -23,7 +23,7 @@ class Options:
     `allow_models`: beside the bundled ones; names of the Hub ("org/name"), folders (with a pipeline in them, or with
     folders of pipelines), or "hub" for any name. `device`: as in `negguide compare`. `clip`: open_clip model that judges pictures
     of models that are not bundled. `preview`: tiny autoencoder (hub id or folder) for live previews of those; without, their own
-    VAE looks at smaller latents. `watchers`: who may look at forming pictures; a name of `negguide.vlm.as_watcher`.
+    VAE looks at smaller latents. `watchers`: who may look at forming pictures; a name of `negguide.watchers.as_watcher`.
 
     `waiting`: requests that may wait in all, `each` of them from one person. `pictures`, `methods`, `steps`, `side`: most per
     request, the last in pixels. `upload`: bytes of a file. `seconds`: longest run of one request. `first`: settings of the first

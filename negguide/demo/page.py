@@ -7,11 +7,11 @@ from typing import Any
 
 import gradio as gr
 
-from negguide.compare.arms import parse_parts
-from negguide.compare.models import DTYPES
 from negguide.demo.options import HUB, Options
 from negguide.demo.parts import HEADERS, Panel, beside_names, initial, panel, to_rows
 from negguide.demo.settings import OFFLOADS
+from negguide.experiment.arms import parse_parts
+from negguide.experiment.models import DTYPES
 from negguide.methods import METHODS
 
 HEAD = """<h1>Say <em>no</em> to a diffusion model</h1>

@@ -8,10 +8,10 @@ from typing import Any
 
 import gradio as gr
 
-from negguide.compare.request import describe, parse_negatives
 from negguide.demo.controls import Control, all_controls
 from negguide.demo.options import Options
 from negguide.demo.settings import Settings, make_settings
+from negguide.experiment.tasks import describe, parse_negatives
 from negguide.methods import METHODS, Negative, Window, format_prompt
 
 HEADERS = ["negative", "weight", "from", "to"]
@@ -31,7 +31,7 @@ class Panel:
         return tuple("+".join(self._text(name, values) for name in (one, *also)) for one in chosen)
 
     def _text(self, name: str, values: Mapping[Any, Any]) -> str:
-        from negguide.compare.arms import format_part, make_part
+        from negguide.experiment.arms import format_part, make_part
 
         options: dict[str, Any] = {}
         for key, control in self.controls.items():
@@ -44,7 +44,7 @@ class Panel:
 
         `ValueError` where the page has no place for them: two arms of one method, different methods beside.
         """
-        from negguide.compare.arms import parse_parts
+        from negguide.experiment.arms import parse_parts
 
         parsed = [parse_parts(text) for text in methods]
         chosen = [parts[0].entry.name for parts in parsed]

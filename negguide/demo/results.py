@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Literal
 
-from negguide.compare.call import Made
 from negguide.demo.settings import Settings
+from negguide.experiment.sampling import Made
 
 if TYPE_CHECKING:
     from PIL.Image import Image

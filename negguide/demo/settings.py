@@ -9,11 +9,11 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from negguide.compare.arms import PLAIN, WEIGHT, Arm, Part, format_part, make_arm, make_part, parse_parts
-from negguide.compare.models import DTYPES
-from negguide.compare.request import Request, make_tasks, parse_size
 from negguide.demo.controls import all_controls
 from negguide.demo.options import Options
+from negguide.experiment.arms import PLAIN, WEIGHT, Arm, Part, format_part, make_arm, make_part, parse_parts
+from negguide.experiment.models import DTYPES
+from negguide.experiment.tasks import Request, make_tasks, parse_size
 from negguide.methods import Avoid, Mask, Negative
 from negguide.toybox.load import MODEL
 

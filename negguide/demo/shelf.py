@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from negguide.compare.models import Model, device_of, load_model
 from negguide.demo.options import Options
+from negguide.experiment.models import Model, device_of, load_model
 from negguide.toybox.load import bundled
 
 Spec = tuple[str, str, str]

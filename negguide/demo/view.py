@@ -7,7 +7,6 @@ from typing import Any
 
 import gradio as gr
 
-from negguide.compare.arms import PLAIN
 from negguide.demo import board as html
 from negguide.demo.carried import to_link
 from negguide.demo.page import Page
@@ -16,6 +15,7 @@ from negguide.demo.pictures import enlarged, from_png64
 from negguide.demo.results import Board
 from negguide.demo.settings import Settings
 from negguide.demo.shown import avoided_of, first_of, pair_of, right_first, slide_of, telling
+from negguide.experiment.arms import PLAIN
 
 Updates = dict[Any, Any]
 LIVE = 384

@@ -14,10 +14,10 @@ from negguide.methods.policy import POLICIES, Policy
 from negguide.methods.registry import get_method, register, register_preset
 from negguide.methods.rows import guidance_of_rows, tokens_of_rows
 from negguide.methods.tokens import Listen, Model, Tokens
-from negguide.vlm.protocol import Watcher
-from negguide.vlm.questions import QuestionLike, as_questions
-from negguide.vlm.registry import as_watcher
-from negguide.vlm.words import canonical
+from negguide.watchers.protocol import Watcher
+from negguide.watchers.questions import QuestionLike, as_questions
+from negguide.watchers.registry import as_watcher
+from negguide.watchers.words import canonical
 
 KINDS: dict[str, Mapping[str, Any]] = {
     "replace": {"method": "negative"},
@@ -35,7 +35,7 @@ LOOKS, GUARD_LOOKS = 6, (0.12, 0.36, 0.6)
 class AdaptiveNegatives(Method):
     """Every image of a batch is looked at while it forms; what is seen becomes its own negative from the next step on.
 
-    `watcher`: "toybox", "vqa:<model>", "chat:<model>", a watcher of `negguide.vlm`, or any function `(images, questions)
+    `watcher`: "toybox", "vqa:<model>", "chat:<model>", a watcher of `negguide.watchers`, or any function `(images, questions)
     -> answers`. One that raises or is late (`timeout` seconds) loses its look; the picture goes on, and a warning tells.
 
     `policy`: "creative" lets answers accumulate, so that the picture is driven away from all that it began to become;

@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from negguide.vlm.protocol import Answer, Question
-from negguide.vlm.words import canonical, mentions, phrases, says_yes, without
+from negguide.watchers.protocol import Answer, Question
+from negguide.watchers.words import canonical, mentions, phrases, says_yes, without
 
 
 @dataclasses.dataclass(frozen=True)

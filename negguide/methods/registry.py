@@ -14,8 +14,8 @@ from negguide.methods.base import Method, Window
 from negguide.methods.mask import Mask
 from negguide.methods.negative import Concept
 from negguide.methods.reference import Reference
-from negguide.vlm.protocol import Question
-from negguide.vlm.registry import WatcherConfig
+from negguide.watchers.protocol import Question
+from negguide.watchers.registry import WatcherConfig
 
 M = TypeVar("M", bound=type[Method])
 
@@ -126,7 +126,7 @@ def _encode(value: Any) -> Any:
     if callable(value):
         raise TypeError(
             f"{value!r} is a function or a model, which has no JSON form; give a watcher a name with "
-            "negguide.vlm.register_watcher and use the name, a preview decoder by its hub id, a policy or kind by its name"
+            "negguide.watchers.register_watcher and use the name, a preview decoder by its hub id, a policy or kind by its name"
         )
     raise TypeError(
         f"{value!r} has no JSON form; options are texts, numbers, windows, masks, negatives, references and lists of them"

@@ -14,9 +14,9 @@ from torch import Tensor
 from negguide.methods.base import Denoised, EachImage, Method, Step
 from negguide.methods.looks import passed
 from negguide.methods.policy import POLICIES, Held, Policy, Sight, as_held, distinct, fitted, new_in, seen_in
-from negguide.vlm import questions as asking
-from negguide.vlm.asking import Look, Outcome
-from negguide.vlm.protocol import Answer, Question, Watcher
+from negguide.watchers import questions as asking
+from negguide.watchers.asking import Look, Outcome
+from negguide.watchers.protocol import Answer, Question, Watcher
 
 if TYPE_CHECKING:
     from negguide.methods.adaptive import AdaptiveNegatives

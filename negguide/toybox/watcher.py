@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from negguide.toybox.load import assets_dir
-from negguide.vlm.vqa import VisualQuestionAnswering
+from negguide.watchers.vqa import VisualQuestionAnswering
 
 
 def watcher_dir() -> Path:
@@ -20,7 +20,7 @@ def watcher_dir() -> Path:
 def load_watcher(folder: Path | str | None = None, **options: Any) -> VisualQuestionAnswering:
     """The watcher of a folder, by default the bundled one, which is also `as_watcher("toybox")`.
 
-    `options`: those of `negguide.vlm.VisualQuestionAnswering`. The model itself is loaded at the first question.
+    `options`: those of `negguide.watchers.VisualQuestionAnswering`. The model itself is loaded at the first question.
 
     >>> load_watcher()([picture], [Question("What kind of pet is it?")])
     [[[Answer(text='cat', confidence=0.99)]]]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any, ClassVar, TypeVar
 
-from negguide.vlm.protocol import Watcher
+from negguide.watchers.protocol import Watcher
 
 W = TypeVar("W", bound="type[WatcherConfig]")
 
@@ -25,12 +25,12 @@ class WatcherConfig:
 
 
 _CLASSES: dict[str, type[WatcherConfig]] = {}
-_HOMES = {"clip": "negguide.vlm.zero_shot", "vqa": "negguide.vlm.vqa", "chat": "negguide.vlm.chat"}
+_HOMES = {"clip": "negguide.watchers.zero_shot", "vqa": "negguide.watchers.vqa", "chat": "negguide.watchers.chat"}
 _NAMED: dict[str, Watcher] = {}
 
 POSSIBLE = (
     "possible: 'toybox' (the bundled model), 'vqa:<model>' (ViLT, BLIP), 'chat:<model>' (image-text-to-text), "
-    "'clip:toybox', a name given to negguide.vlm.register_watcher, a watcher of negguide.vlm, or any function (images, "
+    "'clip:toybox', a name given to negguide.watchers.register_watcher, a watcher of negguide.watchers, or any function (images, "
     "questions) -> answers"
 )
 

@@ -6,13 +6,13 @@ Nothing here knows of pipelines or methods. Models are loaded at the first quest
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from negguide.vlm.protocol import Answer, Question, Watcher
-from negguide.vlm.registry import as_watcher, register_watcher
+from negguide.watchers.protocol import Answer, Question, Watcher
+from negguide.watchers.registry import as_watcher, register_watcher
 
 if TYPE_CHECKING:
-    from negguide.vlm.chat import ImageTextToText
-    from negguide.vlm.vqa import VisualQuestionAnswering
-    from negguide.vlm.zero_shot import ZeroShot
+    from negguide.watchers.chat import ImageTextToText
+    from negguide.watchers.vqa import VisualQuestionAnswering
+    from negguide.watchers.zero_shot import ZeroShot
 
 __all__ = [
     "Answer",
@@ -32,4 +32,4 @@ def __getattr__(name: str) -> Any:
     """Watchers are imported when they are first named."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"negguide.vlm.{_HOMES[name]}"), name)
+    return getattr(import_module(f"negguide.watchers.{_HOMES[name]}"), name)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from negguide.vlm.protocol import Answer
+from negguide.watchers.protocol import Answer
 
 if TYPE_CHECKING:
     import torch

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from negguide.compare.models import Model
+from negguide.experiment.models import Model
 from negguide.methods import Method
 
 if TYPE_CHECKING:

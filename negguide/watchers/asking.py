@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
-from negguide.vlm.protocol import Answers, Question, Watcher, as_answers
+from negguide.watchers.protocol import Answers, Question, Watcher, as_answers
 
 if TYPE_CHECKING:
     from PIL.Image import Image

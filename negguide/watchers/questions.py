@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from negguide.vlm.protocol import Question
-from negguide.vlm.words import canonical, head_noun
+from negguide.watchers.protocol import Question
+from negguide.watchers.words import canonical, head_noun
 
 KIND = "What kind of {noun} is it?"
 

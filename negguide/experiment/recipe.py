@@ -9,13 +9,13 @@ from functools import cache
 from importlib import metadata
 from typing import TYPE_CHECKING
 
-from negguide.compare.arms import Arm
-from negguide.compare.request import Request
+from negguide.experiment.arms import Arm
+from negguide.experiment.tasks import Request
 from negguide.methods import Method, Negative, Window, to_json
 from negguide.toybox.load import bundled
 
 if TYPE_CHECKING:
-    from negguide.compare.models import Model
+    from negguide.experiment.models import Model
 
 PACKAGES = ("torch", "diffusers", "transformers", "open_clip_torch", "numpy", "pillow")
 

@@ -6,9 +6,9 @@ import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from negguide.vlm import generation
-from negguide.vlm.protocol import Answer, Question
-from negguide.vlm.registry import WatcherConfig, register_class
+from negguide.watchers import generation
+from negguide.watchers.protocol import Answer, Question
+from negguide.watchers.registry import WatcherConfig, register_class
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -21,7 +21,7 @@ class ImageTextToText(WatcherConfig):
 
     `model`: hub id or folder of any model of `AutoModelForImageTextToText` whose processor has a chat template.
     `instruction` stands before every question, `choice` after those with options. `device`, `dtype`: see
-    `negguide.vlm.generation.load`. `batch`: conversations per `generate`; questions and pictures share a batch.
+    `negguide.watchers.generation.load`. `batch`: conversations per `generate`; questions and pictures share a batch.
     """
 
     name: ClassVar[str] = "chat"

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from negguide.compare.arms import Arm
+from negguide.experiment.arms import Arm
 from negguide.methods import Negative, Window, format_prompt, parse_prompt
 
 STEPS = 25

@@ -8,9 +8,9 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from negguide.metrics.presence import NEUTRAL, TEMPLATE
-from negguide.vlm.protocol import Answer, Question
-from negguide.vlm.registry import WatcherConfig, register_class
-from negguide.vlm.words import canonical, words
+from negguide.watchers.protocol import Answer, Question
+from negguide.watchers.registry import WatcherConfig, register_class
+from negguide.watchers.words import canonical, words
 
 if TYPE_CHECKING:
     from PIL.Image import Image

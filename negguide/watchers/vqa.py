@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from negguide.vlm import generation
-from negguide.vlm.protocol import Answer, Question
-from negguide.vlm.registry import WatcherConfig, register_class
+from negguide.watchers import generation
+from negguide.watchers.protocol import Answer, Question
+from negguide.watchers.registry import WatcherConfig, register_class
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -25,7 +25,7 @@ class VisualQuestionAnswering(WatcherConfig):
 
     `model`: hub id or folder of a ViLT, BLIP or BLIP-2 model, or "toybox" for the bundled one. `top`: answers per
     question, for models that choose.
-    `device`, `dtype`: see `negguide.vlm.generation.load`. `batch`: pictures per forward. `max_new_tokens`: of models that
+    `device`, `dtype`: see `negguide.watchers.generation.load`. `batch`: pictures per forward. `max_new_tokens`: of models that
     write. Loaded at the first question, and kept. ViLT shuffles its patches by torch's global random state, which is given back
     unless it looks asynchronously: then give the call a generator.
 

@@ -69,3 +69,10 @@ def best(column: Column, rows: Iterable[Scores]) -> float | None:
     if not column.good or len({column.write(value) for value in values}) < 2:
         return None
     return min(values) if column.good == "low" else max(values)
+
+
+def mean_scores(rows: list[dict[str, float]]) -> dict[str, float]:
+    """The mean of each score over the rows that have it."""
+    keys = dict.fromkeys(key for row in rows for key in row)
+    values = {key: [row[key] for row in rows if key in row] for key in keys}
+    return {key: sum(found) / len(found) for key, found in values.items()}

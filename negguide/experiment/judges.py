@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import reduce
 from typing import TYPE_CHECKING, Any, Protocol
 
-from negguide.compare.request import Task
+from negguide.experiment.tasks import Task
 from negguide.methods import Negative
 from negguide.metrics import Clip, alignment, distinct, entropy, mss, presence, vendi
 from negguide.metrics.presence import NEUTRAL, TEMPLATE
@@ -15,7 +15,7 @@ from negguide.metrics.presence import NEUTRAL, TEMPLATE
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from negguide.compare.models import Model
+    from negguide.experiment.models import Model
 
 
 ZERO_SHOT = "zero-shot "

@@ -1,0 +1,80 @@
+"""Old names that still work for one version, with a warning: modules that have moved."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
+GONE_IN = "0.3"
+"""The version in which old names stop working."""
+
+MOVED_MODULES = {
+    "negguide.compare.arms": "negguide.experiment.arms",
+    "negguide.compare.call": "negguide.experiment.sampling",
+    "negguide.compare.columns": "negguide.experiment.columns",
+    "negguide.compare.judges": "negguide.experiment.judges",
+    "negguide.compare.models": "negguide.experiment.models",
+    "negguide.compare.recipe": "negguide.experiment.recipe",
+    "negguide.compare.request": "negguide.experiment.tasks",
+    "negguide.vlm": "negguide.watchers",
+}
+"""Old module -> new module; what lies inside a moved package moved with it."""
+
+
+def deprecated(old: str, new: str, stacklevel: int = 2) -> None:
+    """Warn that a name is now another one.
+
+    Args:
+        old: the name that was used, as the user writes it.
+        new: the name to use.
+        stacklevel: as in `warnings.warn`, counted from the function that calls this one.
+    """
+    warnings.warn(f"{old} is now {new}; the old name goes with {GONE_IN}", DeprecationWarning, stacklevel + 1)
+
+
+def new_module_name(name: str) -> str | None:
+    """The module that an old module name stands for, None for any other name."""
+    parts = name.split(".")
+    for length in range(len(parts), 1, -1):
+        package = ".".join(parts[:length])
+        if package in MOVED_MODULES:
+            return ".".join([MOVED_MODULES[package], *parts[length:]])
+    return None
+
+
+class _MovedModule(Loader):
+    """Loads a module under its old name: it is the very module of the new name."""
+
+    def __init__(self, new: str) -> None:
+        self._new = new
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        deprecated(spec.name, self._new)  # frames of the import system are not counted
+        module = import_module(self._new)
+        self._spec = module.__spec__
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__spec__ = self._spec  # the import system has put the old name's in its place
+
+
+class MovedModules(MetaPathFinder):
+    """Finds modules by their old names; asked last, so it costs nothing while the new ones are used."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """The spec of a module that has moved, None for any other."""
+        new = new_module_name(fullname)
+        return None if new is None else ModuleSpec(fullname, _MovedModule(new))
+
+
+def install() -> None:
+    """Let old module names be imported. Installing it again does nothing."""
+    if not any(isinstance(finder, MovedModules) for finder in sys.meta_path):
+        sys.meta_path.append(MovedModules())
