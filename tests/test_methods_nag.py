@@ -309,6 +309,6 @@ def test_overflow_is_caught_with_the_methods_name() -> None:
 def test_unknown_denoisers_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     from negguide.integration import attention
 
-    monkeypatch.setattr(attention, "RULES", ())
+    monkeypatch.setattr(attention, "rules_of", lambda name: [])
     with attach(families.build("sd15"), NAG("cat")), pytest.raises(Unsupported, match="nothing can listen"):
         families.run("sd15")

@@ -96,8 +96,6 @@ class Attachment:
         self._cache = PlanCache()
         self._warned: set[str] = set()
         call = Call.parameters_of(self._cls)
-        if "prompt" not in call:
-            raise TypeError(f"{self._cls.__name__} takes no prompt, so there is nothing to say no to")
         check_pipeline(pipe, self._cls, call)
         self._undo: Any = swap.enter(pipe, {"__call__": self._run})
 

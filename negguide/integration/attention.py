@@ -1,6 +1,6 @@
-"""Where image tokens stand: the attention layers of each model family, and the part of their output that is the picture.
+"""Where image tokens stand: the attention layers of a denoiser, and the part of their output that is the picture.
 
-Adding a family = adding its rows to `RULES`. Names are matched in full, so that text refiners, motion modules and image
+The layers come from the files of `families`. Names are matched in full, so that text refiners, motion modules and image
 encoders, whose rows are no pictures, stay out.
 """
 
@@ -10,57 +10,16 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from negguide.integration.families import Unsupported
+from negguide.integration.families import TAPPED, Unsupported, rules_of
+from negguide.integration.families.family import Place
 from negguide.integration.layout import Layout, stacked
 from negguide.integration.swap import base_class
-from negguide.methods.tokens import Kind, Layer
-
-Place = Literal["all", "first", "last"]
-"""Where image tokens are in an output tensor (of a pair (image, text): in its first)."""
-
-
-@dataclass(frozen=True)
-class Rule:
-    """Attention layers of denoisers whose class name starts with one of `denoisers`."""
-
-    denoisers: tuple[str, ...]
-    pattern: str
-    kind: Kind
-    place: Place = "all"
-
-
-_UNET = r"(?:down_blocks|mid_block|up_blocks)\b.*\.transformer_blocks\.\d+\."
-_FLUX_LIKE = ("FluxTransformer", "ChromaTransformer", "BriaTransformer", "OvisImageTransformer")
-_CROSS_DITS = ("PixArt", "Sana", "Wan", "SkyReels", "LTXVideo", "Allegro")
-
-RULES: tuple[Rule, ...] = (
-    Rule(("UNet2DConditionModel",), _UNET + "attn1", "self"),
-    Rule(("UNet2DConditionModel",), _UNET + "attn2", "cross"),
-    Rule(("SD3Transformer",), r"transformer_blocks\.\d+\.attn", "joint"),
-    Rule(("SD3Transformer",), r"transformer_blocks\.\d+\.attn2", "self"),
-    Rule(_FLUX_LIKE, r"transformer_blocks\.\d+\.attn", "joint"),
-    Rule(_FLUX_LIKE, r"single_transformer_blocks\.\d+\.attn", "joint", "last"),
-    # Flux.2: attention and MLP of the single blocks are one projection, so only the double blocks can be tapped.
-    Rule(("Flux2Transformer",), r"transformer_blocks\.\d+\.attn", "joint"),
-    Rule(("QwenImageTransformer",), r"transformer_blocks\.\d+\.attn", "joint"),
-    Rule(("HunyuanVideo", "HunyuanImage"), r"(?:single_)?transformer_blocks\.\d+\.attn", "joint"),
-    Rule(("CogView4", "CogVideoX"), r"transformer_blocks\.\d+\.attn1", "joint"),
-    Rule(("AuraFlow",), r"joint_transformer_blocks\.\d+\.attn", "joint"),
-    Rule(("AuraFlow",), r"single_transformer_blocks\.\d+\.attn", "joint", "last"),
-    Rule(("ZImageTransformer",), r"layers\.\d+\.attention", "joint", "first"),
-    Rule(_CROSS_DITS, r"(?:transformer_)?blocks\.\d+\.attn1", "self"),
-    Rule(_CROSS_DITS, r"(?:transformer_)?blocks\.\d+\.attn2", "cross"),
-)
-
-TAPPED = (
-    "UNets of Stable Diffusion 1/2/XL, Stable Diffusion 3, Flux, Chroma, Flux.2 (double blocks), Qwen-Image, Z-Image, "
-    "HunyuanVideo, CogView4, CogVideoX, AuraFlow, PixArt, Sana, Wan, SkyReels, LTX, Allegro"
-)
+from negguide.methods.tokens import Layer
 
 
 @dataclass(frozen=True)
@@ -90,7 +49,7 @@ def sites(denoiser: torch.nn.Module) -> tuple[Site, ...]:
     """The attention layers over image tokens, in their order in the model. Raises `Unsupported` for unknown models."""
     inner = getattr(denoiser, "_orig_mod", denoiser)
     name = base_class(inner).__name__
-    rules = _rules(name)
+    rules = rules_of(name)
     found = []
     for path, module in inner.named_modules():
         # torch.compile wraps blocks of a model too; their names then hold a step more.
@@ -101,19 +60,13 @@ def sites(denoiser: torch.nn.Module) -> tuple[Site, ...]:
     if not found:
         raise Unsupported(
             f"where the image tokens of {name} stand is not known, so nothing can listen to its attention. "
-            f"Known: {TAPPED}. A family is one more row in negguide.integration.attention.RULES"
+            f"Known: {TAPPED}. A family is one file in negguide/integration/families"
         )
     raw = _takes_raw_text(inner, name)
     return tuple(
         Site(Layer(path, rule.kind, at, len(found), raw and rule.kind == "cross"), module, rule.place)
         for at, (path, module, rule) in enumerate(found)
     )
-
-
-def _rules(name: str) -> list[Rule]:
-    fitting = [(len(start), rule) for rule in RULES for start in rule.denoisers if name.startswith(start)]
-    longest = max((length for length, _ in fitting), default=0)
-    return [rule for length, rule in fitting if length == longest]
 
 
 def _takes_raw_text(denoiser: torch.nn.Module, name: str) -> bool:

@@ -1,0 +1,34 @@
+"""What must be known of a model family beforehand, one file each; the rest is found out by probing the pipeline."""
+
+from negguide.integration.families.checks import SIDE_MODELS, check_call, check_pipeline, hook_names
+from negguide.integration.families.family import Family, Rule, Unsupported
+from negguide.integration.families.registry import (
+    FAMILIES,
+    GENERIC,
+    RULES,
+    SUPPORTED,
+    TAPPED,
+    family_of,
+    refusal_of,
+    rules_of,
+    unsupported,
+)
+
+__all__ = [
+    "FAMILIES",
+    "GENERIC",
+    "RULES",
+    "SIDE_MODELS",
+    "SUPPORTED",
+    "TAPPED",
+    "Family",
+    "Rule",
+    "Unsupported",
+    "check_call",
+    "check_pipeline",
+    "family_of",
+    "hook_names",
+    "refusal_of",
+    "rules_of",
+    "unsupported",
+]

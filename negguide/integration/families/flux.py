@@ -1,0 +1,12 @@
+"""Flux.1: text-to-image, image-to-image, inpainting, ControlNet, Kontext."""
+
+from negguide.integration.families.double_and_single import double_and_single
+from negguide.integration.families.family import Family
+
+FAMILY = Family(
+    "Flux",
+    ("Flux",),
+    shared=("txt_ids", "img_ids"),
+    cfg_off={"true_cfg_scale": 1.0},
+    layers=double_and_single("FluxTransformer2DModel"),
+)

@@ -1,0 +1,6 @@
+"""LTX-Video."""
+
+from negguide.integration.families.cross_attention import cross_attention
+from negguide.integration.families.family import Family
+
+FAMILY = Family("LTX", ("LTX",), layers=cross_attention("LTXVideoTransformer3DModel"))

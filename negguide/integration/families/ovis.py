@@ -1,0 +1,11 @@
+"""Ovis-Image."""
+
+from negguide.integration.families.double_and_single import double_and_single
+from negguide.integration.families.family import Family
+
+FAMILY = Family(
+    "Ovis",
+    ("OvisImage",),
+    shared=("txt_ids", "img_ids"),
+    layers=double_and_single("OvisImageTransformer2DModel"),
+)

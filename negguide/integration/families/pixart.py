@@ -1,0 +1,6 @@
+"""PixArt-alpha and PixArt-Sigma."""
+
+from negguide.integration.families.cross_attention import cross_attention
+from negguide.integration.families.family import Family
+
+FAMILY = Family("PixArt", ("PixArt",), layers=cross_attention("PixArtTransformer2DModel"))

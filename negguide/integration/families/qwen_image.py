@@ -1,0 +1,13 @@
+"""Qwen-Image and its editing, ControlNet and layered pipelines."""
+
+from negguide.integration.families.family import Family, Rule
+from negguide.integration.post import norm_of_cond
+
+FAMILY = Family(
+    "Qwen-Image",
+    ("QwenImage",),
+    batches=("img_shapes",),
+    cfg_off={"true_cfg_scale": 1.0},
+    post=norm_of_cond,
+    layers=(Rule(("QwenImageTransformer2DModel",), r"transformer_blocks\.\d+\.attn", "joint"),),
+)

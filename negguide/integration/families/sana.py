@@ -1,0 +1,6 @@
+"""Sana, Sana-Sprint and Sana-Video."""
+
+from negguide.integration.families.cross_attention import cross_attention
+from negguide.integration.families.family import Family
+
+FAMILY = Family("Sana", ("Sana",), layers=cross_attention("SanaTransformer2DModel", "SanaVideoTransformer3DModel"))

@@ -1,0 +1,6 @@
+"""SkyReels V2."""
+
+from negguide.integration.families.cross_attention import cross_attention
+from negguide.integration.families.family import Family
+
+FAMILY = Family("SkyReels", ("SkyReelsV2",), layers=cross_attention("SkyReelsV2Transformer3DModel"))

@@ -1,0 +1,11 @@
+"""Stable Diffusion 1 and 2: text-to-image, image-to-image, inpainting, ControlNet."""
+
+from negguide.integration.families.family import Family
+from negguide.integration.families.unet import UNET_LAYERS
+
+FAMILY = Family(
+    "Stable Diffusion 1/2",
+    ("StableDiffusion", "AltDiffusion"),
+    live_scale=True,
+    layers=UNET_LAYERS,
+)

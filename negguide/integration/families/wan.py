@@ -1,0 +1,11 @@
+"""Wan 2.1 and 2.2."""
+
+from negguide.integration.families.cross_attention import cross_attention
+from negguide.integration.families.family import Family
+
+FAMILY = Family(
+    "Wan",
+    ("Wan",),
+    scale_2="guidance_scale_2",
+    layers=cross_attention("WanTransformer3DModel", "WanVACETransformer3DModel", "WanAnimateTransformer3DModel"),
+)
