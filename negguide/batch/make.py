@@ -11,11 +11,10 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from negguide.batch.units import Unit
+from negguide.experiment.metadata import PictureMetadata
 from negguide.experiment.models import Model
-from negguide.experiment.recipe import versions
 from negguide.experiment.sampling import Made, make, png
-from negguide.experiment.tasks import describe
-from negguide.methods import Method, to_dict
+from negguide.methods import Method
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -42,7 +41,7 @@ def make_unit(model: Model, unit: Unit, tell: Tell = lambda pictures: None) -> R
     images = [image for part in parts for image in part.images]
     about = {"passes": parts[0].passes, "trace": summarise(parts[0].trace)}
     files = [
-        (seed, png(image, _metadata(unit, methods, seed, image, about)))
+        (seed, png(image, _texts(unit, methods, seed, image, about)))
         for seed, image in zip(unit.seeds, images, strict=True)
     ]
     return Result(files, sum(part.seconds for part in parts), about, len(parts))
@@ -99,21 +98,21 @@ def summarise(trace: Sequence[StepRecord]) -> list[dict[str, Any]]:
     return runs
 
 
-def _metadata(unit: Unit, methods: Sequence[Method], seed: int, image: Image, about: dict[str, Any]) -> dict[str, str]:
+def _texts(unit: Unit, methods: Sequence[Method], seed: int, image: Image, about: dict[str, Any]) -> dict[str, str]:
     """What stands inside a picture: all that made it, nothing that differs when it is made again."""
-    settings = unit.settings
-    return {
-        "prompt": unit.task.prompt,
-        "negatives": json.dumps([describe(one) for one in unit.task.negatives], ensure_ascii=False),
-        "methods": json.dumps([to_dict(method) for method in methods], ensure_ascii=False),
-        "seed": str(seed),
-        "group": json.dumps(list(unit.seeds)),
-        "model": unit.model.name,
-        "model_content": str(unit.about["model"]),
-        "settings": json.dumps({**dataclasses.asdict(settings), "dtype": unit.about["dtype"]}),
-        "passes": f"{about['passes']:g}",
-        "trace": json.dumps(about["trace"]),
-        "versions": json.dumps(versions()),
-        "key": unit.key(seed),
-        "pixels": hashlib.sha256(image.tobytes()).hexdigest(),
-    }
+    metadata = PictureMetadata.of(
+        unit.task,
+        methods,
+        seed,
+        unit.seeds,
+        unit.model.name,
+        unit.settings,
+        str(unit.about["dtype"]),
+        float(about["passes"]),
+    )
+    return metadata.texts(
+        model_content=str(unit.about["model"]),
+        trace=json.dumps(about["trace"]),
+        key=unit.key(seed),
+        pixels=hashlib.sha256(image.tobytes()).hexdigest(),
+    )

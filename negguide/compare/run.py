@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import json
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -16,7 +15,8 @@ from negguide.experiment.arms import Arm
 from negguide.experiment.columns import mean_scores
 from negguide.experiment.files import write
 from negguide.experiment.judges import Judge, judge_all
-from negguide.experiment.models import Model
+from negguide.experiment.metadata import PictureMetadata
+from negguide.experiment.models import Model, dtype_name
 from negguide.experiment.recipe import command_line, python_lines, versions
 from negguide.experiment.sampling import arguments, make, png
 from negguide.experiment.tasks import Request, Task, describe, slugs
@@ -88,7 +88,7 @@ def _start(model: Model, request: Request, judges: Sequence[Judge], command: str
             "height": height or "pipeline default",
             "batch": request.batch,
             "scheduler": type(getattr(model.pipe, "scheduler", None)).__name__,
-            "dtype": str(model.pipe.dtype).removeprefix("torch."),
+            "dtype": dtype_name(model),
             "device": model.device,
         },
         versions=versions(),
@@ -121,6 +121,7 @@ def _fill(
     try:
         methods = arm.build(task.negatives)
         row.methods = [to_dict(method) for method in methods]
+        dtype = dtype_name(model)
         for start in range(0, len(request.seeds), request.batch):
             seeds = request.seeds[start : start + request.batch]
             watched, recorder = recorded(methods)
@@ -129,7 +130,8 @@ def _fill(
             seconds, passes = seconds + made.seconds, made.passes
             for seed, image in zip(seeds, made.images, strict=True):
                 file = folder / f"{seed}.png"
-                write(request.out / file, png(image, _metadata(model, task, row, seed, passes)))
+                metadata = PictureMetadata.of(task, methods, seed, seeds, model.name, request, dtype, passes)
+                write(request.out / file, png(image, metadata.texts()))
                 row.pictures.append(Picture(seed=seed, file=file.as_posix()))
                 pictures.append(image)
         row.scores = {"passes": passes, "seconds": seconds / len(pictures)}
@@ -145,18 +147,6 @@ def _judge(row: Row, judges: Sequence[Judge], pictures: Sequence[Image], task: T
     for place, picture in enumerate(row.pictures):
         picture.note = verdict.notes[place] if verdict.notes else ""
         picture.shows_negative = verdict.shows_negative[place] if verdict.shows_negative else None
-
-
-def _metadata(model: Model, task: Task, row: Row, seed: int, passes: float) -> dict[str, str]:
-    return {
-        "prompt": task.prompt,
-        "negatives": json.dumps([describe(one) for one in task.negatives], ensure_ascii=False),
-        "methods": json.dumps(row.methods, ensure_ascii=False),
-        "seed": str(seed),
-        "model": model.name,
-        "passes": f"{passes:g}",
-        "versions": json.dumps(versions()),
-    }
 
 
 def _totals(results: Results) -> dict[str, dict[str, float]]:

@@ -7,7 +7,6 @@ import binascii
 import io
 import json
 import zlib
-from collections.abc import Mapping
 from typing import Any
 
 from PIL import Image
@@ -16,6 +15,7 @@ from negguide.demo.controls import all_controls
 from negguide.demo.options import Options
 from negguide.demo.settings import Settings, make_settings
 from negguide.experiment.arms import format_part, make_part
+from negguide.experiment.metadata import PictureMetadata
 from negguide.methods import METHODS, Negative, format_prompt
 from negguide.methods.negative import as_concepts
 
@@ -59,29 +59,43 @@ def from_png(data: bytes, options: Options) -> Settings:
         raise ValueError("this is no PNG, or it is damaged") from error
     if KEY in texts:
         return make_settings(_loaded(texts[KEY]), options)
-    if "prompt" in texts and "methods" in texts:
-        return _from_compare(texts, options)
+    metadata = PictureMetadata.read(texts)
+    if metadata is not None:
+        return _from_compare(metadata, options)
     raise ValueError("there are no settings in this PNG; drop one that was made here or by negguide compare")
 
 
-def _from_compare(texts: Mapping[str, str], options: Options) -> Settings:
-    """What `negguide compare` wrote: the methods' configs with the negatives inside."""
+def _from_compare(metadata: PictureMetadata, options: Options) -> Settings:
+    """What `negguide compare` wrote: the methods' configs with the negatives inside, and how the pipeline was called."""
     controls = all_controls(options.watchers)
     arms, negatives = [], ""
-    for config in _list(texts["methods"]):
+    for config in metadata.methods:
         name = str(config.get("method"))
         if name not in METHODS:
             raise ValueError(f"the PNG was made with the method {name[:40]!r}, which is not known here")
-        if found := config.get("negatives"):
-            negatives = format_prompt("", as_concepts(found, Negative)).removeprefix("--no ")
+        if concepts := config.get("negatives"):
+            negatives = format_prompt("", as_concepts(concepts, Negative)).removeprefix("--no ")
         given = {
             one.field: config[one.field] for one in controls[name] if config.get(one.field, one.default) != one.default
         }
         arms.append(format_part(make_part(name, given)))
-    values: dict[str, Any] = {"prompt": texts["prompt"], "negatives": negatives, "count": 1}
-    values |= {"methods": ("+".join(arms),)} if arms else {"methods": ()}
-    values |= {"seed": int(texts["seed"])} if texts.get("seed", "").isdecimal() else {}
-    values |= {"model": texts["model"]} if "model" in texts else {}
+    first, together = metadata.group[0], len(metadata.group)
+    in_turn = metadata.group == tuple(range(first, first + together)) and together <= options.pictures
+    called = metadata.settings
+    size = called.get("size")
+    values: dict[str, Any] = {
+        "prompt": metadata.prompt,
+        "negatives": negatives or ", ".join(metadata.negatives),
+        "methods": ("+".join(arms),) if arms else (),
+        "seed": first if in_turn else metadata.seed,
+        "count": together if in_turn else 1,
+        "steps": called.get("steps"),
+        "guidance": called.get("guidance_scale"),
+        "size": "x".join(map(str, size)) if size else None,
+        "takeover": called.get("takeover", False),
+    }
+    values |= {"model": metadata.model} if metadata.model else {}
+    values |= {"dtype": called["dtype"]} if "dtype" in called else {}
     return make_settings(values, options)
 
 
@@ -91,16 +105,6 @@ def _loaded(text: str) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         raise ValueError("the settings in this PNG are damaged") from error
     if not isinstance(values, dict):
-        raise ValueError("the settings in this PNG are damaged")
-    return values
-
-
-def _list(text: str) -> list[dict[str, Any]]:
-    try:
-        values = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError("the settings in this PNG are damaged") from error
-    if not isinstance(values, list) or not all(isinstance(one, dict) for one in values):
         raise ValueError("the settings in this PNG are damaged")
     return values
 

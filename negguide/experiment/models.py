@@ -36,6 +36,11 @@ class Model:
         return str(getattr(self.pipe, "_execution_device", self.pipe.device))
 
 
+def dtype_name(model: Model) -> str:
+    """The dtype of a model's pipeline as the command line writes it: "float32", ..."""
+    return str(model.pipe.dtype).removeprefix("torch.")
+
+
 def load_model(name: str, dtype: str = "auto", device: str = "auto") -> Model:
     """`"toybox"` (or `"toybox/sd3"`, ...), a folder, or a model of the Hub -> `Model`, on its device and silent.
 
