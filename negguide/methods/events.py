@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from negguide.methods.base import Condition, Step
+    from negguide.methods.step import Condition, Step
     from negguide.methods.tokens import Model
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from negguide.methods.base import Condition, Step
+from negguide.methods.step import Condition, Step
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -1,0 +1,110 @@
+"""Where sampling stands, when something is switched on, and which predictions can be asked for: the ground of all methods."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from negguide.methods.mask import Mask
+
+
+@dataclasses.dataclass(frozen=True)
+class Window:
+    """When something is switched on, in units that do not depend on scheduler, shift or resolution.
+
+    `unit="progress"`: fractions of sampling; step `i` of `n` is inside when `start <= i / n < stop`
+    (`Window(0, 0.4)` with 25 steps: steps 0 to 9). `unit="sigma"`: noise level, counted downwards; inside when
+    `start >= sigma > stop` (`Window(14.6, 1.0, "sigma")`). An empty window (`start == stop`) is never open.
+
+    Raises `ValueError` for values that are not finite, outside [0, 1] (progress) or in the wrong order.
+    """
+
+    start: float = 0.0
+    stop: float = 1.0
+    unit: Literal["progress", "sigma"] = "progress"
+
+    def __post_init__(self) -> None:
+        if self.unit not in ("progress", "sigma"):
+            raise ValueError(f"window unit is {self.unit!r}; possible: 'progress' (fractions of sampling) or 'sigma'")
+        finite = all(value == value and abs(value) != float("inf") for value in (self.start, self.stop))
+        if not finite:
+            raise ValueError(f"window ({self.start}, {self.stop}) is not finite")
+        if self.unit == "progress" and not 0.0 <= self.start <= self.stop <= 1.0:
+            raise ValueError(f"progress window ({self.start}, {self.stop}) must satisfy 0 <= start <= stop <= 1")
+        if self.unit == "sigma" and not self.start >= self.stop >= 0.0:
+            raise ValueError(f"sigma window ({self.start}, {self.stop}) must satisfy start >= stop >= 0 (noise falls)")
+
+    def is_open(self, step: Step) -> bool:
+        if self.unit == "progress":
+            return self.start <= step.index / step.count < self.stop
+        return self.start >= step.sigma > self.stop
+
+    @property
+    def is_empty(self) -> bool:
+        return self.start == self.stop
+
+
+@dataclasses.dataclass(frozen=True)
+class EachImage:
+    """One text for each image of the call, in the order of its rows: prompt by prompt, `num_images_per_prompt` of each.
+
+    None where an image has none: there the prediction is the one for what the pipeline has in the negative place.
+    """
+
+    texts: tuple[str | None, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "texts", tuple(self.texts))
+        wrong = any(text is not None and not isinstance(text, str) for text in self.texts)
+        if wrong or all(text is None for text in self.texts):
+            raise ValueError(
+                f"one text per image is needed, None for images without, and one at least; got {self.texts!r}"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class Condition:
+    """A prediction that a method wants at a step. Equal conditions of several methods share one denoiser pass.
+
+    `prompt`: the text (a tuple: one text per prompt of the call; `EachImage`: one per image), fed as this pipeline feeds
+    a negative prompt; `None` is the *true unconditional*, built as the pipeline builds it when the user gives no negative prompt.
+    `role="base"` says that the prediction stands where the pipeline's own unconditional / negative prompt stood, which
+    then costs no pass unless `OWN` is asked for too.
+    """
+
+    prompt: str | tuple[str, ...] | EachImage | None
+    role: Literal["extra", "base"] = dataclasses.field(default="extra", compare=False)
+    own: bool = False
+
+
+UNCONDITIONAL = Condition(None)
+"""The true unconditional; free when the pipeline's own negative prompt is empty (its own rows serve)."""
+
+OWN = Condition(None, own=True)
+"""What the pipeline itself put in the negative place (the call's `negative_prompt`, or its default)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """Where sampling stands. `sample` is x_t (B, ...) as the scheduler holds it, not scaled for the model input."""
+
+    index: int
+    count: int
+    sigma: float
+    timestep: float
+    sample: Tensor
+    prediction_type: str
+    to_denoised: Callable[[Tensor], Tensor]
+    """Prediction (B, ...) -> exact clean estimate x0 (B, ...) for epsilon, v_prediction, sample and flow models."""
+    from_denoised: Callable[[Tensor], Tensor]
+    """Clean estimate (B, ...) -> the prediction that means it; inverse of `to_denoised`."""
+    resize_mask: Callable[[Mask], Tensor]
+    """Mask -> float tensor in [0, 1] that broadcasts against the predictions (packed, image or video latents)."""
+
+    @property
+    def progress(self) -> float:
+        return self.index / self.count
