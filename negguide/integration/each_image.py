@@ -47,7 +47,9 @@ def _learn(plan: Plan, new: Sequence[str]) -> None:
     found = plan.overlay_of_texts([*new, *[new[0]] * (plan.rows - len(new))])
     alike = all(_has_rows(plan, path, leaf) for path, leaf in found.items())
     for at, text in enumerate(new):
-        plan.texts[text] = {path: _copy(leaf[at]) for path, leaf in found.items()} if alike else None
+        plan.texts[text] = (
+            {path: _copy(tree.row(leaf, at, path, plan.family.rows)) for path, leaf in found.items()} if alike else None
+        )
 
 
 def _gathered(plan: Plan, rows: Sequence[Row | None]) -> dict[tree.Path, Any] | None:
@@ -57,33 +59,27 @@ def _gathered(plan: Plan, rows: Sequence[Row | None]) -> dict[tree.Path, Any] | 
     paths = dict.fromkeys(path for row in rows for path in (own if row is None else row))
     result = {}
     for path in paths:
-        stood = _at(reference, path)
+        stood = tree.at(reference, path)
         leaves = []
         for place, row in enumerate(rows):
             source = stood if row is not None or path not in own else own[path]
             if row is not None and path in row:
                 leaves.append(row[path])
             elif _has_rows(plan, path, source):
-                leaves.append(source[place])
+                leaves.append(tree.row(source, place, path, plan.family.rows))
             else:
                 return None
-        if not isinstance(leaves[0], torch.Tensor) or path[0] in plan.family.batches:
+        if not isinstance(leaves[0], torch.Tensor) or path[0] in plan.family.rows.batches:
             result[path] = type(stood)(leaves)
         elif all(leaf.shape == leaves[0].shape for leaf in leaves):
-            result[path] = torch.stack([leaf.to(leaves[0]) for leaf in leaves])
+            result[path] = torch.stack([leaf.to(leaves[0]) for leaf in leaves], dim=plan.family.rows.axis(path))
         else:
             return None
     return result
 
 
 def _has_rows(plan: Plan, path: tree.Path, leaf: Any) -> bool:
-    return tree.has_rows(path, leaf, plan.rows, plan.family.batches, plan.family.shared)
-
-
-def _at(named: Any, path: tree.Path) -> Any:
-    for step in path:
-        named = named[step]
-    return named
+    return tree.has_rows(path, leaf, plan.rows, plan.family.rows)
 
 
 def _copy(leaf: Any) -> Any:

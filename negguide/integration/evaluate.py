@@ -93,7 +93,7 @@ class Evaluator:
         plan = self.plan
         calls = [self.call(ask, key) for key in keys]
         try:
-            named = tree.join(calls, plan.rows, plan.family.batches, plan.family.shared)
+            named = tree.join(calls, plan.rows, plan.family.rows)
         except tree.Unjoinable:
             return self._replay(ask, keys, index)
         whole = self._forward(ask, named, keys)

@@ -37,8 +37,8 @@ def invert(evaluator: Evaluator, ask: Ask, index: int, clean: Tensor) -> tuple[T
         )
     groups, count = groups_of(plan), clean.shape[1]
     rows = [group[0] for group in groups for _ in range(count)]
-    call = tree.extended(evaluator.call(ask, COND), rows, plan.rows, family.batches, family.shared)
-    call = tree.take(call, slice(plan.rows, None), plan.rows + len(rows), family.batches, family.shared)
+    call = tree.extended(evaluator.call(ask, COND), rows, plan.rows, family.rows)
+    call = tree.take(call, slice(plan.rows, None), plan.rows + len(rows), family.rows)
     name = next((name for name in _TIMES if name in call), None)
     if name is None or schedule.timesteps[index] == 0:
         raise unsupported(f"{family.name}: inverting pictures", "the denoiser's argument for the time is not known")

@@ -141,7 +141,7 @@ class Plan:
         return probe(self.pipe, self.denoisers, arguments)
 
     def _overlay(self, found: Probe) -> dict[tree.Path, Any]:
-        batches = self.family.batches
+        batches = self.family.rows.batches
         if self.mode == "batch":
             before, after = (self.half(asked.named, "uncond") for asked in (self.reference, found.asked[0]))
         else:
@@ -153,9 +153,7 @@ class Plan:
         """Follow the pipeline's real unconditional call (callbacks may change it); whether it differs from the plan."""
         own, changed = self.overlays[OWN_KEY], False
         for path, known in own.items():
-            now: Any = named
-            for step in path:
-                now = now[step]
+            now = tree.at(named, path)
             if now is not known:
                 changed |= not tree.same(now, known)
                 own[path] = now
@@ -173,7 +171,7 @@ class Plan:
         """The call for one half of a batched guidance call."""
         first = (which == "cond") == self.family.cond_first
         part = slice(0, self.rows) if first else slice(self.rows, 2 * self.rows)
-        result: dict[str, Any] = tree.take(named, part, 2 * self.rows, self.family.batches, self.family.shared)
+        result: dict[str, Any] = tree.take(named, part, 2 * self.rows, self.family.rows)
         return result
 
 
@@ -239,7 +237,7 @@ def make_plan(
         plan.scale, plan.sign = measured_scale(layout.core(found.guided), cond, uncond)
     elif mode == "sequential":
         plan.scale, plan.sign = measured_scale(layout.core(found.guided), first, layout.core(found.asked[1].answer))
-        plan.own = plan.text_part(tree.diff(reference.named, found.asked[1].named, family.batches))
+        plan.own = plan.text_part(tree.diff(reference.named, found.asked[1].named, family.rows.batches))
     else:
         plan.scale = 1.0 if scale is None else scale
         plan.sign = 1.0 if float((layout.core(found.guided) * first).sum()) > 0 else -1.0

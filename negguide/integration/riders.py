@@ -54,12 +54,12 @@ def board(
         named[COND], parts = _appended(named[COND], extra, words)
     labels: list[Label] = [("main", key) for key in named]
     rows = list(named.values())
-    whole = tree.join(rows, plan.rows, family.batches, family.shared)
+    whole = tree.join(rows, plan.rows, family.rows)
     if COND in named and rides.companions:
         labels += [("companion", key) for key in rides.companions]
         rows = _levelled([*rows, *(_same_images(plan, call_for(ask, key), named[COND]) for key in rides.companions)])
         try:
-            whole = tree.join(rows, plan.rows, family.batches, family.shared)
+            whole = tree.join(rows, plan.rows, family.rows)
         except tree.Unjoinable as error:
             if len(calls) > 1:
                 raise
@@ -114,7 +114,7 @@ def _with_references(
     family, layout = plan.family, plan.layout
     groups, count = groups_of(plan), references.shape[1]
     extra = [branch * plan.rows + group[0] for branch in range(mains) for group in groups for _ in range(count)]
-    longer = tree.extended(named, extra, rows, family.batches, family.shared)
+    longer = tree.extended(named, extra, rows, family.rows)
     value = longer[plan.main]
     whole = stacked(value)
     latents = references.flatten(0, 1).repeat(mains, *(1 for _ in layout.sample_shape[1:]))

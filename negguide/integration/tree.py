@@ -1,17 +1,41 @@
-"""Arguments of a denoiser call as trees of dicts, lists and leaves: compare, overlay, take rows, join rows.
-
-`batches` names arguments whose value is a python list that serves as a batch (Z-Image); such a list is one leaf.
-"""
+"""Arguments of a denoiser call as trees of dicts, lists and leaves: compare, overlay, take rows, join rows."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 Path = tuple[Any, ...]
 Overlay = Mapping[Path, Any]
+
+
+class _Absent:
+    """What an overlay lays over an argument that the other call does not have."""
+
+    def __repr__(self) -> str:
+        return "ABSENT"
+
+
+ABSENT = _Absent()
+
+
+@dataclass(frozen=True)
+class RowLayout:
+    """Where the arguments of a denoiser call hold a row per image: along their first dimension, unless it says otherwise."""
+
+    batches: tuple[str, ...] = ()
+    """Arguments whose python list is the batch (Z-Image); such a list is one leaf."""
+    shared: tuple[str, ...] = ()
+    """Arguments without rows, whatever their first dimension happens to be."""
+    axes: Mapping[str, int] = field(default_factory=dict)
+    """Dimension of the rows of those arguments in which it is another one."""
+
+    def axis(self, path: Path) -> int:
+        """Dimension of the rows of a leaf."""
+        return self.axes.get(path[0], 0) if path else 0
 
 
 class Unjoinable(Exception):
@@ -52,10 +76,11 @@ def same(first: Any, second: Any) -> bool:
 
 
 def diff(before: Any, after: Any, batches: Collection[str] = (), path: Path = ()) -> dict[Path, Any]:
-    """What must be laid over `before` to get `after`: {path: leaf or container of `after`}."""
+    """What must be laid over `before` to get `after`: {path: leaf or container of `after`, or ABSENT}."""
     atomic = bool(path) and path[0] in batches
-    if not atomic and isinstance(before, dict) and isinstance(after, dict) and before.keys() == after.keys():
-        pairs = [(key, before[key], after[key]) for key in before]
+    if not atomic and isinstance(before, dict) and isinstance(after, dict):
+        keys = dict.fromkeys([*before, *after])
+        pairs = [(key, before.get(key, ABSENT), after.get(key, ABSENT)) for key in keys]
     elif not atomic and type(before) in (list, tuple) and type(before) is type(after) and len(before) == len(after):
         pairs = [(index, a, b) for index, (a, b) in enumerate(zip(before, after, strict=True))]
     else:
@@ -68,64 +93,88 @@ def overlaid(tree: Any, overlay: Overlay, path: Path = ()) -> Any:
     if path in overlay:
         return overlay[path]
     if isinstance(tree, dict):
-        return {key: overlaid(value, overlay, (*path, key)) for key, value in tree.items()}
+        new = [key[-1] for key in overlay if len(key) == len(path) + 1 and key[:-1] == path and key[-1] not in tree]
+        values = {key: overlaid(tree.get(key), overlay, (*path, key)) for key in [*tree, *new]}
+        return {key: value for key, value in values.items() if value is not ABSENT}
     if type(tree) in (list, tuple) and any(key[: len(path)] == path for key in overlay):
         return type(tree)(overlaid(value, overlay, (*path, index)) for index, value in enumerate(tree))
     return tree
 
 
-def has_rows(path: Path, leaf: Any, rows: int, batches: Collection[str], shared: Collection[str]) -> bool:
+def at(tree: Any, path: Path) -> Any:
+    """The leaf or container at a path; ABSENT where there is none."""
+    for step in path:
+        if isinstance(tree, dict) and step not in tree:
+            return ABSENT
+        tree = tree[step]
+    return tree
+
+
+def has_rows(path: Path, leaf: Any, rows: int, layout: RowLayout) -> bool:
     """Whether a leaf holds one entry per row of the batch."""
-    if path and path[0] in shared:
+    if path and path[0] in layout.shared:
         return False
     if isinstance(leaf, torch.Tensor):
-        return leaf.ndim > 0 and leaf.shape[0] == rows
-    return bool(path) and path[0] in batches and isinstance(leaf, (list, tuple)) and len(leaf) == rows
+        axis = layout.axis(path)
+        return leaf.ndim > axis and leaf.shape[axis] == rows
+    return bool(path) and path[0] in layout.batches and isinstance(leaf, (list, tuple)) and len(leaf) == rows
 
 
-def take(tree: Any, part: slice, rows: int, batches: Collection[str], shared: Collection[str]) -> Any:
+def row(leaf: Any, at: int, path: Path, layout: RowLayout) -> Any:
+    """One row of a leaf that has rows."""
+    return leaf.select(layout.axis(path), at) if isinstance(leaf, torch.Tensor) else leaf[at]
+
+
+def take(tree: Any, part: slice, rows: int, layout: RowLayout) -> Any:
     """The call that evaluates only some rows of a call of `rows` rows."""
-    return rebuild(
-        tree,
-        lambda path, leaf: leaf[part] if has_rows(path, leaf, rows, batches, shared) else leaf,
-        batches,
-    )
+
+    def some(path: Path, leaf: Any) -> Any:
+        if not has_rows(path, leaf, rows, layout):
+            return leaf
+        return leaf[(slice(None),) * layout.axis(path) + (part,)] if isinstance(leaf, torch.Tensor) else leaf[part]
+
+    return rebuild(tree, some, layout.batches)
 
 
-def extended(
-    tree: Any, extra: Sequence[int], rows: int, batches: Collection[str] = (), shared: Collection[str] = ()
-) -> Any:
+def extended(tree: Any, extra: Sequence[int], rows: int, layout: RowLayout) -> Any:
     """The call with more rows at its end, copies of its rows `extra`."""
 
     def more(path: Path, leaf: Any) -> Any:
-        if not has_rows(path, leaf, rows, batches, shared):
+        if not has_rows(path, leaf, rows, layout):
             return leaf
         if isinstance(leaf, torch.Tensor):
-            return torch.cat([leaf, leaf[list(extra)]])
+            axis = layout.axis(path)
+            return torch.cat([leaf, leaf.index_select(axis, torch.tensor(list(extra), device=leaf.device))], dim=axis)
         return type(leaf)([*leaf, *(leaf[at] for at in extra)])
 
-    return rebuild(tree, more, batches)
+    return rebuild(tree, more, layout.batches)
 
 
-def join(trees: Sequence[Any], rows: int, batches: Collection[str], shared: Collection[str], path: Path = ()) -> Any:
+def join(trees: Sequence[Any], rows: int, layout: RowLayout, path: Path = ()) -> Any:
     """One call made of several calls of `rows` rows each. Raises `Unjoinable` where they do not fit together."""
     first = trees[0]
-    atomic = bool(path) and path[0] in batches
+    atomic = bool(path) and path[0] in layout.batches
     if not atomic and isinstance(first, dict):
         if any(not isinstance(tree, dict) or tree.keys() != first.keys() for tree in trees):
             raise Unjoinable(path)
-        return {key: join([tree[key] for tree in trees], rows, batches, shared, (*path, key)) for key in first}
+        return {key: join([tree[key] for tree in trees], rows, layout, (*path, key)) for key in first}
     if not atomic and type(first) in (list, tuple):
         if any(type(tree) is not type(first) or len(tree) != len(first) for tree in trees):
             raise Unjoinable(path)
         columns = zip(*trees, strict=True)
-        return type(first)(join(list(c), rows, batches, shared, (*path, i)) for i, c in enumerate(columns))
-    if all(has_rows(path, tree, rows, batches, shared) for tree in trees):
+        return type(first)(join(list(c), rows, layout, (*path, i)) for i, c in enumerate(columns))
+    if all(has_rows(path, tree, rows, layout) for tree in trees):
         if atomic and not isinstance(first, torch.Tensor):
             return type(first)(item for tree in trees for item in tree)
-        if any(tree.shape[1:] != first.shape[1:] or tree.dtype != first.dtype for tree in trees):
+        axis = layout.axis(path)
+        if any(_beside(tree, axis) != _beside(first, axis) or tree.dtype != first.dtype for tree in trees):
             raise Unjoinable(path)
-        return torch.cat([tree.to(first.device) for tree in trees])
+        return torch.cat([tree.to(first.device) for tree in trees], dim=axis)
     if not all(same(first, tree) for tree in trees[1:]):
         raise Unjoinable(path)
     return first
+
+
+def _beside(leaf: torch.Tensor, axis: int) -> tuple[int, ...]:
+    """The shape without the rows."""
+    return (*leaf.shape[:axis], *leaf.shape[axis + 1 :])

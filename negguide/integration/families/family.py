@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from negguide.integration.post import Post, rescale
+from negguide.integration.tree import RowLayout
 from negguide.methods.tokens import Kind
 
 Place = Literal["all", "first", "last"]
@@ -41,10 +42,8 @@ class Family:
     """Components that predict; those that a pipeline lacks do not matter."""
     cond_first: bool = False
     """Batched guidance stacks [conditional; unconditional] instead of [unconditional; conditional]."""
-    batches: tuple[str, ...] = ()
-    """Denoiser arguments whose python list is the batch."""
-    shared: tuple[str, ...] = ()
-    """Denoiser arguments without rows, whatever their first dimension happens to be."""
+    rows: RowLayout = field(default_factory=RowLayout)
+    """Where the denoiser's arguments hold a row per image."""
     live_scale: bool = False
     """The pipeline reads its `guidance_scale` property anew at each step, so that callbacks may change it."""
     scale_2: str = ""

@@ -2,11 +2,12 @@
 
 from negguide.integration.families.double_and_single import double_and_single
 from negguide.integration.families.family import Family
+from negguide.integration.tree import RowLayout
 
 FAMILY = Family(
     "Flux",
     ("Flux",),
-    shared=("txt_ids", "img_ids"),
+    rows=RowLayout(shared=("txt_ids", "img_ids")),
     cfg_off={"true_cfg_scale": 1.0},
     layers=double_and_single("FluxTransformer2DModel"),
 )

@@ -2,11 +2,12 @@
 
 from negguide.integration.families.family import Family, Rule
 from negguide.integration.post import norm_of_cond
+from negguide.integration.tree import RowLayout
 
 FAMILY = Family(
     "Qwen-Image",
     ("QwenImage",),
-    batches=("img_shapes",),
+    rows=RowLayout(batches=("img_shapes",)),
     cfg_off={"true_cfg_scale": 1.0},
     post=norm_of_cond,
     layers=(Rule(("QwenImageTransformer2DModel",), r"transformer_blocks\.\d+\.attn", "joint"),),

@@ -1,0 +1,61 @@
+"""Denoiser arguments as trees: rows along any dimension, and calls that have different arguments."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from negguide.integration import tree
+from negguide.integration.tree import ABSENT, RowLayout
+
+LAYOUT = RowLayout(batches=("words",), shared=("ids",), axes={"layers": 1})
+
+
+def call(rows: range) -> dict[str, object]:
+    """Arguments in which every row is its own number."""
+    numbers = torch.tensor(list(rows), dtype=torch.float32)
+    return {
+        "x": numbers.view(-1, 1).expand(-1, 3),
+        "layers": numbers.view(1, -1, 1).expand(5, -1, 4),
+        "words": [torch.full((int(n) + 1,), float(n)) for n in rows],
+        "ids": torch.arange(len(rows)),
+        "return_dict": False,
+    }
+
+
+def _rows_of(named: dict[str, object]) -> list[list[float]]:
+    return [named["x"][:, 0].tolist(), named["layers"][2, :, 1].tolist(), [float(w[0]) for w in named["words"]]]  # type: ignore[index]
+
+
+def test_rows_are_taken_joined_and_added_along_the_dimension_in_which_they_lie() -> None:
+    whole = call(range(4))
+    second = tree.take(whole, slice(2, 4), 4, LAYOUT)
+    assert _rows_of(second) == [[2, 3]] * 3 and second["layers"].shape == (5, 2, 4) and len(second["ids"]) == 4
+    first = {**tree.take(whole, slice(0, 2), 4, LAYOUT), "ids": second["ids"]}
+    joined = tree.join([second, first], 2, LAYOUT)
+    assert _rows_of(joined) == [[2, 3, 0, 1]] * 3 and joined["layers"].shape == (5, 4, 4)
+    assert _rows_of(tree.extended(whole, [3, 1], 4, LAYOUT)) == [[0, 1, 2, 3, 3, 1]] * 3
+    assert tree.row(whole["layers"], 3, ("layers",), LAYOUT).shape == (5, 4)
+
+
+def test_as_many_layers_as_rows_are_no_rows() -> None:
+    named = {"layers": torch.zeros(2, 3, 4)}
+    assert tree.take(named, slice(0, 1), 2, LAYOUT)["layers"].shape == (2, 3, 4)
+    with pytest.raises(tree.Unjoinable):
+        tree.join([named, {"layers": torch.ones(2, 3, 4)}], 2, LAYOUT)
+
+
+def test_calls_with_different_arguments_are_laid_over_each_other() -> None:
+    first = {"x": 1, "text": "a", "guidance": 4.0, "more": {"mask": 1, "scale": 2}}
+    second = {"x": 1, "text": "b", "control": [1, 2], "more": {"mask": 1, "ids": 3}}
+    overlay = tree.diff(first, second)
+    assert overlay == {
+        ("text",): "b",
+        ("guidance",): ABSENT,
+        ("control",): [1, 2],
+        ("more", "scale"): ABSENT,
+        ("more", "ids"): 3,
+    }
+    assert tree.overlaid(first, overlay) == second
+    assert tree.overlaid(second, tree.diff(second, first)) == first
+    assert tree.at(first, ("control",)) is ABSENT and tree.at(second, ("control", 1)) == 2
