@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, ClassVar
 
-from negguide.maths import apg, widen
+from negguide import maths
 from negguide.methods.base import Guidance, Method
 from negguide.methods.negative import finite
 from negguide.methods.registry import register
@@ -41,15 +41,15 @@ class APG(Method):
     def combine(self, guidance: Guidance, state: dict[str, Any]) -> None:
         if self.eta == 1 and self.norm_threshold == 0 and self.momentum == 0:
             return
-        step, base = guidance.step, widen(guidance.base)
-        target = base + widen(guidance.direction)
+        step, base = guidance.step, maths.widen(guidance.base)
+        target = base + maths.widen(guidance.direction)
         d_0, d_c = step.to_denoised(base), step.to_denoised(target)
         update = d_c - d_0
         if self.momentum != 0:
             key = f"{self.name}@{id(self)}"
             update = update + self.momentum * state[key] if key in state else update
             state[key] = update
-        update = apg(update, step.to_denoised(widen(guidance.cond)), self.eta, self.norm_threshold)
+        update = maths.apg(update, step.to_denoised(maths.widen(guidance.cond)), self.eta, self.norm_threshold)
         direction = step.from_denoised(d_0 + update) - step.from_denoised(d_0)
         dtype = guidance.cond.dtype
         guidance.base, guidance.direction = (target - direction).to(dtype), direction.to(dtype)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from negguide.methods import reference as _reference
 from negguide.methods.mask import Mask
 from negguide.methods.reference import Reference
+from negguide.methods.tensor import is_tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Avoid:
 
 def as_avoided(values: Any) -> tuple[Avoid, ...]:
     """One or many pictures -> a tuple. `TypeError` for what is no picture, `ValueError` for none at all."""
-    single = isinstance(values, str | os.PathLike | Reference | Avoid | Mapping | Tensor)
+    single = is_tensor(values) or isinstance(values, str | os.PathLike | Reference | Avoid | Mapping)
     if single or hasattr(values, "convert") or hasattr(values, "__array__"):
         values = (values,)
     if not isinstance(values, Sequence):
@@ -62,6 +63,8 @@ def kept_tokens(avoided: Sequence[Avoid], grid: tuple[int, int] | None) -> Tenso
 
     A mask keeps the tokens that it covers by half, or, where it is too thin for the grid, those it covers most.
     """
+    import torch
+
     if grid is None:
         raise ValueError("the token grid is not known (a video?), so no mask can be laid on the pictures to avoid")
     height, width = grid
@@ -80,7 +83,7 @@ def _avoid(value: Any) -> Avoid:
         return value
     if isinstance(value, Mapping) and "picture" in value:
         return Avoid(value["picture"], value.get("mask"))
-    if hasattr(value, "__array__") and not isinstance(value, Tensor) and not hasattr(value, "convert"):
+    if hasattr(value, "__array__") and not is_tensor(value) and not hasattr(value, "convert"):
         from PIL import Image
 
         value = Image.fromarray(value)

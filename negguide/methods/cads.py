@@ -6,14 +6,13 @@ import dataclasses
 import hashlib
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
-
-from negguide.maths import cads, cads_gamma
+from negguide import maths
 from negguide.methods.base import Embeddings, Method
 from negguide.methods.negative import finite
 from negguide.methods.registry import register
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 
@@ -58,18 +57,22 @@ class CADS(Method):
         return self.scale > 0 and self.tau_1 < 1.0
 
     def embeddings(self, embeddings: Embeddings, state: dict[str, Any]) -> None:
+        import torch
+
         step = embeddings.step
         if (key := f"{self.name}@{id(self)}") not in state:
             state[key] = _digests(step.sample)
-        gamma = cads_gamma(1.0 - step.progress, self.tau_1, self.tau_2)
+        gamma = maths.cads_gamma(1.0 - step.progress, self.tau_1, self.tau_2)
         if gamma == 1.0:
             return
         y = embeddings.text
         noise = torch.stack([self._noise(image, step.index, y.shape[1:]) for image in state[key]]).to(y.device)
-        embeddings.text = cads(y, noise, gamma, self.scale, self.psi)
+        embeddings.text = maths.cads(y, noise, gamma, self.scale, self.psi)
 
     def _noise(self, image: bytes, index: int, shape: torch.Size) -> Tensor:
         """Standard normal noise that belongs to an image and a step."""
+        import torch
+
         digest = hashlib.blake2b(image + f":{self.seed}:{index}".encode(), digest_size=7).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(digest, "big"))
         return torch.randn(shape, generator=generator)
@@ -80,6 +83,8 @@ def _digests(sample: Tensor) -> list[bytes]:
 
     One transfer per run on accelerators.
     """
+    import torch
+
     values = sample.flatten(1)[:, :32].float().cpu()
     coarse = (values / values.std(1, keepdim=True).clamp_min(1e-12) * 4).round().to(torch.int16)
     return [row.numpy().tobytes() for row in coarse]

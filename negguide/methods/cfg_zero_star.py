@@ -6,9 +6,7 @@ import dataclasses
 import math
 from typing import Any, ClassVar
 
-import torch
-
-from negguide.maths import cfg_zero_star, widen
+from negguide import maths
 from negguide.methods.base import Guidance, Method, Step
 from negguide.methods.negative import move_base
 from negguide.methods.registry import register
@@ -42,8 +40,10 @@ class CFGZeroStar(Method):
             )
 
     def combine(self, guidance: Guidance, state: dict[str, Any]) -> None:
+        import torch
+
         if self.optimal_scale:
-            base = cfg_zero_star(guidance.cond, guidance.base) * widen(guidance.base)
+            base = maths.cfg_zero_star(guidance.cond, guidance.base) * maths.widen(guidance.base)
             move_base(guidance, base.to(guidance.cond.dtype))
         if guidance.step.index < self._zero_steps(guidance.step):
             guidance.add_post(torch.zeros_like)

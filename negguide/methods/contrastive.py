@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from negguide.maths import ccfg_weights, sum_terms, widen
+from negguide import maths
 from negguide.methods.base import Condition, Guidance, Method, Step
 from negguide.methods.negative import (
     ConceptLike,
@@ -67,19 +67,19 @@ class ContrastiveNegative(Method):
     def combine(self, guidance: Guidance, state: dict[str, Any]) -> None:
         if not (negatives := self._live(guidance.step)):
             return
-        eps_0 = widen(start_from(guidance, origin(self.unconditional)))
-        d_pos = widen(guidance.cond) - eps_0
+        eps_0 = maths.widen(start_from(guidance, origin(self.unconditional)))
+        d_pos = maths.widen(guidance.cond) - eps_0
         terms, weights = [], []
         for negative in negatives:
-            d = widen(guidance[negative.condition]) - eps_0
+            d = maths.widen(guidance[negative.condition]) - eps_0
             if negative.mask is not None:
                 d = d * guidance.step.resize_mask(negative.mask)
-            boost, fade = ccfg_weights(d_pos, d, self.tau)
+            boost, fade = maths.ccfg_weights(d_pos, d, self.tau)
             terms.append(d)
             weights.append(-negative.weight * fade)
         if self.boost_positive:
-            guidance.direction = (widen(guidance.direction) * boost).to(guidance.cond.dtype)
-        subtract(guidance, sum_terms(terms, weights), self.scale)
+            guidance.direction = (maths.widen(guidance.direction) * boost).to(guidance.cond.dtype)
+        subtract(guidance, maths.sum_terms(terms, weights), self.scale)
 
     def _live(self, step: Step) -> tuple[Negative, ...]:
         return () if self.scale == 0 else live(self._all, step)

@@ -7,9 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
-
-from negguide.maths import dng_odds, dng_update, log_likelihood_ratio, snr, squared_distance, sum_terms, widen
+from negguide import maths
 from negguide.methods.base import Condition, Denoised, Guidance, Method, Step
 from negguide.methods.negative import (
     ConceptLike,
@@ -87,16 +85,16 @@ class DynamicNegative(Method):
     def combine(self, guidance: Guidance, state: dict[str, Any]) -> None:
         if not (negatives := self._live(guidance.step)):
             return
-        eps_0 = widen(start_from(guidance, origin(self.unconditional)))
+        eps_0 = maths.widen(start_from(guidance, origin(self.unconditional)))
         memory = self._advance(state, guidance.step)
         terms, weights = [], []
         for negative in negatives:
-            prediction = widen(guidance[negative.condition])
+            prediction = maths.widen(guidance[negative.condition])
             log_p = memory["log_p"].setdefault(negative, self._start(prediction))
-            odds = dng_odds(log_p).view(-1, *(1,) * (prediction.ndim - 1))
+            odds = maths.dng_odds(log_p).view(-1, *(1,) * (prediction.ndim - 1))
             terms.append(prediction - eps_0)
             weights.append(-odds * strength(negative, guidance.step))
-        subtract(guidance, sum_terms(terms, weights), self.scale)
+        subtract(guidance, maths.sum_terms(terms, weights), self.scale)
         memory["seen"] = (guidance.step, eps_0, {negative: guidance[negative.condition] for negative in negatives})
 
     def denoised(self, denoised: Denoised, state: dict[str, Any]) -> None:
@@ -109,8 +107,8 @@ class DynamicNegative(Method):
         for negative, prediction in predictions.items():
             mask = None if negative.mask is None else step.resize_mask(negative.mask).float()
             distances[negative] = (
-                squared_distance(denoised.x0, plain, mask),
-                squared_distance(denoised.x0, step.to_denoised(widen(prediction)), mask),
+                maths.squared_distance(denoised.x0, plain, mask),
+                maths.squared_distance(denoised.x0, step.to_denoised(maths.widen(prediction)), mask),
             )
         memory["evidence"] = (step, distances)
 
@@ -122,9 +120,11 @@ class DynamicNegative(Method):
             snr_from, snr_to = _snr(last), _snr(step)
             drift = self.offset * 0.5 * math.log(snr_to / snr_from) if 0 < snr_from < snr_to < math.inf else 0.0
             for negative, (to_plain, to_negative) in distances.items():
-                ratio = log_likelihood_ratio(to_plain, to_negative, snr_from, snr_to)
+                ratio = maths.log_likelihood_ratio(to_plain, to_negative, snr_from, snr_to)
                 log_p = memory["log_p"][negative]
-                memory["log_p"][negative] = dng_update(log_p, self.temperature * ratio + drift, self.p_min, self.p_max)
+                memory["log_p"][negative] = maths.dng_update(
+                    log_p, self.temperature * ratio + drift, self.p_min, self.p_max
+                )
         return memory
 
     def _memory(self, state: dict[str, Any]) -> dict[str, Any]:
@@ -132,6 +132,8 @@ class DynamicNegative(Method):
         return state.setdefault(f"{self.name}@{id(self)}", {"log_p": {}})
 
     def _start(self, like: Tensor) -> Tensor:
+        import torch
+
         return torch.full((like.shape[0],), math.log(self.prior), dtype=like.dtype, device=like.device)
 
     def _live(self, step: Step) -> tuple[Negative, ...]:
@@ -147,4 +149,4 @@ class DynamicNegative(Method):
 
 
 def _snr(step: Step) -> float:
-    return snr(step.sigma, flow=step.prediction_type.startswith("flow"))
+    return maths.snr(step.sigma, flow=step.prediction_type.startswith("flow"))

@@ -8,8 +8,6 @@ import io
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -51,10 +49,14 @@ class Mask:
     @property
     def pixels(self) -> Tensor:
         """(H, W) uint8 tensor, a copy."""
+        import torch
+
         return torch.frombuffer(bytearray(self._bytes), dtype=torch.uint8).view(self._size)
 
     def tensor(self, height: int, width: int) -> Tensor:
         """(height, width) float32 in [0, 1] on the CPU; anti-aliased: a value is about the mean of what it covers."""
+        import torch
+
         if height < 1 or width < 1:
             raise ValueError(f"mask size {height}x{width} (height x width) must be at least 1x1")
         pixels = self.pixels.float() / 255
@@ -106,6 +108,8 @@ class Mask:
 
 def _luminance(source: Any) -> Tensor:
     """(H, W) uint8 of a picture, array or tensor."""
+    import torch
+
     if hasattr(source, "convert") and hasattr(source, "getbands"):
         import numpy
 
@@ -128,6 +132,8 @@ def _has_alpha(image: Any) -> bool:
 
 
 def _as_bytes(pixels: Tensor) -> Tensor:
+    import torch
+
     if pixels.dtype == torch.bool:
         return pixels.to(torch.uint8) * 255
     if pixels.dtype == torch.uint8:
@@ -142,6 +148,8 @@ def _as_bytes(pixels: Tensor) -> Tensor:
 
 def _grey(pixels: Tensor, channels_first: bool) -> Tensor:
     """(H, W) of (H, W), (H, W, C) or (C, H, W) bytes; `channels_first` decides where both are possible."""
+    import torch
+
     shape = tuple(pixels.shape)
     if pixels.ndim == 3 and shape[0] in (1, 3, 4) and (channels_first or shape[2] not in (1, 3, 4)):
         pixels = pixels.permute(1, 2, 0)

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from negguide.maths import compose, nag
+from negguide import maths
 from negguide.methods.base import Condition, Method, Step
 from negguide.methods.negative import ConceptLike, Negative, as_negatives, finite, live, wanted
 from negguide.methods.registry import register
@@ -94,8 +94,8 @@ class NAG(Method):
         else:
             outputs = {c: tokens[c] for c in conditions}
         weights = [_weight(negative, tokens) for negative in negatives]
-        z_neg = compose([outputs[negative.condition] for negative in negatives], weights, base=z_pos)
-        guided = nag(z_pos, z_neg, *self._strength(tokens.model.family, tokens.layer.kind)).to(z_pos.dtype)
+        z_neg = maths.compose([outputs[negative.condition] for negative in negatives], weights, base=z_pos)
+        guided = maths.nag(z_pos, z_neg, *self._strength(tokens.model.family, tokens.layer.kind)).to(z_pos.dtype)
         # The companions' image tokens must stay those of the prompt, so that the next layer compares like with like.
         tokens["cond"] = guided
         for condition in () if tokens.layer.raw_text else conditions:

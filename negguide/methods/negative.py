@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from negguide.maths import widen
+from negguide import maths
 from negguide.methods.base import OWN, Condition, EachImage, Guidance, Step, Window
 from negguide.methods.mask import Mask
 
@@ -161,16 +161,16 @@ def start_from(guidance: Guidance, condition: Condition) -> Tensor:
 def subtract(guidance: Guidance, term: Tensor, scale: float | None) -> None:
     """Add `term` (negatives, already signed) to guidance, with the guidance scale (None) or a scale of its own."""
     if scale is None:
-        guidance.direction = (widen(guidance.direction) + term).to(guidance.cond.dtype)
+        guidance.direction = (maths.widen(guidance.direction) + term).to(guidance.cond.dtype)
     else:
-        before = 0.0 if guidance.offset is None else widen(guidance.offset)
+        before = 0.0 if guidance.offset is None else maths.widen(guidance.offset)
         guidance.offset = (before + scale * term).to(guidance.cond.dtype)
 
 
 def move_base(guidance: Guidance, base: Tensor) -> None:
     """Replace the base so that `base + direction` stays where it is, also after a method has edited the direction."""
     if guidance.direction_edited:  # an unedited direction follows the base by itself, and without rounding
-        moved = widen(guidance.direction) + widen(guidance.base) - widen(base)
+        moved = maths.widen(guidance.direction) + maths.widen(guidance.base) - maths.widen(base)
         guidance.direction = moved.to(guidance.direction.dtype)
     guidance.base = base.view_as(base)  # never the very object of `plain_base`, see `is_base_chosen`
 

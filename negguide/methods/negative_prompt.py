@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import product
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from negguide.maths import compose, signed, widen
+from negguide import maths
 from negguide.methods.base import OWN, Condition, Guidance, Method, Step
 from negguide.methods.negative import (
     ConceptLike,
@@ -110,13 +110,13 @@ class NegativePrompt(Method):
             base = predictions[0]
         else:
             weights = [strength(negative, guidance.step) for negative in negatives]
-            base = compose(predictions, weights, base=None if _fills(negatives) else _stood_there(guidance))
+            base = maths.compose(predictions, weights, base=None if _fills(negatives) else _stood_there(guidance))
         move_base(guidance, base.to(guidance.cond.dtype))
 
     def _subtract(self, guidance: Guidance, negatives: Sequence[Negative]) -> None:
-        eps_0 = widen(start_from(guidance, origin(self.unconditional)))
-        others = [widen(guidance[negative.condition]) - eps_0 for negative in negatives]
-        term = signed(others, [strength(negative, guidance.step) for negative in negatives])
+        eps_0 = maths.widen(start_from(guidance, origin(self.unconditional)))
+        others = [maths.widen(guidance[negative.condition]) - eps_0 for negative in negatives]
+        term = maths.signed(others, [strength(negative, guidance.step) for negative in negatives])
         subtract(guidance, term, self.scale)
 
     def _live(self, step: Step) -> tuple[Negative, ...]:

@@ -8,9 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-import torch
-
-from negguide.maths.negtome import Match, push_apart, push_from
+from negguide import maths
 from negguide.methods.avoid import Avoid, as_avoided, kept_tokens, latents_of
 from negguide.methods.bank import Bank
 from negguide.methods.base import Denoised, Method, Step, Window
@@ -78,7 +76,7 @@ class NegToMe(Method):
     threshold: float | None = None
     window: Window | Sequence[float] | None = None
     alpha_stop: float | None = None
-    match: Match = "paper"
+    match: maths.Match = "paper"
     mask: Mask | None = None
     layers: Sequence[str] | None = None
     kinds: Sequence[Kind] = ("self", "joint")
@@ -153,11 +151,11 @@ class NegToMe(Method):
                 there = after[rows]
                 if not self._in_batch:
                     r = self._reference_tokens(tokens.references(branch)[at], tokens, memory)
-                    push_from(x, r, alpha, threshold, self.match, region, out=there)
+                    maths.push_from(x, r, alpha, threshold, self.match, region, out=there)
                 elif len(group) > 1 and self.reference == "all":
-                    push_apart(x, alpha, threshold, self.match, region, out=there)
+                    maths.push_apart(x, alpha, threshold, self.match, region, out=there)
                 elif len(group) > 1:
-                    push_from(x[1:], x[0], alpha, threshold, self.match, region, out=there[1:])
+                    maths.push_from(x[1:], x[0], alpha, threshold, self.match, region, out=there[1:])
                 if not isinstance(rows, slice):
                     after[rows] = there
             tokens[branch] = after
@@ -214,6 +212,8 @@ class NegToMe(Method):
 
     def _references(self, step: Step, model: Model, memory: dict[str, Any]) -> Tensor | None:
         """Noisy latents (P, R, ...) of the pictures to avoid at this step; None while a bank has nothing to go by."""
+        import torch
+
         if isinstance(self.reference, Bank):
             clean = self._picked(self.reference, model, memory)
             if clean is None:
@@ -237,6 +237,8 @@ class NegToMe(Method):
 
     def _picked(self, bank: Bank, model: Model, memory: dict[str, Any]) -> Tensor | None:
         """Clean latents (P, R, ...) of the bank's pictures most like the clean estimate of the last step."""
+        import torch
+
         if "x0" not in memory:
             return None
         if "bank" not in memory:

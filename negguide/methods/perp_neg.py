@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from negguide.maths import masked_perpendicular, perpendicular, widen
+from negguide import maths
 from negguide.methods.base import Condition, Guidance, Method, Step
 from negguide.methods.negative import (
     Concept,
@@ -70,12 +70,12 @@ class PerpNeg(Method):
     def combine(self, guidance: Guidance, state: dict[str, Any]) -> None:
         if not (concepts := live(self._all, guidance.step)):
             return
-        eps_0 = widen(start_from(guidance, origin(self.unconditional)))
-        d_pos = widen(guidance.cond) - eps_0
-        direction = widen(guidance.direction)
+        eps_0 = maths.widen(start_from(guidance, origin(self.unconditional)))
+        d_pos = maths.widen(guidance.cond) - eps_0
+        direction = maths.widen(guidance.direction)
         for concept in concepts:
             sign = 1.0 if isinstance(concept, Positive) else -1.0
-            part = _perpendicular(concept, widen(guidance[concept.condition]) - eps_0, d_pos, guidance.step)
+            part = _perpendicular(concept, maths.widen(guidance[concept.condition]) - eps_0, d_pos, guidance.step)
             direction = direction + sign * concept.weight * part
         guidance.direction = direction.to(guidance.cond.dtype)
 
@@ -87,5 +87,5 @@ class PerpNeg(Method):
 
 def _perpendicular(concept: Concept, d: Tensor, d_pos: Tensor, step: Step) -> Tensor:
     if concept.mask is None:
-        return perpendicular(d, d_pos)
-    return masked_perpendicular(d, d_pos, step.resize_mask(concept.mask))
+        return maths.perpendicular(d, d_pos)
+    return maths.masked_perpendicular(d, d_pos, step.resize_mask(concept.mask))

@@ -7,10 +7,12 @@ import binascii
 import io
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+from negguide.methods.tensor import is_tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Reference:
@@ -56,6 +58,8 @@ class Reference:
 
     def latents(self) -> Tensor:
         """The latents, float32 on the CPU, a copy. `ValueError` for pictures."""
+        import torch
+
         if not self.is_latents:
             raise ValueError(f"{self!r} is a picture, its latents depend on the pipeline")
         return torch.frombuffer(bytearray(self._data), dtype=torch.float32).view(self._shape)
@@ -70,6 +74,8 @@ class Reference:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Reference:
         """Inverse of `to_dict`; `ValueError` when the data is none of its forms."""
+        import torch
+
         try:
             if set(data) == {"path"}:
                 return cls(str(data["path"]))
@@ -109,7 +115,7 @@ ReferenceLike = Any
 
 def as_references(values: ReferenceLike | Sequence[ReferenceLike]) -> tuple[Reference, ...]:
     """One or many references -> a tuple. A tensor is one reference: unbind a batch of latents."""
-    one = isinstance(values, str | os.PathLike | Reference | Mapping | Tensor) or hasattr(values, "convert")
+    one = is_tensor(values) or isinstance(values, str | os.PathLike | Reference | Mapping) or hasattr(values, "convert")
     return tuple(Reference.of(value) for value in ([values] if one else values))
 
 
@@ -120,6 +126,8 @@ def latents_of(
 
     `encode`: pictures -> latents of the running pipeline. `ValueError` for latents of another shape.
     """
+    import torch
+
     rows: list[Tensor] = []
     for reference in references:
         if reference.is_latents:
@@ -144,7 +152,7 @@ def _read(source: Any) -> tuple[str, bytes, tuple[int, ...]]:
         buffer = io.BytesIO()
         source.convert("RGB").save(buffer, format="PNG")
         return "png", buffer.getvalue(), ()
-    if isinstance(source, Tensor) and source.is_floating_point():
+    if is_tensor(source) and source.is_floating_point():
         values = source.detach().cpu().float().contiguous()
         if not values.numel() or not bool(values.isfinite().all()):
             raise ValueError(f"reference latents {tuple(values.shape)} are empty or not finite")

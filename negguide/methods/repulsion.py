@@ -6,9 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
-
-from negguide.maths import nearest, particle_guidance, spell
+from negguide import maths
 from negguide.methods.base import Denoised, Method, Window
 from negguide.methods.negative import as_window, finite
 from negguide.methods.reference import Reference, ReferenceLike, as_references, latents_of
@@ -53,6 +51,8 @@ class _Repulsion(Method):
 
     def _surroundings(self, denoised: Denoised, state: dict[str, Any]) -> tuple[Tensor | None, Tensor]:
         """Points (K, ...) that images are pushed from, and (B, K) which image from which; None where there are none."""
+        import torch
+
         x0 = denoised.x0
         parts, sees = [], []
         if self.within and any(len(group) > 1 for group in denoised.model.groups):
@@ -109,7 +109,7 @@ class SPELL(_Repulsion):
 
     def _push(self, x0: Tensor, others: Tensor, sees: Tensor) -> Tensor:
         r = self.radius * x0[0].numel() ** 0.5
-        return spell(x0, others, sees, r, self.overcompensation)
+        return maths.spell(x0, others, sees, r, self.overcompensation)
 
     @property
     def _acts(self) -> bool:
@@ -146,7 +146,7 @@ class ParticleGuidance(_Repulsion):
         object.__setattr__(self, "scale", finite("scale", self.scale, low=0.0))
 
     def _push(self, x0: Tensor, others: Tensor, sees: Tensor) -> Tensor:
-        return self.scale * particle_guidance(x0, others, sees)
+        return self.scale * maths.particle_guidance(x0, others, sees)
 
     @property
     def _acts(self) -> bool:
@@ -163,11 +163,13 @@ def radius_from(latents: Tensor, quantile: float = 0.5) -> float:
     if latents.ndim < 2 or len(latents) < 2:
         raise ValueError(f"latents have the shape {tuple(latents.shape)}; at least two pictures, (K, ...), are needed")
     finite("quantile", quantile, low=0.0, high=1.0)
-    return float(nearest(latents).quantile(quantile)) / latents[0].numel() ** 0.5
+    return float(maths.nearest(latents).quantile(quantile)) / latents[0].numel() ** 0.5
 
 
 def _neighbours(groups: Sequence[Sequence[int]], rows: int) -> Tensor:
     """(B, B) bool: pairs of different images of the same prompt."""
+    import torch
+
     same = torch.zeros(rows, rows, dtype=torch.bool)
     for group in groups:
         for row in group:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, ClassVar
 
-from negguide.maths import rescale
+from negguide import maths
 from negguide.methods.base import Guidance, Method
 from negguide.methods.negative import finite
 from negguide.methods.registry import register
@@ -36,4 +36,4 @@ class Rescale(Method):
     def combine(self, guidance: Guidance, state: dict[str, Any]) -> None:
         if self.guidance_rescale != 0:
             cond, phi = guidance.cond, self.guidance_rescale
-            guidance.add_post(lambda guided: rescale(guided, cond, phi).to(guided.dtype))
+            guidance.add_post(lambda guided: maths.rescale(guided, cond, phi).to(guided.dtype))

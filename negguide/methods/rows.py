@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import torch
-
 from negguide.methods.base import Guidance
 from negguide.methods.tokens import Tokens
 
@@ -21,6 +19,8 @@ def guidance_of_rows(guidance: Guidance, on: Tensor | None) -> Iterator[None]:
 
     None: all of them.
     """
+    import torch
+
     if on is None:
         yield
         return
@@ -58,6 +58,8 @@ def tokens_of_rows(tokens: Tokens, on: Tensor | None) -> Iterator[None]:
 
 
 def _chosen(on: Tensor, new: Tensor, old: Tensor) -> Tensor:
+    import torch
+
     return torch.where(on.view(-1, *(1 for _ in new.shape[1:])), new, old.to(new.dtype))
 
 

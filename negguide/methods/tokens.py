@@ -10,8 +10,6 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-import torch
-
 from negguide.methods.step import Condition, Step
 
 if TYPE_CHECKING:
@@ -139,6 +137,8 @@ class _Rows:
 
     def result(self) -> Tensor:
         """All rows, the edited ones in their places."""
+        import torch
+
         if self._whole is None:
             parts = [self._edits.get(label, self._rows[self._slots.rows(label)]) for label in self._slots.labels]
             self._whole = torch.cat([*parts, self._rows[len(self._slots.labels) * self._slots.count :]])

@@ -6,9 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-import torch
-
-from negguide.maths import flip_values
+from negguide import maths
 from negguide.methods.base import Condition, EachImage, Method, Step
 from negguide.methods.negative import ConceptLike, Negative, as_negatives, finite, live, wanted
 from negguide.methods.registry import register, register_preset
@@ -63,6 +61,8 @@ class VSF(Method):
         return Listen(lambda layer: layer.kind != "self", appended=wanted(negatives))
 
     def values(self, values: Values, state: dict[str, Any]) -> None:
+        import torch
+
         if "cond" not in values:
             return
         scale = _SCALES[values.layer.kind] if self.scale is None else self.scale
@@ -70,7 +70,7 @@ class VSF(Method):
         weights = torch.ones(v.shape[1], device=v.device)
         for negative in live(self._all, values.step):
             weights[values.part(negative.condition)] = -scale * negative.weight
-        values["cond"] = flip_values(v, weights).to(v.dtype)
+        values["cond"] = maths.flip_values(v, weights).to(v.dtype)
 
     @property
     def _all(self) -> tuple[Negative, ...]:

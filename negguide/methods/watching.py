@@ -8,9 +8,6 @@ import warnings
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-
 from negguide.methods.base import Denoised, EachImage, Method, Step
 from negguide.methods.looks import passed
 from negguide.methods.policy import POLICIES, Held, Policy, Sight, as_held, distinct, fitted, new_in, seen_in
@@ -19,6 +16,8 @@ from negguide.watchers.asking import Look, Outcome
 from negguide.watchers.protocol import Answer, Question, Watcher
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from negguide.methods.adaptive import AdaptiveNegatives
     from negguide.methods.tokens import Model
 
@@ -35,6 +34,8 @@ class Inner:
 
     def on(self, like: Tensor) -> Tensor | None:
         """(B,) bool on the device of `like`: whether an image has a negative; None where every one has."""
+        import torch
+
         if None not in self.texts:
             return None
         if self._on is None or self._on.device != like.device:
