@@ -52,6 +52,8 @@ class Parts:
         """Add what the trace of the last call tells."""
         for record in arm.attached.trace if arm.attached else ():
             for note in record.notes:
+                if "error" in note:
+                    raise RuntimeError(f"a look was lost ({note['error']}): its time is that of no look")
                 self.looks += 1
                 self.seconds += note.get("seconds", 0.0)
 

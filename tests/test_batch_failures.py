@@ -42,11 +42,13 @@ class _Small:
 
         original = make.make
 
-        def call(model: Any, settings: Any, prompt: str, methods: Any, seeds: Any, tell: Any, rows: int | None) -> Any:
+        def call(
+            model: Any, settings: Any, prompt: str, methods: Any, seeds: Any, tell: Any, rows: int | None, whole: bool
+        ) -> Any:
             self.calls.append((len(seeds), rows))
             if (rows or len(seeds)) > room:
                 raise torch.OutOfMemoryError("CUDA out of memory")
-            return original(model, settings, prompt, methods, seeds, tell, rows)
+            return original(model, settings, prompt, methods, seeds, tell, rows, whole=whole)
 
         monkeypatch.setattr(make, "make", call)
 

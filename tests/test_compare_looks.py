@@ -50,7 +50,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Results]:
 def test_every_look_is_recorded_with_what_was_shown(made: tuple[Path, Results]) -> None:
     out, results = made
     plain, row = results.comparisons[0].rows
-    assert not plain.looks and row.error is None
+    assert not plain.looks and plain.error is None
     assert [look.seeds for look in row.looks] == [[3, 8]] * 3 + [[5]] * 3
     assert len(SHOWN) == len(row.looks) == 6
     for pictures, look in zip(SHOWN, row.looks, strict=True):
@@ -60,6 +60,14 @@ def test_every_look_is_recorded_with_what_was_shown(made: tuple[Path, Results]) 
                 assert np.array_equal(np.asarray(kept), picture)
     first, lost, third = row.looks[:3]
     assert lost.error == "RuntimeError: asleep <b>" and not lost.glances[0].asked
+    assert row.error == "adaptive lost 1 of its 3 looks (RuntimeError: asleep <b>)" and not row.scores
+    assert results.errors == [f"adaptive:watcher=of_these_tests:looks=3 on 'a pet on grass': {row.error}"]
+    assert list(results.totals["plain"]) and not results.totals[row.label], "no mean counts what is not the method's"
+    lost_ones = []
+    for picture in row.pictures:
+        with Image.open(out / picture.file) as kept:
+            lost_ones.append(kept.info.get("lost"))
+    assert lost_ones == [row.error, row.error, None], "the second call lost nothing"
     assert first.glances[0].asked == ["What kind of pet is it?"]
     assert first.glances[0].answered == [[{"text": "thing1", "confidence": 0.75}]]
     assert [glance.negatives for glance in third.glances] == [["thing1", "thing3"], []]
@@ -73,8 +81,9 @@ def test_the_report_tells_them_in_order(made: tuple[Path, Results]) -> None:
     page = render(out, results)
     assert page.count('<ol class="timeline') == len(SEEDS)
     assert page.count("data:image/png") >= 6 + 9
-    at = [page.index(text) for text in ("+ thing1", "RuntimeError: asleep &lt;b&gt;", "+ thing3", "+ thing4")]
+    at = [page.index(text) for text in ("+ thing1", '"failed">RuntimeError: asleep &lt;b&gt;', "+ thing3", "+ thing4")]
     assert at == sorted(at)
+    assert "adaptive lost 1 of its 3 looks (RuntimeError: asleep &lt;b&gt;)" in page
     assert "asleep <b>" not in page and "75&nbsp;%" in page and "no negative" in page
 
 

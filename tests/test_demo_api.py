@@ -23,6 +23,7 @@ from PIL import Image
 import negguide as ng
 from negguide.cli import main
 from negguide.demo import engine as engine_module
+from negguide.demo.board import results as results_html
 from negguide.demo.carried import KEY
 from negguide.demo.engine import Engine
 from negguide.demo.options import Options
@@ -201,6 +202,27 @@ def test_one_method_that_fails_leaves_the_others(server: Served) -> None:
     plain, broken, negative = board.results
     assert (plain.state, broken.state, negative.state) == ("done", "failed", "done")
     assert "flow" in broken.error and not broken.files and negative.files
+
+
+@pytest.mark.filterwarnings("ignore:adaptive")
+def test_a_watcher_that_fails_is_told_and_asked_again(server: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    from negguide.watchers.vqa import VisualQuestionAnswering
+
+    def gone(*rest: Any) -> Any:
+        raise OSError("no such weights")
+
+    values = {"methods": ["adaptive"], "negatives": "", "count": 1, "steps": 4, "seed": 77}
+    with monkeypatch.context() as patch:
+        patch.setattr(VisualQuestionAnswering, "__call__", gone)
+        plain, lost = _run(server.engine, values).results
+    assert plain.state == "done" and lost.state == "failed" and len(lost.images) == 1
+    assert "lost 3 of its 3 looks (OSError: no such weights)" in lost.error
+    assert not lost.files and not lost.scores, "plain pixels are not handed out as the method's"
+    page = results_html(Board(make_settings(values, server.engine.options), (plain, lost), "done"))
+    assert page.count("<img") == 2 and "no such weights" in page
+    assert server.engine.known(make_settings(values, server.engine.options)) is None
+    again = _run(server.engine, values).results[1]
+    assert again.state == "done" and again.files
 
 
 def test_watching_methods_tell_what_they_saw(server: Served) -> None:

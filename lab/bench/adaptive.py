@@ -168,7 +168,11 @@ def _make(
             **PIPELINES[model].more,
         ).images
         for note in (note for record in attached.trace for note in record.notes) if attached else ():
-            lists = [row["negatives"] for row in note["images"]] if "images" in note else lists
+            if "error" in note:
+                raise RuntimeError(
+                    f"the look at step {note['looked_at']} was lost ({note['error']}); nothing is scored"
+                )
+            lists = [row["negatives"] for row in note["images"]]
     return (made * 255).round().astype(np.uint8), lists
 
 

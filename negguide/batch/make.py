@@ -35,7 +35,9 @@ class Result:
 
 
 def make_unit(model: Model, unit: Unit, tell: Tell = lambda pictures: None) -> Result:
-    """The pictures of a unit. Raises what its methods or the pipeline raise, `MemoryError` kinds after smaller calls."""
+    """The pictures of a unit. Raises what its methods or the pipeline raise, `MemoryError` kinds after smaller calls, and
+    `Lost` when a watcher failed: what is filed under a method was made by it.
+    """
     methods = unit.methods()
     parts = _make(model, unit, methods, unit.seeds, tell)
     images = [image for part in parts for image in part.images]
@@ -53,7 +55,7 @@ def _make(model: Model, unit: Unit, methods: Sequence[Method], seeds: Sequence[i
     tries = _rows(len(seeds)) if together else [None]
     for rows in tries:
         try:
-            return [make(model, unit.settings, unit.task.prompt, methods, seeds, tell, rows)]
+            return [make(model, unit.settings, unit.task.prompt, methods, seeds, tell, rows, whole=True)]
         except Exception as error:
             if not is_out_of_memory(error) or (together and rows == tries[-1]):
                 raise
@@ -78,7 +80,11 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     text = str(error).lower()
-    return isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)
+    return isinstance(error, RuntimeError) and any(words in text for words in _OUT_OF_MEMORY)
+
+
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "memoryerror")
+"""The last is how a watcher's `MemoryError` is told of."""
 
 
 def _free() -> None:

@@ -58,7 +58,9 @@ class Look(Record):
 
 
 class Row(Record):
-    """One method on one prompt. `methods` is their JSON form; `error` says why there are no (more) pictures."""
+    """One method on one prompt. `methods` is their JSON form; `error` says why there are no (more) pictures, or why those
+    that are there do not count as the method's.
+    """
 
     label: str
     summary: str

@@ -118,6 +118,7 @@ def _fill(
     """One method on one prompt; errors are recorded, not raised."""
     pictures: list[Image] = []
     seconds, passes = 0.0, 0.0
+    lost: list[str] = []
     try:
         methods = arm.build(task.negatives)
         row.methods = [to_dict(method) for method in methods]
@@ -128,12 +129,17 @@ def _fill(
             made = make(model, request, task.prompt, watched, seeds, partial(progress, f"{arm.label} · {task.prompt}"))
             row.looks += looks(made.trace, recorder, seeds, request.out, folder)
             seconds, passes = seconds + made.seconds, made.passes
+            lost += [made.lost] if made.lost else []
             for seed, image in zip(seeds, made.images, strict=True):
                 file = folder / f"{seed}.png"
                 metadata = PictureMetadata.of(task, methods, seed, seeds, model.name, request, dtype, passes)
-                write(request.out / file, png(image, metadata.texts()))
+                lost_here = {"lost": made.lost} if made.lost else {}
+                write(request.out / file, png(image, metadata.texts(**lost_here)))
                 row.pictures.append(Picture(seed=seed, file=file.as_posix()))
                 pictures.append(image)
+        if lost:  # pictures to look at, but not what the method makes: no score of them counts
+            row.error = "; ".join(dict.fromkeys(lost))
+            return
         row.scores = {"passes": passes, "seconds": seconds / len(pictures)}
         if judges:
             _judge(row, judges, pictures, task)

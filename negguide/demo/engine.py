@@ -91,6 +91,8 @@ class Engine:
             free()
         else:
             job.tell(run.board)
+            if any(result.is_incomplete for result in run.board.results):
+                return  # another time the watcher may answer
             with self._lock:
                 self._made[board.settings] = run.board
                 while len(self._made) > KEPT:
@@ -165,6 +167,10 @@ class _Run:
                 self._put(at, state="failed", error=explain(error), previews=())
                 return
         told = [" ".join(str(one.message).split()) for one in heard if one.category is UserWarning]
+        if made.lost:  # pictures to look at, but not what the method makes: no figure of them counts
+            pictures, thumbs = tuple(made.images), tuple(map(thumb, made.images))
+            self._put(at, state="failed", error=made.lost, previews=(), images=pictures, thumbs=thumbs, looks=looks)
+            return
         self._put(
             at,
             state="done",

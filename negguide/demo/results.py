@@ -55,6 +55,11 @@ class Result:
     python: str = ""
     command: str = ""
 
+    @property
+    def is_incomplete(self) -> bool:
+        """Whether its pictures came without all that the method needs, such as the answers of a watcher."""
+        return self.state == "failed" and bool(self.images)
+
 
 @dataclasses.dataclass(frozen=True)
 class Board:

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from negguide.integration.runner import StepRecord
 
 
+class Lost(RuntimeError):
+    """Something that a method relies on failed, so that the pictures are not what it makes."""
+
+
 class Settings(Protocol):
     """How pictures are made; None leaves the choice to the pipeline. See `negguide.compare.Request`."""
 
@@ -40,6 +44,22 @@ class Made:
     passes: float
     trace: Sequence[StepRecord]
 
+    @property
+    def lost(self) -> str | None:
+        """What methods could not do in this call, in one line; None where they did all."""
+        return lost_in(self.trace)
+
+
+def lost_in(trace: Sequence[StepRecord]) -> str | None:
+    """`"adaptive lost 2 of its 3 looks (RuntimeError: out of order)"`; None where no note of a method tells of an error."""
+    notes = [note for record in trace for note in record.notes]
+    told = []
+    for method in dict.fromkeys(note.get("method", "a method") for note in notes if note.get("error")):
+        its = [note for note in notes if note.get("method", "a method") == method]
+        errors = [" ".join(str(note["error"]).split()) for note in its if note.get("error")]
+        told.append(f"{method} lost {len(errors)} of its {len(its)} looks ({'; '.join(dict.fromkeys(errors))})")
+    return "; ".join(told) or None
+
 
 def make(
     model: Model,
@@ -50,10 +70,12 @@ def make(
     tell: Callable[[float], None] = lambda pictures: None,
     max_batch: int | None = None,
     onlookers: Sequence[Method] = (),
+    whole: bool = False,
 ) -> Made:
     """Pictures of these seeds in one call. `tell` hears how many pictures more are done (fractions of one, often).
 
     `max_batch`: as in `attach`. `onlookers`: methods that only look, such as for previews; they are no guidance.
+    `whole`: stop with `Lost` as soon as a method could not do its part; otherwise `Made.lost` tells.
     Raises whatever the pipeline raises, and `TypeError` if it makes no pictures.
     """
     from negguide.integration import attach
@@ -66,7 +88,12 @@ def make(
         if told + share <= len(seeds):
             told += share
             tell(share)
+        check()
         return values
+
+    def check() -> None:
+        if whole and (lost := lost_in(attached.trace)):
+            raise Lost(lost)
 
     call = arguments(model, settings, prompt, seeds)
     if "callback_on_step_end" in inspect.signature(type(model.pipe).__call__).parameters:
@@ -75,6 +102,7 @@ def make(
     started = time.perf_counter()
     with attach(model.pipe, *methods, *onlookers, guidance_scale=takeover, max_batch=max_batch) as attached:
         output = model.pipe(**call)
+    check()
     seconds = time.perf_counter() - started
     tell(len(seeds) - told)
     images = getattr(output, "images", None)

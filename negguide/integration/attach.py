@@ -125,6 +125,7 @@ class Attachment:
         parts = [getattr(self.pipe, name, None) for name in SIDE_MODELS]
         sides = {part: SideModel(part) for part in parts if isinstance(part, torch.nn.Module)}
         runner = Runner(plan, self.methods, self._one_call, self._max_batch, list(sides.values()))
+        self.trace = runner.trace  # grows while it runs, for callbacks
         with ExitStack() as stack:
             for part, side in sides.items():
                 stack.enter_context(swap.entered(part, {"__call__": side.watch}))
@@ -138,7 +139,7 @@ class Attachment:
             try:
                 output = original(**copied({**call.arguments, **plan.arguments}))
             finally:
-                self.trace, self.passes = runner.trace, runner.evaluator.passes
+                self.passes = runner.evaluator.passes
         runner.guard.finish()
         if call.says_negative and plan.mode != "single" and runner.trace and not runner.own_used:
             self._warn_once(

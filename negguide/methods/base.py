@@ -36,7 +36,8 @@ class Method:
 
     A method holds no state of a run: what it must remember between steps goes into `state`, a dict that the runner
     makes anew for each call of the pipeline and hands to every event. What it appends to `state["notes"]` (a list, of
-    JSON-able dicts) is handed on in the record of the step.
+    JSON-able dicts) is handed on in the record of the step. A note with an `error` says that something it relies on failed
+    (a watcher, say), so that the picture is not what the method makes: experiments then do not count it as made.
     """
 
     name: ClassVar[str] = ""
