@@ -12,7 +12,7 @@ import typer
 if TYPE_CHECKING:
     from lab.bench.adaptive_report import AdaptiveReport
     from lab.bench.means import Report
-    from negguide.toybox.load import Sampling
+    from negguide.names import Sampling
 
 app = typer.Typer()
 

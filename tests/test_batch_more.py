@@ -18,9 +18,10 @@ from negguide.batch.measure import Measures, measure
 from negguide.batch.more import More
 from negguide.batch.report import write_report
 from negguide.cli import main
-from negguide.experiment.judges import ClipJudge, OracleJudge, Verdict
+from negguide.experiment.judges import ClipJudge, Verdict
 from negguide.metrics import Clip
 from negguide.metrics.distances import cmmd, fid, kid
+from negguide.toybox.judge import OracleJudge
 
 TEXTS = {"a thing": [1.0, 1.0, 1.0], "a picture of red": [1.0, 0.0, 0.0]}
 COLOURS = {

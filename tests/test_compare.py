@@ -20,12 +20,13 @@ from negguide.compare.records import Comparison, Picture, Row
 from negguide.compare.report import render
 from negguide.compare.sheet import tile_size, write_sheet
 from negguide.experiment.columns import COLUMNS
-from negguide.experiment.judges import ClipJudge, OracleJudge, Verdict, choose_judges, judge_all
+from negguide.experiment.judges import ClipJudge, Verdict, choose_judges, judge_all
 from negguide.experiment.models import Model, load_model
 from negguide.experiment.recipe import python_lines
 from negguide.experiment.tasks import make_tasks
 from negguide.metrics import Clip
 from negguide.toybox.clip import clip_dir
+from negguide.toybox.judge import OracleJudge
 from negguide.toybox.load import pipeline_dir
 from negguide.toybox.oracle import Oracle
 from negguide.toybox.world import render as draw

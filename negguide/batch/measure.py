@@ -25,11 +25,11 @@ from negguide.batch.more import (
 from negguide.batch.store import Record
 from negguide.experiment.columns import mean_scores
 from negguide.experiment.files import write
-from negguide.experiment.judges import ClipJudge, Judge, OracleJudge, Verdict, judge_all, judges_for
+from negguide.experiment.judges import ClipJudge, Judge, Verdict, judge_all, judges_for
 from negguide.experiment.tasks import Task, make_tasks
 from negguide.metrics import Interval, bootstrap, mss, pixels, vendi
 from negguide.metrics.detection import Detection
-from negguide.toybox.load import bundled
+from negguide.names import bundled_model
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -122,11 +122,13 @@ def measure(
         record["label"] = f"{record['model']} · {record['label']}" if several else record["label"]
     labels = list(dict.fromkeys(record["label"] for record in records))
     baseline = _baseline(labels, baseline)
-    toybox = {bundled(record["model"]) is not None for record in records}
     if more.truth is not None:
         read_truth(more.truth, records)
     extra, absent = extra_judges(more.names)
-    found = {kind: [*(judges if judges is not None else _judges(kind, clip)), *extra] for kind in toybox}
+    models = {_bundle(record): record["model"] for record in records}
+    found = {
+        bundle: [*(judges if judges is not None else _judges(model, clip)), *extra] for bundle, model in models.items()
+    }
     kept = _keep_features(found)
     against = pictures_of(more.against) if more.against else []
     references = kept.images(pictures_of(more.references)) if more.references and kept is not None else None
@@ -187,12 +189,17 @@ def _intervals(rows: Sequence[Mapping[str, float]]) -> dict[str, Interval]:
     return {key: bootstrap([row[key] for row in rows if key in row]) for key in keys}
 
 
-def _judges(is_toybox: bool, clip: str | None) -> list[Judge]:
-    found = judges_for(is_toybox, clip)
-    return found or [PixelJudge()]
+def _bundle(record: Record) -> str:
+    """The bundle that a picture's model belongs to, whose judges know its pictures; "" for any other model."""
+    bundled = bundled_model(record["model"])
+    return bundled.bundle.name if bundled else ""
 
 
-def _keep_features(judges: Mapping[bool, Sequence[Judge]]) -> Kept | None:
+def _judges(model: str, clip: str | None) -> list[Judge]:
+    return judges_for(model, clip) or [PixelJudge()]
+
+
+def _keep_features(judges: Mapping[str, Sequence[Judge]]) -> Kept | None:
     """Have the first CLIP among the judges remember its features; None without any."""
     for judge in (judge for some in judges.values() for judge in some):
         if isinstance(judge, ClipJudge):
@@ -211,7 +218,7 @@ def _features(records: Sequence[Record]) -> dict[tuple[str, int], dict[int, Tens
 
 
 def _groups(
-    root: Path, records: Sequence[Record], judges: Mapping[bool, Sequence[Judge]], kept: Kept | None
+    root: Path, records: Sequence[Record], judges: Mapping[str, Sequence[Judge]], kept: Kept | None
 ) -> tuple[list[Group], list[str]]:
     """Every group judged; what a judge says of a picture is added to its record."""
     members: dict[tuple[str, int], list[Record]] = defaultdict(list)
@@ -228,7 +235,7 @@ def _groups(
         if not good:
             continue
         try:
-            mine_judges = judges[bundled(mine[0]["model"]) is not None]
+            mine_judges = judges[_bundle(mine[0])]
             scores = _judge([r for r, _ in good], [i for _, i in good], mine_judges, kept)
         except Exception as error:  # a judge that fails on one group must not cost the others
             skipped.append(f"{label} on {mine[0]['text']!r}: {type(error).__name__}: {error}")
@@ -246,7 +253,7 @@ def _judge(
     if kept is not None:
         kept.last = None
     verdict = judge_all(judges, images, task)
-    knows = any(isinstance(judge, OracleJudge) for judge in judges)
+    knows = any(getattr(judge, "knows_the_truth", False) for judge in judges)
     for place, record in enumerate(records):
         record["note"] = verdict.notes[place] if verdict.notes else ""
         record["shows_negative"] = verdict.shows_negative[place] if verdict.shows_negative else None

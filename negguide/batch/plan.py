@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 
 from negguide.batch.variants import Variant, make_variants
 from negguide.experiment.tasks import Task, make_tasks, parse_seeds, parse_size
-from negguide.toybox.load import MODEL
+from negguide.names import DEFAULT
 
 
 class _Part(BaseModel):
@@ -143,7 +143,7 @@ class Plan(_Part):
     """
 
     title: Text | None = None
-    models: tuple[ModelPlan, ...] = (ModelPlan(name=MODEL, batch=None),)
+    models: tuple[ModelPlan, ...] = (ModelPlan(name=DEFAULT, batch=None),)
     prompts: tuple[PromptPlan, ...] = Field(min_length=1)
     negatives: Texts = ()
     methods: tuple[MethodPlan, ...] = Field((MethodPlan(use=("plain",)),), min_length=1)

@@ -14,7 +14,7 @@ from negguide.batch.plan import ModelPlan, Plan, PromptPlan
 from negguide.batch.variants import Variant
 from negguide.experiment.tasks import STEPS, Task, slug
 from negguide.methods import Method, to_dict
-from negguide.toybox.load import PIPELINES, bundled, pipeline_dir
+from negguide.names import bundled_model
 
 FORMAT = 1
 """Raised when the same settings come to mean other pictures, so that old ones are not taken for new ones."""
@@ -76,7 +76,7 @@ class Unit:
 
     @cached_property
     def _folder(self) -> str:
-        model = slug(self.model.name if bundled(self.model.name) else Path(self.model.name).name, 40)
+        model = slug(self.model.name if bundled_model(self.model.name) else Path(self.model.name).name, 40)
         return "/".join((PICTURES, model, slug(self.task.text, 40), slug(self.variant.label, 40)))
 
     def methods(self) -> tuple[Method, ...]:
@@ -88,9 +88,9 @@ def units(plan: Plan, machine: Machine) -> Iterator[Unit]:
     """All units of a plan in its order: model, prompt, method, seeds."""
     tasks = [prompt.task(plan.negatives) for prompt in plan.prompts]
     for model in plan.models:
-        batch = _first(model.batch, plan.batch, 8 if bundled(model.name) else 1)
+        batch = _first(model.batch, plan.batch, 8 if bundled_model(model.name) else 1)
         groups = [plan.seeds[start : start + batch] for start in range(0, len(plan.seeds), batch)]
-        dtype = model.dtype if model.dtype != "auto" else ("float32" if bundled(model.name) else machine.dtype)
+        dtype = model.dtype if model.dtype != "auto" else ("float32" if bundled_model(model.name) else machine.dtype)
         model_is = fingerprint(model.name)
         for row, (prompt, task) in enumerate(zip(plan.prompts, tasks, strict=True)):
             for column, variant in enumerate(plan.variants()):
@@ -114,9 +114,9 @@ def settings_of(plan: Plan, model: ModelPlan, variant: Variant) -> Settings:
     """What holds for a row: its own value, else the model's, else the plan's, else the Toybox's."""
     guidance = _first(variant.guidance, model.guidance, plan.guidance)
     steps = _first(variant.steps, model.steps, plan.steps)
-    if toybox := bundled(model.name):
-        guidance = _first(guidance, PIPELINES[toybox].guidance_scale)
-        steps = _first(steps, PIPELINES[toybox].steps)
+    if bundled := bundled_model(model.name):
+        guidance = _first(guidance, bundled.sampling.guidance_scale)
+        steps = _first(steps, bundled.sampling.steps)
     steps = _first(steps, STEPS)
     return Settings(steps, guidance, model.size or plan.size, plan.settings_takeover(model))
 
@@ -135,8 +135,8 @@ def fingerprint(name: str) -> str:
 
     Of weights above `WHOLE` bytes only samples are read. A Hub model that is not here yet is just its name.
     """
-    toybox = bundled(name)
-    folder = pipeline_dir(toybox) if toybox else Path(name).expanduser()
+    bundled = bundled_model(name)
+    folder = bundled.folder if bundled else Path(name).expanduser()
     if folder.is_dir():
         files = sorted(file for file in folder.rglob("*") if file.is_file() and file.name != "README.md")
         return _hash([(file.relative_to(folder).as_posix(), _digest(file)) for file in files])[:20]

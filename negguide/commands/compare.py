@@ -12,7 +12,7 @@ from negguide.commands.terminal import one_line, progress_bar, quiet_libraries
 
 if TYPE_CHECKING:
     from negguide.compare import Request, Results
-    from negguide.toybox.load import Sampling
+    from negguide.names import Sampling
 
 METHODS = "plain,negative,signed,perp_neg,ccfg"
 WHAT, HOW, WHERE = "What to make", "How to make it", "Model, judge and output"
@@ -136,10 +136,11 @@ def compare(
     are there); 2 the command was wrong; 130 interrupted, what was made stays.
     """
     from negguide.experiment.tasks import STEPS
-    from negguide.toybox.load import PIPELINES, bundled
+    from negguide.names import bundled_model
 
     with one_line():
-        usual = PIPELINES.get(bundled(model) or "")
+        bundled = bundled_model(model)
+        usual = bundled.sampling if bundled else None
         request = _request(
             prompts or [],
             prompts_file,

@@ -182,10 +182,10 @@ def _estimate(plan: Plan) -> None:
     from negguide.batch.store import Store
     from negguide.batch.units import machine_of, units
     from negguide.experiment.models import Model, load_model
-    from negguide.toybox.load import bundled
+    from negguide.names import bundled_model
 
     def load(model: ModelPlan) -> Model:
-        if not bundled(model.name) and not Path(model.name).expanduser().is_dir():
+        if not bundled_model(model.name) and not Path(model.name).expanduser().is_dir():
             raise ValueError("a dry run downloads nothing")
         return load_model(model.name, model.dtype, plan.device)
 

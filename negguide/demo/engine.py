@@ -29,7 +29,7 @@ from negguide.experiment.sampling import Made, make, png
 from negguide.experiment.tasks import STEPS, describe, slug
 from negguide.methods import AdaptiveNegatives, Method, to_dict
 from negguide.metrics import mss, pixels, vendi
-from negguide.toybox.load import PIPELINES, bundled
+from negguide.names import bundled_model
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -48,7 +48,7 @@ class Engine:
         self.turns = Turns(options.waiting, options.each, options.seconds)
         self.shelf = Shelf(options)
         self._folder = tempfile.TemporaryDirectory(prefix="negguide-demo-", ignore_cleanup_errors=True)
-        self._judges: dict[bool, list[Judge]] = {}
+        self._judges: dict[str, list[Judge]] = {}
         self._made: OrderedDict[Settings, Board] = OrderedDict()
         self._lock = threading.Lock()
         self._count = 0
@@ -100,9 +100,10 @@ class Engine:
 
     def judges(self, model: Model) -> list[Judge]:
         """Who judges its pictures; loaded once."""
-        if model.is_toybox not in self._judges:
-            self._judges[model.is_toybox] = judges_for(model.is_toybox, self.options.clip)
-        return self._judges[model.is_toybox]
+        bundle = model.bundled.bundle.name if model.bundled else ""
+        if bundle not in self._judges:
+            self._judges[bundle] = judges_for(model.name, self.options.clip)
+        return self._judges[bundle]
 
     def folder(self) -> Path:
         """A new folder for the pictures of one arm."""
@@ -215,7 +216,7 @@ class _Run:
             self._put(at, step=done, progress=True)
             self.job.step()
 
-        onlooker = Onlooker(see, None if model.is_toybox else self.engine.options.preview)
+        onlooker = Onlooker(see, None if model.bundled else self.engine.options.preview)
         task, request = asked.request.tasks[0], asked.request
         return make(model, request, task.prompt, methods, request.seeds, tick, onlookers=(onlooker,))
 
@@ -272,7 +273,8 @@ class _Run:
 
 def asked_of(settings: Settings, options: Options) -> list[Asked]:
     """The arms with the steps and the guidance scale that the model is meant for, where none are set."""
-    usual = PIPELINES.get(bundled(settings.model) or "")
+    bundled = bundled_model(settings.model)
+    usual = bundled.sampling if bundled else None
     return request_of(settings, options, usual.steps if usual else STEPS, usual.guidance_scale if usual else None)
 
 

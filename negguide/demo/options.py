@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from negguide.toybox.load import MODEL, PIPELINES, pipeline_dir
+from negguide.names import DEFAULT, bundled_model, bundled_names
 
 HUB = "hub"
 """Among the allowed models: any model of the Hub by its name."""
@@ -30,7 +30,7 @@ class Options:
     screen (`negguide.demo.settings.Settings`), where they are others than the usual ones.
     """
 
-    model: str = MODEL
+    model: str = DEFAULT
     allow_models: tuple[str, ...] = ()
     device: str = "auto"
     clip: str | None = None
@@ -61,7 +61,7 @@ class Options:
 
     def models(self) -> list[str]:
         """What the page offers, the model of the start first."""
-        bundled = [MODEL if name == "sd" else f"{MODEL}/{name}" for name in PIPELINES if pipeline_dir(name).is_dir()]
+        bundled = [name for name in bundled_names() if (model := bundled_model(name)) and model.folder.is_dir()]
         others: list[str] = []
         for name in self.allow_models:
             folder = Path(name).expanduser()
@@ -75,10 +75,10 @@ class Options:
 
     def check_model(self, name: str) -> str:
         """The name of a model that may be loaded. `ValueError` says which ones may; nothing is read or fetched for it."""
-        bundled = [MODEL, *(f"{MODEL}/{one}" for one in PIPELINES)]
+        bundled = bundled_names()
         if name in bundled or name in self.allow_models:
             return name
-        strange = "\0" in name or Path(name).exists() or ".." in name or name.startswith(f"{MODEL}/")
+        strange = "\0" in name or Path(name).exists() or ".." in name or name.startswith(f"{DEFAULT}/")
         if HUB in self.allow_models and _HUB_NAME.fullmatch(name) and not strange:
             return name
         folders = [Path(one).expanduser().resolve() for one in self.allow_models if Path(one).expanduser().is_dir()]

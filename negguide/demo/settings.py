@@ -15,7 +15,7 @@ from negguide.experiment.arms import PLAIN, WEIGHT, Arm, Part, format_part, make
 from negguide.experiment.models import DTYPES
 from negguide.experiment.tasks import Request, make_tasks, parse_size
 from negguide.methods import Avoid, Mask, Negative
-from negguide.toybox.load import MODEL
+from negguide.names import DEFAULT
 
 REFERENCES, MASK_SIDE, PICTURE_SIDE = 4, 256, 512
 _INLINE = 96_000
@@ -56,7 +56,7 @@ class Settings(BaseModel):
     guidance: float | None = Field(None, ge=0, le=50, allow_inf_nan=False)
     size: str | None = Field(None, max_length=12)
     takeover: bool = False
-    model: str = Field(MODEL, max_length=300)
+    model: str = Field(DEFAULT, max_length=300)
     dtype: str = "auto"
     offload: str = "none"
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from negguide.demo.options import Options
 from negguide.experiment.models import Model, device_of, load_model
-from negguide.toybox.load import bundled
+from negguide.names import bundled_model
 
 Spec = tuple[str, str, str]
 """Name, dtype, offload."""
@@ -55,7 +55,7 @@ class Shelf:
 
     def _fetch(self, name: str) -> None:
         """See that everything is here before the model at hand is given up; only safetensors are taken."""
-        if bundled(name):
+        if bundled_model(name):
             return
         folder = Path(name).expanduser()
         if not folder.is_dir():
@@ -89,7 +89,7 @@ class Shelf:
         if offload == "none":
             return load_model(name, dtype, self.options.device)
         device = device_of(self.options.device)
-        if dtype == "auto" and not bundled(name):
+        if dtype == "auto" and not bundled_model(name):
             dtype = "float16"
         model = load_model(name, dtype, "cpu")
         pipe: Any = model.pipe

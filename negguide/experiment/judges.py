@@ -1,16 +1,17 @@
-"""Who judges the pictures: the Toybox oracle, which knows its world, or zero-shot CLIP, which guesses for any."""
+"""Who judges the pictures: those that know their world, such as the Toybox oracle, or zero-shot CLIP, which guesses for any."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
 from functools import reduce
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from negguide.experiment.tasks import Task
 from negguide.methods import Negative
-from negguide.metrics import Clip, alignment, distinct, entropy, mss, presence, vendi
+from negguide.metrics import Clip, alignment, mss, presence, vendi
 from negguide.metrics.presence import NEUTRAL, TEMPLATE
+from negguide.names import bundled_model, find_bundle
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -36,48 +37,13 @@ class Verdict:
 
 
 class Judge(Protocol):
-    """Anything that can judge pictures."""
+    """Anything that can judge pictures. One with `knows_the_truth = True` is an oracle that others are held against."""
 
     name: str
 
     def judge(self, pictures: Sequence[Image], task: Task) -> Verdict:
         """Judge at least one picture of this prompt."""
         ...
-
-
-class OracleJudge:
-    """The Toybox oracle. Leaves out what the texts say in words that are not of its world."""
-
-    name = "Toybox oracle (presence, subject, match, kinds)"
-
-    def __init__(self, oracle: Any) -> None:
-        self.oracle = oracle
-
-    def judge(self, pictures: Sequence[Image], task: Task) -> Verdict:
-        from negguide.toybox.phrases import parse
-
-        seen = self.oracle.judge(list(pictures))
-        verdict = Verdict({"valid": float((seen.kind != "none").mean())})
-        kinds = [str(kind) for kind in seen.kind]
-        verdict.scores |= {"kinds": float(distinct([k for k in kinds if k != "none"])), "entropy": entropy(kinds)}
-        verdict.notes = [_note(row) for row in seen.rows()]
-        try:
-            asked = parse(task.prompt)
-            verdict.scores["match"] = float(seen.has(task.prompt).mean())
-            if asked.kinds is not None:
-                verdict.scores["subject"] = sum(kind in asked.kinds for kind in kinds) / len(kinds)
-        except ValueError:
-            pass
-        try:
-            shown = [seen.has(str(negative.prompt)) for negative in task.negatives]
-        except ValueError:
-            return verdict
-        if shown:
-            verdict.shows_negative = [any(bool(one[i]) for one in shown) for i in range(len(kinds))]
-            verdict.scores["presence"] = sum(verdict.shows_negative) / len(kinds)
-            for negative, found in zip(task.negatives, shown, strict=True):
-                verdict.each[_presence_of(negative)] = [float(value) for value in found]
-        return verdict
 
 
 class ClipJudge:
@@ -100,7 +66,7 @@ class ClipJudge:
             things = self.clip.texts([TEMPLATE.format(negative.prompt) for negative in task.negatives])
             found = [presence(features, thing, neutral, self.clip.scale) for thing in things]
             for negative, one in zip(task.negatives, found, strict=True):
-                verdict.each[_presence_of(negative)] = verdict.each[f"{ZERO_SHOT}{negative.prompt}"] = one.tolist()
+                verdict.each[presence_of(negative)] = verdict.each[f"{ZERO_SHOT}{negative.prompt}"] = one.tolist()
             likely = reduce(torch.maximum, found)
             verdict.scores["presence"] = float(likely.mean())
             verdict.shows_negative = (likely > 0.5).tolist()
@@ -108,41 +74,35 @@ class ClipJudge:
 
 
 def choose_judges(model: Model, clip: str | None) -> list[Judge]:
-    """The judges for a model: oracle and Toybox CLIP for the Toybox, the CLIP of that name (if any) for the others.
+    """The judges for a model: those of its bundle if it has one (the Toybox's oracle and CLIP), and the CLIP of that name.
 
-    `clip="toybox"` asks for the Toybox CLIP on any model. `ValueError` if a judge cannot be loaded.
+    `clip`: a name that `load_clip` takes, for any model. `ValueError` if a judge cannot be loaded.
     """
-    return judges_for(model.is_toybox, clip)
+    return judges_for(model.name, clip)
 
 
-def judges_for(is_toybox: bool, clip: str | None) -> list[Judge]:
+def judges_for(model_name: str, clip: str | None) -> list[Judge]:
     """`choose_judges` for pictures whose model is not loaded."""
-    judges: list[Judge] = []
-    if is_toybox:
-        from negguide.toybox.oracle import Oracle
-
-        try:
-            judges.append(OracleJudge(Oracle.load()))
-        except FileNotFoundError as error:
-            raise ValueError(
-                f"the Toybox oracle is missing ({error}); leave the judging out with --no-judge"
-            ) from error
-    name = clip or ("toybox" if is_toybox else None)
+    bundled = bundled_model(model_name)
+    bundle = bundled.bundle if bundled else None
+    judges: list[Judge] = list(bundle.judges()) if bundle and bundle.judges else []
+    name = clip or (bundle.name if bundle and bundle.clip else None)
     if name is not None:
         judges.append(ClipJudge(load_clip(name)))
     return judges
 
 
 def load_clip(name: str) -> Clip:
-    """A CLIP by name; "toybox" is the bundled one."""
-    if name != "toybox":
+    """A CLIP by name: that of a bundle ("toybox"), or what `negguide.metrics.clip.Clip.load` takes."""
+    bundle = find_bundle(name)
+    if bundle is None or bundle.clip is None:
         return Clip.load(name)
-    from negguide.toybox import clip as toybox_clip
-
     try:
-        return Clip("toybox", *toybox_clip.load_clip())
+        return bundle.clip()
     except (OSError, ValueError) as error:
-        raise ValueError("the Toybox CLIP is missing: reinstall negguide, or leave judging out (--no-judge)") from error
+        raise ValueError(
+            f"the CLIP of {name!r} is missing: reinstall negguide, or leave judging out (--no-judge)"
+        ) from error
 
 
 def judge_all(judges: Sequence[Judge], pictures: Sequence[Image], task: Task) -> Verdict:
@@ -158,16 +118,6 @@ def judge_all(judges: Sequence[Judge], pictures: Sequence[Image], task: Task) ->
     return together
 
 
-def _presence_of(negative: Negative) -> str:
+def presence_of(negative: Negative) -> str:
+    """The name under which a judge says, of each picture, whether a negative is there."""
     return f"presence of {negative.prompt}"
-
-
-def _note(row: dict[str, Any]) -> str:
-    """One picture in words: "orange cat with hat, grass"."""
-    if row["kind"] == "none":
-        return f"nothing known, {row['background']}"
-    count = "two " if row["count"] == 2 else ""
-    worn = f" with {' and '.join(row['accessories'])}" if row["accessories"] else ""
-    view = f", {row['view']} view" if row["view"] != "front" else ""
-    style = f", {row['style']}" if row["style"] != "clean" else ""
-    return f"{count}{row['colour']} {row['kind']}{worn}, {row['background']}{view}{style}"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from negguide.toybox.load import PIPELINES, absent, bundled
+from negguide.names import BundledModel, bundled_model
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -23,13 +24,16 @@ class Model:
 
     name: str
     pipe: DiffusionPipeline
-    is_toybox: bool = False
+
+    @property
+    def bundled(self) -> BundledModel | None:
+        """What is known of a model that a package brings along, None for any other."""
+        return bundled_model(self.name)
 
     @property
     def more(self) -> Mapping[str, Any]:
         """Further arguments of every call, for bundled models that have some."""
-        name = bundled(self.name)
-        return PIPELINES[name].more if name else {}
+        return self.bundled.sampling.more if self.bundled else {}
 
     @property
     def device(self) -> str:
@@ -52,16 +56,16 @@ def load_model(name: str, dtype: str = "auto", device: str = "auto") -> Model:
     if dtype not in DTYPES:
         raise ValueError(f"the dtype is {dtype!r}; possible: {', '.join(DTYPES)}")
     place = device_of(device)
-    toybox = bundled(name)
-    choice = ("float16" if place.type in ("cuda", "mps") and not toybox else "float32") if dtype == "auto" else dtype
+    bundled = bundled_model(name)
+    choice = ("float16" if place.type in ("cuda", "mps") and not bundled else "float32") if dtype == "auto" else dtype
     torch_dtype = getattr(torch, choice)
-    pipe: Any = _load_toybox(toybox, torch_dtype) if toybox else _load(name, torch_dtype)
+    pipe: Any = _load_bundled(bundled, torch_dtype) if bundled else _load(name, torch_dtype)
     try:
         pipe.to(place)
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"the device {device!r} cannot be used: {_short(error)}") from error
     pipe.set_progress_bar_config(disable=True)
-    return Model(name, pipe, is_toybox=toybox is not None)
+    return Model(name, pipe)
 
 
 def device_of(name: str) -> Any:
@@ -78,15 +82,12 @@ def device_of(name: str) -> Any:
         raise ValueError(f"unknown device {name!r}; possible: auto, cpu, cuda, cuda:0, mps, ...") from error
 
 
-def _load_toybox(name: str, dtype: Any) -> Any:
-    from negguide.toybox.load import load_pipeline, pipeline_dir
-
+def _load_bundled(model: BundledModel, dtype: Any) -> Any:
     try:
-        if not (folder := pipeline_dir(name)).is_dir():
-            raise FileNotFoundError(f"the folder {folder} is missing")
-        return load_pipeline(name, dtype)
+        return model.load(dtype)
     except OSError as error:
-        raise ValueError(f"the bundled Toybox model cannot be loaded: {_short(error)}") from error
+        name = model.bundle.model_name(model.pipeline)
+        raise ValueError(f"the bundled model {name!r} cannot be loaded: {_short(error)}") from error
 
 
 def _load(name: str, dtype: Any) -> Any:
@@ -103,6 +104,12 @@ def _load(name: str, dtype: Any) -> Any:
         return DiffusionPipeline.from_pretrained(name, dtype=dtype)
     except Exception as error:  # diffusers, transformers and the Hub raise all kinds
         raise ValueError(f"the model {name!r} cannot be loaded: {_short(error)}; {_POSSIBLE}") from error
+
+
+def absent(folder: Path) -> dict[str, None]:
+    """The parts that the index of a pipeline's folder names as absent, such as SD3's T5 encoder, as arguments of loading."""
+    index = json.loads((folder / "model_index.json").read_text())
+    return {name: None for name, value in index.items() if value == [None, None]}
 
 
 _POSSIBLE = "possible: 'toybox', 'toybox/sd3', 'toybox/few-step', a folder with a pipeline, a model of the Hub such as 'org/name'"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from negguide.experiment.arms import Arm
 from negguide.experiment.tasks import Request
 from negguide.methods import Method, Negative, Window, to_json
-from negguide.toybox.load import bundled
+from negguide.names import DEFAULT
 
 if TYPE_CHECKING:
     from negguide.experiment.models import Model
@@ -39,7 +39,7 @@ def command_line(model: str, request: Request) -> str:
     words = ["negguide", "compare", *(task.text for task in request.tasks)]
     words += ["--methods", ",".join(arm.label for arm in request.arms)]
     words += ["--seeds", format_seeds(request.seeds), "--steps", str(request.steps)]
-    if model != "toybox":
+    if model != DEFAULT:
         words += ["--model", model]
     if request.guidance_scale is not None:
         words += ["--guidance", f"{request.guidance_scale:g}"]
@@ -66,10 +66,8 @@ def python_lines(model: Model, request: Request) -> str:
     methods = ", ".join(python_of(method) for method in arm.build(task.negatives))
     cls = type(model.pipe).__name__
     dtype = str(model.pipe.dtype)
-    if model.is_toybox:
-        name = bundled(model.name) or "sd"
-        chosen = "" if name == "sd" else repr(name)
-        loading = ["from negguide.toybox.load import load_pipeline", "", f"pipe = load_pipeline({chosen})"]
+    if model.bundled:
+        loading = [*model.bundled.bundle.python(model.bundled.pipeline)]
     else:
         loading = [
             f"from diffusers import {cls}",

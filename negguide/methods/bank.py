@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from negguide.names import find_bundle
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -100,10 +102,9 @@ def _read(path: Path) -> Any:
 def _loaded(name: str) -> Any:
     from negguide.metrics.clip import Clip
 
-    if name == "toybox":
-        from negguide.toybox import clip as toybox
-
-        return toybox.load()
+    bundle = find_bundle(name)
+    if bundle is not None and bundle.clip is not None:
+        return bundle.clip()
     return Clip.load(name)
 
 

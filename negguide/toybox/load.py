@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from negguide.experiment.models import absent
+from negguide.names import Sampling
 
 if TYPE_CHECKING:
     import torch
     from diffusers import DiffusionPipeline
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How a pipeline is meant to be called: `num_inference_steps`, `guidance_scale` (1: without guidance), and the rest."""
-
-    steps: int
-    guidance_scale: float
-    more: Mapping[str, Any] = field(default_factory=dict)
 
 
 PIPELINES: Mapping[str, Sampling] = {
@@ -86,9 +78,3 @@ def load_folder(folder: Path, dtype: torch.dtype | None = None) -> DiffusionPipe
     pipe = DiffusionPipeline.from_pretrained(str(folder), dtype=dtype or torch.float32, **absent(folder))
     pipe.set_progress_bar_config(disable=True)
     return pipe
-
-
-def absent(folder: Path) -> dict[str, None]:
-    """The parts that the index of a pipeline's folder names as absent, such as SD3's T5 encoder, as arguments of loading."""
-    index = json.loads((folder / "model_index.json").read_text())
-    return {name: None for name, value in index.items() if value == [None, None]}

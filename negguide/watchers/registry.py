@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any, ClassVar, TypeVar
 
+from negguide import plugins
+from negguide.names import find_bundle
 from negguide.watchers.protocol import Watcher
 
 W = TypeVar("W", bound="type[WatcherConfig]")
@@ -46,7 +48,7 @@ def register_watcher(name: str, watcher: Watcher | Callable[..., Any]) -> None:
 
     Raises `ValueError` for names that mean something else already, `TypeError` for what cannot be called.
     """
-    if not name or ":" in name or name == "toybox" or name in _HOMES:
+    if not name or ":" in name or name in _HOMES or _is_bundled(name):
         raise ValueError(f"a watcher cannot be called {name!r}; take a word of its own, without a colon")
     if not callable(watcher):
         raise TypeError(f"the watcher {name!r} is {watcher!r}; {POSSIBLE}")
@@ -67,11 +69,12 @@ def as_watcher(value: Any) -> Watcher:
 
 
 def _by_name(name: str) -> Watcher:
+    plugins.load()
     if name in _NAMED:
         return _NAMED[name]
     kind, _, model = name.partition(":")
-    if kind == "toybox" and not model:
-        kind, model = "vqa", "toybox"
+    if not model and _is_bundled(kind):
+        kind, model = "vqa", kind
     if kind in _HOMES:
         made: Any = _class(kind)(**({"model": model} if model else {}))
         return made
@@ -90,6 +93,12 @@ def _from_dict(data: Mapping[str, Any]) -> Watcher:
         raise ValueError(f"watcher {name!r} has no {', '.join(unknown)}; possible: {', '.join(known_options)}")
     watcher: Any = cls(**options)
     return watcher
+
+
+def _is_bundled(name: str) -> bool:
+    """Whether a bundle of this name has a watcher, which its name then means."""
+    bundle = find_bundle(name)
+    return bundle is not None and bundle.watcher is not None
 
 
 def _class(name: str) -> type[WatcherConfig]:

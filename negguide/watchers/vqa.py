@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from negguide.names import find_bundle
 from negguide.watchers import generation
 from negguide.watchers.protocol import Answer, Question
 from negguide.watchers.registry import WatcherConfig, register_class
@@ -118,12 +119,9 @@ class VisualQuestionAnswering(WatcherConfig):
 
 
 def _place_of(model: str) -> str:
-    """The folder of the bundled watcher for "toybox"."""
-    if model != "toybox":
-        return model
-    from negguide.toybox.watcher import watcher_dir
-
-    return str(watcher_dir())
+    """The folder of a bundle's watcher for its name ("toybox"); any other model is its own."""
+    bundle = find_bundle(model)
+    return model if bundle is None or bundle.watcher is None else str(bundle.watcher())
 
 
 @lru_cache(maxsize=256)

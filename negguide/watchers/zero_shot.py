@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from negguide.metrics.presence import NEUTRAL, TEMPLATE
+from negguide.names import find_bundle
 from negguide.watchers.protocol import Answer, Question
 from negguide.watchers.registry import WatcherConfig, register_class
 from negguide.watchers.words import canonical, words
@@ -98,7 +99,8 @@ class ZeroShot(WatcherConfig):
 
     def _lists(self) -> Vocabulary:
         vocabulary: Any = self.vocabulary
-        return _toybox_vocabulary() if self.model == "toybox" and not vocabulary else vocabulary
+        bundle = find_bundle(self.model)
+        return tuple(bundle.vocabulary()) if bundle and bundle.vocabulary and not vocabulary else vocabulary
 
 
 def _as_vocabulary(value: Any) -> Vocabulary:
@@ -115,18 +117,11 @@ def _as_vocabulary(value: Any) -> Vocabulary:
     return tuple(pairs)
 
 
-def _toybox_vocabulary() -> Vocabulary:
-    from negguide.toybox.world import bias
-
-    return (*((name, tuple(kinds)) for name, kinds in bias.KINDS.items()), ("colour", bias.COLOURS))
-
-
 @lru_cache(maxsize=2)
 def _load(model: str, device: str) -> Clip:
-    if model == "toybox":
-        from negguide.toybox.clip import load
-
-        return load()
+    bundle = find_bundle(model)
+    if bundle is not None and bundle.clip is not None:
+        return bundle.clip()
     from negguide.metrics.clip import Clip
 
     return Clip.load(model, device)

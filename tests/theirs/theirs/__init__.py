@@ -1,0 +1,1 @@
+"""An example package that extends negguide from outside."""
