@@ -5,6 +5,7 @@
 ...     images = pipe("a portrait of a person", num_images_per_prompt=4).images
 """
 
+from difflib import get_close_matches
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -100,13 +101,18 @@ _INTEGRATION = frozenset({"Attachment", "StepRecord", "Unsupported", "attach"})
 
 def __getattr__(name: str) -> Any:
     """Names are imported when they are first used, so that `import negguide` costs next to nothing."""
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = "negguide.integration" if name in _INTEGRATION else "negguide.methods"
-    value = getattr(import_module(home), name)
+    known = set(__all__)
+    if name not in known and name[0].isupper():  # perhaps the class of a method from a new file or a plug-in
+        methods = import_module("negguide.methods")
+        known |= {entry.method.__name__ for entry in methods.METHODS.values()}
+    if name not in known:
+        close = get_close_matches(name, known, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}{hint}")
+    value = getattr(import_module("negguide.integration" if name in _INTEGRATION else "negguide.methods"), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted(__all__)

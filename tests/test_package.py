@@ -42,8 +42,8 @@ def test_methods_need_torch_only(tmp_path: Path) -> None:
 def test_every_exported_name_is_there() -> None:
     assert [name for name in negguide.__all__ if getattr(negguide, name, None) is None] == []
     assert set(negguide.__all__) <= set(dir(negguide))
-    with pytest.raises(AttributeError, match="perpneg"):
-        negguide.perpneg  # noqa: B018
+    with pytest.raises(AttributeError, match="'Perpneg'; did you mean 'PerpNeg'"):
+        negguide.Perpneg  # noqa: B018
 
 
 @pytest.fixture(scope="module")

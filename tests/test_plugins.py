@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -63,6 +64,41 @@ def test_another_package_brings_a_bundle_and_a_watcher_by_its_entry_point():
     assert answer.returncode == 0, answer.stderr
     assert answer.stdout.splitlines()[0] == "tiny-world 7"
     assert "cat" in answer.stdout.splitlines()[1]
+
+
+def test_a_method_of_another_package_is_known_everywhere():
+    answer = _run(
+        "import negguide as ng\n"
+        "from negguide.cli import main\n"
+        "print(ng.from_dict({'method': 'half_guidance'}) == ng.HalfGuidance(0.5))\n"
+        "from negguide.experiment.arms import parse_arms\n"
+        "print(parse_arms('half_guidance:share=0.25')[0].build(())[0].share)\n"
+        "main(['methods'])\n",
+        THEIRS,
+    )
+    assert answer.returncode == 0, answer.stderr
+    lines = answer.stdout.splitlines()
+    assert lines[:2] == ["True", "0.25"]
+    assert "half_guidance" in answer.stdout
+
+
+def test_a_new_file_in_methods_is_all_that_a_method_needs(tmp_path):
+    """The package is copied and one file is added to it; nothing else is edited."""
+    root = Path(__file__).resolve().parents[1]
+    shutil.copytree(root / "negguide", tmp_path / "negguide", ignore=shutil.ignore_patterns("__pycache__"))
+    source = (THEIRS / "theirs" / "plugin.py").read_text()
+    body = source[source.index("@dataclasses.dataclass") : source.index("def _no_model")]
+    (tmp_path / "negguide" / "methods" / "half_guidance.py").write_text(
+        "from __future__ import annotations\nimport dataclasses\nfrom typing import Any, ClassVar\n"
+        "from negguide.methods.base import Guidance, Method\nfrom negguide.methods.registry import register\n\n@register\n"
+        + body
+    )
+    code = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r})\nimport negguide as ng\n"
+        "assert ng.__file__.startswith(sys.path[0])\nprint(ng.HalfGuidance().share, ng.get_method('half_guidance').summary)\n"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=tmp_path)
+    assert answer.stdout.split()[:1] == ["0.5"], answer.stderr
 
 
 def test_a_plug_in_that_fails_is_told_and_the_rest_works(tmp_path):

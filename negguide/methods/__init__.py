@@ -1,7 +1,16 @@
-"""The methods: one frozen config per file that says what it wants at each step and how it edits guidance."""
+"""The methods: one frozen config per file that says what it wants at each step and how it edits guidance.
+
+A file that is added to this folder is found by itself: what it registers has its name here and in `negguide`. Naming it
+below as well gives it its place in lists, and its type to editors.
+"""
 
 # ruff: noqa: I001 (methods are imported in the order in which lists show them)
 
+from importlib import import_module as _import_module
+from pkgutil import iter_modules as _iter_modules
+from typing import Any as _Any
+
+from negguide import plugins as _plugins
 from negguide.methods.avoid import Avoid
 from negguide.methods.bank import Bank
 from negguide.methods.base import (
@@ -83,3 +92,16 @@ __all__ = [
     "to_dict",
     "to_json",
 ]
+
+
+def __getattr__(name: str) -> _Any:
+    """The class of a registered method that is not named above: of a new file, or of another package's plug-in."""
+    for entry in METHODS.values():
+        if entry.method.__name__ == name:
+            return entry.method
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+for _module in _iter_modules(__path__):
+    _import_module(f"{__name__}.{_module.name}")
+_plugins.load()

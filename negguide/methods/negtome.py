@@ -76,7 +76,7 @@ class NegToMe(Method):
     threshold: float | None = None
     window: Window | Sequence[float] | None = None
     alpha_stop: float | None = None
-    match: maths.Match = "paper"
+    match: Literal["paper", "release"] = "paper"
     mask: Mask | None = None
     layers: Sequence[str] | None = None
     kinds: Sequence[Kind] = ("self", "joint")
