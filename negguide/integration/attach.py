@@ -13,7 +13,7 @@ import torch
 
 from negguide.integration import swap
 from negguide.integration.call import Call
-from negguide.integration.families import SIDE_MODELS, Family, check_call, check_pipeline, family_of
+from negguide.integration.families import SIDE_MODELS, Family, check_call, check_kind, check_pipeline, family_of
 from negguide.integration.plan import Plan, make_plan, read_mode
 from negguide.integration.plan_cache import PlanCache, plan_key
 from negguide.integration.probe import probe
@@ -49,10 +49,7 @@ def attach(
     Raises `TypeError` for something that is no pipeline or no method, `RuntimeError` if the pipeline is attached
     already, `ValueError` for methods that exclude each other, `Unsupported` for pipelines whose guidance cannot be entered.
     """
-    from diffusers import DiffusionPipeline
-
-    if not isinstance(pipe, DiffusionPipeline):
-        raise TypeError(f"attach needs a diffusers pipeline, got {type(pipe).__name__}")
+    check_kind(pipe)
     wrong = [method for method in methods if not isinstance(method, Method)]
     if wrong:
         hint = " (an instance is meant, not the class)" if isinstance(wrong[0], type) else ""

@@ -1,6 +1,6 @@
 """What must be known of a model family beforehand, one file each; the rest is found out by probing the pipeline."""
 
-from negguide.integration.families.checks import SIDE_MODELS, check_call, check_pipeline, hook_names
+from negguide.integration.families.checks import SIDE_MODELS, check_call, check_kind, check_pipeline, hook_names
 from negguide.integration.families.family import Family, Rule, Unsupported
 from negguide.integration.families.registry import (
     FAMILIES,
@@ -25,6 +25,7 @@ __all__ = [
     "Rule",
     "Unsupported",
     "check_call",
+    "check_kind",
     "check_pipeline",
     "family_of",
     "hook_names",

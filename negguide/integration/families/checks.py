@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from negguide.integration.families.family import Family
+from negguide.integration.families.family import Family, Unsupported
 from negguide.integration.families.registry import family_of, refusal_of, unsupported
 
 SIDE_MODELS = ("controlnet",)
@@ -21,6 +21,22 @@ _REFUSED_HOOKS = {
 _CACHES = ("fbc_", "mag_cache", "sea_cache", "taylorseer", "text_kv_cache")
 
 
+def check_kind(pipe: Any) -> None:
+    """Raise `TypeError` for what is no pipeline, `Unsupported` for a modular one."""
+    from diffusers import DiffusionPipeline
+
+    if isinstance(pipe, DiffusionPipeline):
+        return
+    name = type(pipe).__name__
+    if any(ancestor.__name__ in ("ModularPipeline", "ModularPipelineBlocks") for ancestor in type(pipe).__mro__):
+        why = (
+            "its blocks hand the guidance to a guider component of its own; attach takes the pipeline class of the same "
+            "model, which DiffusionPipeline.from_pretrained(...) makes"
+        )
+        raise Unsupported(f"{name} is a modular pipeline: {why}")
+    raise TypeError(f"attach needs a diffusers pipeline, got {name}")
+
+
 def check_pipeline(pipe: Any, cls: type, parameters: Mapping[str, Any]) -> None:
     """Refuse pipelines whose guidance is known not to be one combination of conditional and unconditional."""
     name = cls.__name__
@@ -28,7 +44,7 @@ def check_pipeline(pipe: Any, cls: type, parameters: Mapping[str, Any]) -> None:
     if reason is not None:
         raise unsupported(name, reason)
     if "prompt" not in parameters:
-        raise TypeError(f"{name} takes no prompt, so there is nothing to say no to")
+        raise unsupported(name, "it takes no prompt, so there is nothing to say no to")
     if "PAG" in name or "pag_scale" in parameters:
         raise unsupported(name, "perturbed-attention guidance adds a third prediction to its formula")
     if "image_guidance_scale" in parameters:
@@ -36,7 +52,7 @@ def check_pipeline(pipe: Any, cls: type, parameters: Mapping[str, Any]) -> None:
     if getattr(pipe, "guider", None) is not None:
         raise unsupported(name, "it carries a guider component of its own, which owns the guidance formula")
     denoisers = family_of(cls).denoisers
-    if not any(isinstance(getattr(pipe, part, None), torch.nn.Module) for part in denoisers):
+    if all(getattr(pipe, part, None) is None for part in denoisers):
         raise unsupported(name, f"it has no denoiser named {' or '.join(denoisers)}")
     if not hasattr(getattr(pipe, "scheduler", None), "step"):
         raise unsupported(name, "it has no scheduler whose steps could be followed")

@@ -65,4 +65,4 @@ class Family:
 def names(prefix: str, name: str) -> bool:
     """Whether `prefix` is the name of a class or its beginning up to a new word."""
     rest = name[len(prefix) :]
-    return name.startswith(prefix) and (not rest or rest[0].isupper())
+    return name.startswith(prefix) and (not rest or not (rest[0].islower() or rest[0].isdigit()))

@@ -4,7 +4,7 @@ from negguide.integration.families.family import Family, Rule
 
 FAMILY = Family(
     "HunyuanVideo",
-    ("HunyuanVideo",),
+    ("HunyuanVideo", "HunyuanSkyreels"),
     cfg_off={"true_cfg_scale": 1.0},
     layers=(
         Rule(

@@ -5,7 +5,7 @@ from negguide.integration.families.family import Family
 
 FAMILY = Family(
     "Wan",
-    ("Wan",),
+    ("Wan", "LucyEdit"),
     scale_2="guidance_scale_2",
     layers=cross_attention("WanTransformer3DModel", "WanVACETransformer3DModel", "WanAnimateTransformer3DModel"),
 )
