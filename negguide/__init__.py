@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from negguide import deprecation
 
 if TYPE_CHECKING:
-    from negguide.integration import Attachment, StepRecord, Unsupported, attach
+    from negguide.integration import Attachment, StepRecord, Unsupported, attach, detach
     from negguide.methods import (
         APG,
         CADS,
@@ -85,6 +85,7 @@ __all__ = [
     "Window",
     "__version__",
     "attach",
+    "detach",
     "format_prompt",
     "from_dict",
     "from_json",
@@ -96,7 +97,7 @@ __all__ = [
     "to_json",
 ]
 
-_INTEGRATION = frozenset({"Attachment", "StepRecord", "Unsupported", "attach"})
+_INTEGRATION = frozenset({"Attachment", "StepRecord", "Unsupported", "attach", "detach"})
 
 
 def __getattr__(name: str) -> Any:

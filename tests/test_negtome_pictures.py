@@ -215,4 +215,4 @@ def run_plain() -> Tensor:
     from negguide.integration import swap
 
     pipe = families.build("sd15")
-    return swap.base_class(pipe).__call__(swap.plain_copy(pipe, lambda p: p.from_pipe(p)), **call("sd15")).images
+    return swap.base_class(pipe).__call__(pipe.from_pipe(pipe), **call("sd15")).images

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import math
+import threading
 import warnings
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Any
 
@@ -13,6 +15,7 @@ import torch
 
 from negguide.integration import swap
 from negguide.integration.call import Call
+from negguide.integration.callbacks import apart
 from negguide.integration.families import SIDE_MODELS, Family, check_call, check_kind, check_pipeline, family_of
 from negguide.integration.plan import Plan, make_plan, read_mode
 from negguide.integration.plan_cache import PlanCache, plan_key
@@ -47,7 +50,8 @@ def attach(
     GPUs; rounding differs). `max_batch`: most rows per forward when conditions are joined; lower it if memory runs out.
 
     Raises `TypeError` for something that is no pipeline or no method, `RuntimeError` if the pipeline is attached
-    already, `ValueError` for methods that exclude each other, `Unsupported` for pipelines whose guidance cannot be entered.
+    already (see `detach`), `ValueError` for methods that exclude each other, `Unsupported` for pipelines whose guidance
+    cannot be entered. Its calls raise `RuntimeError` while another call is at work on it or on its scheduler.
     """
     check_kind(pipe)
     wrong = [method for method in methods if not isinstance(method, Method)]
@@ -67,8 +71,36 @@ def attach(
     if max_batch is not None and max_batch < 1:
         raise ValueError(f"max_batch={max_batch}: at least one row per forward")
     if swap.is_intercepted(pipe):
-        raise RuntimeError("this pipeline is attached already: detach it first, or give one attach all methods")
+        raise RuntimeError(
+            "this pipeline is attached already: call negguide.detach(pipe) first, or give one attach all methods"
+        )
     return Attachment(pipe, methods, guidance_scale, one_call, max_batch)
+
+
+def detach(pipe: Any) -> None:
+    """Give a pipeline back as it was before `attach`, also where the attachment itself is lost (a notebook's cell run again).
+
+        negguide.attach(pipe, negguide.PerpNeg(["glasses"]))
+        negguide.detach(pipe)
+
+    A pipeline that is not attached stays as it is. A call that is running is finished under its methods. Raises
+    `TypeError` for something that is no pipeline.
+    """
+    from diffusers import DiffusionPipeline
+
+    if not isinstance(pipe, DiffusionPipeline):
+        raise TypeError(f"detach needs a diffusers pipeline, got {type(pipe).__name__}")
+    for handler in swap.handlers_of(pipe, "__call__"):
+        owner = getattr(handler, "__self__", None)
+        if isinstance(owner, Attachment):
+            owner.detach()
+
+
+_TAKEN = (
+    "another call is at work on what this one needs: {} keeps the state of one call at a time. Let that call end first (put "
+    "a lock around the calls of a server), or give this one a pipeline of its own on the same weights: "
+    "type(pipe)(**{{**pipe.components, 'scheduler': copy.deepcopy(pipe.scheduler)}})"
+)
 
 
 class Attachment:
@@ -92,9 +124,11 @@ class Attachment:
         self._family = family_of(self._cls)
         self._cache = PlanCache()
         self._warned: set[str] = set()
+        self._lock = threading.Lock()
         call = Call.parameters_of(self._cls)
         check_pipeline(pipe, self._cls, call)
-        self._undo: Any = swap.enter(pipe, {"__call__": self._run})
+        self._at: swap.Run | None = None
+        self._undo: Any = swap.enter(pipe, {"__call__": self._run, "progress_bar": self._looped})
 
     def __enter__(self) -> Attachment:
         return self
@@ -108,6 +142,27 @@ class Attachment:
             self._undo()
             self._undo = None
 
+    @contextmanager
+    def _at_work(self, run: swap.Run) -> Iterator[None]:
+        """One call at a time. Raises `RuntimeError` while another one runs."""
+        with self._lock:
+            if self._at is not None and (self._at.is_here or self._at.is_elsewhere):
+                raise RuntimeError(_TAKEN.format("a pipeline"))
+            self._at = run
+        try:
+            yield
+        finally:
+            self._at = None
+
+    def _looped(self, original: Any, *args: Any, **kwargs: Any) -> Any:
+        """Handler of `progress_bar`, which every pipeline's own loop asks for: tells of loops that we do not see."""
+        if self._at is None or not self._at.is_here:
+            self._warn_once(
+                "this pipeline is attached, but its loop runs unguided: it was entered by its class's own function, or "
+                "written by hand. Call pipe(...), or type(pipe).__call__.__wrapped__(pipe, ...) for gradients"
+            )
+        return original(*args, **kwargs)
+
     def _denoisers(self) -> dict[str, torch.nn.Module]:
         parts = {name: getattr(self.pipe, name, None) for name in self._family.denoisers}
         found = {name: part for name, part in parts.items() if isinstance(part, torch.nn.Module)}
@@ -116,7 +171,11 @@ class Attachment:
         return found
 
     def _run(self, original: Any, *args: Any, **kwargs: Any) -> Any:
-        call = Call(self._cls, args, kwargs)
+        run = swap.Run(self.pipe)
+        with self._at_work(run):
+            return self._guided(run, original, Call(self._cls, args, kwargs))
+
+    def _guided(self, run: swap.Run, original: Any, call: Call) -> Any:
         denoisers = self._denoisers()
         plan = self._plan(call, denoisers)
         parts = [getattr(self.pipe, name, None) for name in SIDE_MODELS]
@@ -124,19 +183,24 @@ class Attachment:
         runner = Runner(plan, self.methods, self._one_call, self._max_batch, list(sides.values()))
         self.trace = runner.trace  # grows while it runs, for callbacks
         with ExitStack() as stack:
-            for part, side in sides.items():
-                stack.enter_context(swap.entered(part, {"__call__": side.watch}))
-            for name, module in denoisers.items():
-                handler = functools.partial(runner.denoise, name, module)
-                stack.enter_context(swap.entered(module, {"__call__": handler}))
-            handlers: dict[str, Any] = {"step": runner.step_done}
+            handlers: dict[str, Any] = {"step": runner.step_done, "set_timesteps": None}
             if hasattr(self.pipe.scheduler, "scale_model_input"):
                 handlers["scale_model_input"] = runner.scale_input
-            stack.enter_context(swap.entered(self.pipe.scheduler, handlers))
+            stack.enter_context(swap.entered(self.pipe.scheduler, handlers, run, _TAKEN.format("a scheduler")))
+            for part, side in sides.items():
+                stack.enter_context(swap.entered(part, {"__call__": side.watch}, run))
+            for name, module in denoisers.items():
+                handler = functools.partial(runner.denoise, name, module)
+                stack.enter_context(swap.entered(module, {"__call__": handler}, run))
             try:
-                output = original(**copied({**call.arguments, **plan.arguments}))
+                output = original(**apart(copied({**call.arguments, **plan.arguments}), run))
             finally:
                 self.passes = runner.evaluator.passes
+        if not runner.trace:
+            raise RuntimeError(
+                f"{self._cls.__name__} sampled without a step of its own scheduler and denoiser, so nothing was guided; "
+                "attach to the pipeline that runs them"
+            )
         runner.guard.finish()
         if call.says_negative and plan.mode != "single" and runner.trace and not runner.own_used:
             self._warn_once(
@@ -150,7 +214,7 @@ class Attachment:
     def _warn_once(self, message: str) -> None:
         if message not in self._warned:
             self._warned.add(message)
-            warnings.warn(message, stacklevel=4)
+            warnings.warn(message, stacklevel=5)
 
     def _plan(self, call: Call, denoisers: dict[str, torch.nn.Module]) -> Plan:
         caching = check_call(self._family, denoisers, call.complete)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from negguide.integration.families import SIDE_MODELS
 from negguide.integration.layout import stacked
-from negguide.integration.swap import base_class, entered, plain_copy
+from negguide.integration.swap import Run, base_class, entered
 from negguide.integration.tree import copied
 
 
@@ -138,15 +139,26 @@ def _as_it_is(original: Any, *args: Any, **kwargs: Any) -> Any:
     return original(*args, **kwargs)
 
 
+_muting, _muted = threading.Lock(), list[int]()
+"""The verbosity to come back to, once for each probe that runs now, in whatever thread."""
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
     """A probe repeats what the real call will say anyway."""
-    level = diffusers_logging.get_verbosity()
-    diffusers_logging.set_verbosity_error()
+    with _muting:
+        if not _muted:
+            _muted.append(diffusers_logging.get_verbosity())
+            diffusers_logging.set_verbosity_error()
+        else:
+            _muted.append(_muted[0])
     try:
         yield
     finally:
-        diffusers_logging.set_verbosity(level)
+        with _muting:
+            level = _muted.pop()
+            if not _muted:
+                diffusers_logging.set_verbosity(level)
 
 
 def probe(pipe: Any, denoisers: Mapping[str, torch.nn.Module], arguments: Mapping[str, Any]) -> Probe:
@@ -156,11 +168,10 @@ def probe(pipe: Any, denoisers: Mapping[str, torch.nn.Module], arguments: Mappin
     restored. Also fit for use while the pipeline is running (adaptive negatives). Raises what the pipeline raises.
     """
     cls = base_class(pipe)
-    twin = plain_copy(pipe, copy.copy)
-    scheduler = plain_copy(pipe.scheduler, copy.deepcopy)
+    twin, scheduler = copy.copy(pipe), copy.deepcopy(pipe.scheduler)
     twin.__dict__.update(scheduler=scheduler, _progress_bar_config={"disable": True})
     twin.__dict__.pop("_num_timesteps", None)
-    result = Probe(scheduler=scheduler)
+    result, run = Probe(scheduler=scheduler), Run(twin)
 
     def stop(original: Any, *args: Any, **kwargs: Any) -> Any:
         bound = inspect.signature(original).bind(*args, **kwargs).arguments
@@ -177,12 +188,12 @@ def probe(pipe: Any, denoisers: Mapping[str, torch.nn.Module], arguments: Mappin
     with ExitStack() as stack:
         stack.enter_context(torch.random.fork_rng(devices=indices))
         stack.enter_context(_quiet())
-        stack.enter_context(entered(scheduler, {"step": stop}))
+        stack.enter_context(entered(scheduler, {"step": stop}, run))
         for name, module in denoisers.items():
-            stack.enter_context(entered(module, {"__call__": _FakeDenoiser(name, module, result)}))
+            stack.enter_context(entered(module, {"__call__": _FakeDenoiser(name, module, result)}, run))
         for part in (getattr(pipe, name, None) for name in SIDE_MODELS):
             if isinstance(part, torch.nn.Module):
-                stack.enter_context(entered(part, {"__call__": _as_it_is}))
+                stack.enter_context(entered(part, {"__call__": _as_it_is}, run))
         try:
             cls.__call__(twin, **given)
         except _Stop:

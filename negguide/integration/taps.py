@@ -7,6 +7,7 @@ for steps at which a method listens, so that all other steps run the plain modul
 from __future__ import annotations
 
 import inspect
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -81,6 +82,8 @@ class Taps:
         self._step: Step | None = None
         self._model: Model | None = None
         self._asking = False
+        self._thread = threading.get_ident()
+        """Another thread's forward of the same denoiser meets our hooks, and is none of ours."""
 
     def layers(self, denoiser: str) -> tuple[Site, ...]:
         """The layers of a denoiser of the plan; found once."""
@@ -168,9 +171,10 @@ class Taps:
 
     def _hook(self, site: Site, ears: Sequence[_Ear], lie: _Forward) -> Callable[..., Any]:
         @torch.compiler.disable
-        def hook(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
-            if self._asking:
+        def hook(module: torch.nn.Module, args: tuple[Any, ...], *rest: Any) -> Any:
+            if self._asking or threading.get_ident() != self._thread:
                 return None
+            kwargs, output = rest
             pair = isinstance(output, tuple)
             whole: Tensor = output[0] if pair else output
             span, grid = lie.picture.span(site, whole.shape[1])
@@ -199,7 +203,7 @@ class Taps:
     def _values_hook(self, site: Site, ears: Sequence[_Ear], lie: _Forward) -> Callable[..., Any]:
         @torch.compiler.disable
         def hook(module: torch.nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor | None:
-            if self._asking:
+            if self._asking or threading.get_ident() != self._thread:
                 return None
             length = output.shape[1]
             text = slice(0, length)

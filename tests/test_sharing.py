@@ -1,0 +1,330 @@
+"""Pipelines that share parts, threads, callbacks that call other pipelines, copies: each call is its own pipeline's."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import threading
+import warnings
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import families
+import pytest
+import torch
+from diffusers.utils import logging as diffusers_logging
+from torch import Tensor
+
+import negguide as ng
+from negguide.integration import attach, detach, swap
+from negguide.methods import NegativePrompt, NegToMe, PerpNeg
+
+
+def sibling(pipe: Any, own_scheduler: bool = True) -> Any:
+    """Another pipeline on the same parts."""
+    parts = dict(pipe.components)
+    if own_scheduler:
+        parts["scheduler"] = type(pipe.scheduler).from_config(pipe.scheduler.config)
+    twin = type(pipe)(**parts, requires_safety_checker=False)
+    twin.set_progress_bar_config(disable=True)
+    return twin
+
+
+def first() -> Any:
+    return sibling(families.build("sd15"))
+
+
+def run(pipe: Any, **more: Any) -> Tensor:
+    return families.run("sd15", pipe, **more)
+
+
+def guided(pipe: Any, method: Any, **more: Any) -> Tensor:
+    with attach(pipe, method):
+        return run(pipe, **more)
+
+
+def untouched(pipe: Any) -> bool:
+    return not any(swap.is_intercepted(part) for part in (pipe, pipe.unet, pipe.scheduler))
+
+
+def at(step: int, act: Callable[[], Any]) -> Callable[..., dict[str, Any]]:
+    """A callback that does something after one step."""
+
+    def callback(pipe: Any, i: int, t: Any, values: dict[str, Any]) -> dict[str, Any]:
+        if i == step:
+            act()
+        return values
+
+    return callback
+
+
+class Elsewhere(threading.Thread):
+    """Does something in another thread, and keeps what it gave or raised."""
+
+    def __init__(self, act: Callable[[], Any]) -> None:
+        super().__init__(daemon=True)
+        self._act = act
+        self.result: Any = None
+        self.start()
+
+    def run(self) -> None:
+        try:
+            self.result = self._act()
+        except BaseException as error:
+            self.result = error
+
+    def get(self) -> Any:
+        self.join(60)
+        return self.result
+
+
+def test_two_threads_on_one_denoiser_each_get_their_own_picture() -> None:
+    a, b = first(), first()
+    plain, alone_a, alone_b = run(a), guided(a, PerpNeg("cat")), guided(b, NegativePrompt("hat"))
+    b_is_in, a_is_out = threading.Event(), threading.Event()
+    in_b = Elsewhere(lambda: guided(b, NegativePrompt("hat"), callback_on_step_end=at(0, _both(b_is_in.set, a_is_out))))
+    with attach(a, PerpNeg("cat")) as attached:
+        found = run(a, callback_on_step_end=at(0, lambda: b_is_in.wait(60)))
+    a_is_out.set()
+    assert torch.equal(found, alone_a) and attached.passes == 9
+    assert torch.equal(in_b.get(), alone_b)
+    assert untouched(a) and untouched(b) and torch.equal(run(a), plain)
+
+
+def _both(act: Callable[[], Any], event: threading.Event) -> Callable[[], Any]:
+    def acts() -> None:
+        act()
+        event.wait(60)
+
+    return acts
+
+
+def test_a_run_that_fails_leaves_the_other_one_and_nothing_else() -> None:
+    a, b = first(), first()
+    plain, alone = run(a), guided(b, PerpNeg("hat"))
+    b_is_in, a_is_out = threading.Event(), threading.Event()
+    in_b = Elsewhere(lambda: guided(b, PerpNeg("hat"), callback_on_step_end=at(0, _both(b_is_in.set, a_is_out))))
+
+    def fail() -> None:
+        b_is_in.wait(60)
+        raise ArithmeticError("in the middle")
+
+    with pytest.raises(ArithmeticError), attach(a, PerpNeg("cat")):
+        run(a, callback_on_step_end=at(0, fail))
+    assert torch.equal(run(a), plain), "also while the other run goes on"
+    a_is_out.set()
+    assert torch.equal(in_b.get(), alone)
+    assert untouched(a) and untouched(b) and torch.equal(run(a), plain)
+
+
+def test_a_plain_pipeline_in_another_thread_stays_plain() -> None:
+    a, b = first(), first()
+    plain, alone = run(b, prompt="an apple"), guided(a, PerpNeg("cat"))
+    beside: list[Any] = []
+    act = at(1, lambda: beside.append(Elsewhere(lambda: run(b, prompt="an apple")).get()))
+    assert torch.equal(guided(a, PerpNeg("cat"), callback_on_step_end=act), alone)
+    assert torch.equal(beside[0], plain)
+
+
+@pytest.mark.parametrize("method", [PerpNeg("cat"), NegToMe(alpha=0.9)], ids=["combines", "listens"])
+def test_a_call_in_the_middle_of_a_forward_is_not_heard(method: Any) -> None:
+    """The other thread's forward comes while this run's hooks are set."""
+    a, b = first(), first()
+    more: dict[str, Any] = {"num_images_per_prompt": 2}
+    plain, alone = run(b, **more), guided(a, method, **more)
+    beside: list[Any] = []
+    here = threading.get_ident()
+
+    def hook(module: Any, args: Any) -> None:
+        if threading.get_ident() == here and not beside:
+            beside.append(None)
+            beside[0] = Elsewhere(lambda: run(b, **more)).get()
+
+    with attach(a, method):
+        handle = a.unet.mid_block.register_forward_pre_hook(hook)
+        found = run(a, **more)
+        handle.remove()
+    assert torch.equal(beside[0], plain) and torch.equal(found, alone)
+
+
+@pytest.mark.parametrize("kind", ["function", "official"])
+def test_a_callback_may_call_another_pipeline_and_the_denoiser_itself(kind: str) -> None:
+    from diffusers.callbacks import PipelineCallback
+
+    a, b = first(), first()
+    plain, alone = run(b, prompt="an apple"), guided(a, PerpNeg("cat"))
+    text = a.encode_prompt("a pet", "cpu", 1, False)[0].expand(2, -1, -1)
+    asked = torch.ones(2, 4, 16, 16), torch.tensor(10), text
+    answer = a.unet(*asked).sample
+    seen: list[Tensor] = []
+
+    def act() -> None:
+        seen.append(run(b, prompt="an apple"))
+        seen.append(a.unet(*asked).sample)
+
+    class Official(PipelineCallback):
+        tensor_inputs: ClassVar[list[str]] = ["prompt_embeds"]
+
+        def callback_fn(self, pipe: Any, i: int, t: Any, values: dict[str, Any]) -> dict[str, Any]:
+            assert "prompt_embeds" in values
+            return at(0, act)(pipe, i, t, values)
+
+    callback = at(0, act) if kind == "function" else Official(cutoff_step_ratio=1.0)
+    assert torch.equal(guided(a, PerpNeg("cat"), callback_on_step_end=callback), alone)
+    assert torch.equal(seen[0], plain) and torch.equal(seen[1], answer)
+
+
+def test_an_attached_pipeline_in_the_callback_of_another() -> None:
+    a, b = first(), first()
+    alone_a, alone_b = guided(a, PerpNeg("cat")), guided(b, PerpNeg("hat"))
+    seen: list[Tensor] = []
+    with attach(b, PerpNeg("hat")):
+        act = at(0, lambda: seen.append(run(b)))
+        assert torch.equal(guided(a, PerpNeg("cat"), callback_on_step_end=act), alone_a)
+    assert torch.equal(seen[0], alone_b)
+
+
+def test_a_pipeline_that_runs_another_one_first_does_not_guide_that() -> None:
+    b = first()
+
+    class Twice(type(b)):  # type: ignore[misc]
+        def check_inputs(self, *args: Any, **kwargs: Any) -> Any:
+            drafts.append(run(b, prompt="an apple"))
+            return super().check_inputs(*args, **kwargs)
+
+    drafts: list[Tensor] = []
+    plain, alone = run(b, prompt="an apple"), guided(first(), PerpNeg("cat"))
+    a = Twice(**{**b.components, "scheduler": copy.deepcopy(b.scheduler)}, requires_safety_checker=False)
+    a.set_progress_bar_config(disable=True)
+    assert torch.equal(guided(a, PerpNeg("cat")), alone)
+    assert len(drafts) >= 2 and all(torch.equal(draft, plain) for draft in drafts), "in probes and in the run"
+
+
+def test_one_scheduler_serves_one_call_at_a_time() -> None:
+    a = first()
+    b = sibling(a, own_scheduler=False)
+    plain, alone = run(b), guided(a, PerpNeg("cat"))
+    refused: list[Any] = []
+
+    def others() -> None:
+        refused.append(Elsewhere(lambda: run(b)).get())
+        refused.append(Elsewhere(lambda: guided(b, PerpNeg("hat"))).get())
+        for act in (lambda: run(b), lambda: guided(b, PerpNeg("hat"))):
+            with pytest.raises(RuntimeError, match="another call is at work"):
+                act()
+
+    assert torch.equal(guided(a, PerpNeg("cat"), callback_on_step_end=at(0, others)), alone)
+    assert all("scheduler" in str(error) and isinstance(error, RuntimeError) for error in refused), refused
+    assert untouched(a) and torch.equal(run(b), plain)
+
+
+def test_one_pipeline_runs_one_call_at_a_time() -> None:
+    a = first()
+    refused: list[Any] = []
+    with attach(a, PerpNeg("cat")) as attached:
+        alone = run(a)
+        act = at(0, lambda: refused.append(Elsewhere(lambda: run(a)).get()))
+        assert torch.equal(run(a, callback_on_step_end=act), alone)
+        assert isinstance(refused[0], RuntimeError) and "lock" in str(refused[0])
+        with pytest.raises(RuntimeError, match="another call"):
+            run(a, callback_on_step_end=at(0, lambda: run(a)))
+        assert torch.equal(run(a), alone) and attached.runs == 3
+
+
+@pytest.mark.parametrize("when", ["before", "during", "after"])
+@pytest.mark.parametrize(
+    "copied",
+    [copy.deepcopy, copy.copy, lambda part: pickle.loads(pickle.dumps(part))],
+    ids=["deepcopy", "copy", "pickle"],
+)
+def test_copies_are_plain(copied: Callable[[Any], Any], when: str) -> None:
+    a = first()
+    plain = run(a)
+    copies: list[Any] = []
+
+    def take() -> None:
+        copies.extend(copied(part) for part in (a, a.unet, a.scheduler))
+
+    with attach(a, PerpNeg("cat")):
+        if when == "before":
+            take()
+        run(a, callback_on_step_end=at(1, take if when == "during" else lambda: None))
+        if when == "after":
+            take()
+        for twin, part in zip(copies, (a, a.unet, a.scheduler), strict=True):
+            assert type(twin) is swap.base_class(part) and not swap.is_intercepted(twin)
+            assert type(twin).__dict__.get("__reduce_ex__") is None
+        pipe, unet, scheduler = copies
+        if copied is copy.copy:
+            pipe = type(pipe)(**{**pipe.components, "unet": unet, "scheduler": scheduler})
+            pipe.set_progress_bar_config(disable=True)
+        else:
+            assert type(pipe.unet) is type(unet) and type(pipe.scheduler) is type(scheduler)
+        assert torch.equal(run(pipe), plain)
+    assert torch.equal(run(a), plain)
+
+
+def test_copies_keep_what_points_back_at_them() -> None:
+    """Hooks of accelerate hold the module that holds them."""
+    a = first()
+    a.unet.itself = [a.unet]
+    twins: list[Any] = []
+    guided(a, PerpNeg("cat"), callback_on_step_end=at(0, lambda: twins.append(copy.deepcopy(a.unet))))
+    assert twins[0].itself[0] is twins[0] is not a.unet
+    del a.unet.itself
+
+
+def test_detach_needs_the_pipeline_only() -> None:
+    a = first()
+    plain = run(a)
+    ng.attach(a, PerpNeg("cat"))
+    with pytest.raises(RuntimeError, match=r"negguide\.detach\(pipe\)"):
+        ng.attach(a, PerpNeg("dog"))
+    assert not torch.equal(run(a), plain)
+    ng.detach(a)
+    assert torch.equal(run(a), plain) and untouched(a)
+    detach(a)
+    with attach(a, PerpNeg("dog")):
+        ng.detach(a)
+        assert torch.equal(run(a), plain)
+    with pytest.raises(TypeError, match="diffusers pipeline"):
+        detach(a.unet)
+
+
+def test_the_undecorated_call_is_guided_with_gradients() -> None:
+    a = first()
+    alone = guided(a, PerpNeg("cat"))
+    with attach(a, PerpNeg("cat")) as attached:
+        embeds = a.encode_prompt("a pet on grass", "cpu", 1, False)[0].detach().requires_grad_()
+        more = families.arguments("sd15") | {"prompt": None, "prompt_embeds": embeds, "return_dict": False}
+        found = type(a).__call__.__wrapped__(a, **more)[0]
+        assert attached.runs == 1 and torch.allclose(found, alone, atol=1e-4)
+        found.sum().backward()
+        assert embeds.grad is not None and float(embeds.grad.abs().max()) > 0
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            swap.base_class(a).__call__.__wrapped__(a, **families.arguments("sd15"))
+        assert attached.runs == 1 and "runs unguided" in str(told[0].message)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            run(a)
+
+
+def test_probes_in_two_threads_leave_the_verbosity() -> None:
+    a, b = first(), first()
+    level = diffusers_logging.get_verbosity()
+    inside, go_on = threading.Event(), threading.Event()
+    encode = b.encode_prompt
+
+    def slowly(*args: Any, **kwargs: Any) -> Any:
+        inside.set()
+        go_on.wait(60)
+        return encode(*args, **kwargs)
+
+    b.encode_prompt = slowly
+    in_b = Elsewhere(lambda: guided(b, PerpNeg("hat")))
+    with attach(a, PerpNeg("cat")):
+        inside.wait(60)
+        run(a, callback_on_step_end=at(2, go_on.set))
+    in_b.get()
+    assert diffusers_logging.get_verbosity() == level
