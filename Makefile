@@ -33,14 +33,14 @@ lint: $(VENV)/.installed-dev
 test-latest:
 	$(PYTHON) -m venv --clear "$(VENV)-latest"
 	$(VENV)-latest/bin/python -m pip install --quiet --upgrade pip
-	$(VENV)-latest/bin/python -m pip install --quiet --editable ".[test]"
+	$(VENV)-latest/bin/python -m pip install --quiet --editable ".[all,test]"
 	$(VENV)-latest/bin/python -m pip freeze --exclude-editable
 	$(TESTING) $(VENV)-latest/bin/python -m pytest -n $(JOBS)
 
 lock:
 	@$(PYTHON) -m venv "$(VENV)-lock"
 	@$(VENV)-lock/bin/python -m pip install --quiet --disable-pip-version-check --upgrade uv
-	$(VENV)-lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --all-extras --no-annotate \
+	$(VENV)-lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.10 --all-extras --no-annotate \
 	    --no-emit-index-url --custom-compile-command "make lock" --constraint requirements/held.txt \
 	    --output-file $(LOCKED) pyproject.toml
 
@@ -51,16 +51,16 @@ clean:
 	rm -rf build dist out
 
 $(VENV)/bin/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "negguide needs Python 3.11 or newer: make PYTHON=python3.11 ..." >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "negguide needs Python 3.10 or newer: make PYTHON=python3.10 ..." >&2; exit 2; }
 	@$(PYTHON) -m venv "$(VENV)"
 
 $(VENV)/.installed-run: pyproject.toml $(LOCKED) | $(VENV)/bin/python
 	@echo "installing negguide into $(VENV) (once; a few minutes)"
-	@$(INSTALL) . && touch $@
+	@$(INSTALL) ".[cli]" && touch $@
 
 $(VENV)/.installed-test: pyproject.toml $(LOCKED) | $(VENV)/bin/python
 	@echo "installing negguide and its tests into $(VENV) (once; a few minutes)"
-	@$(INSTALL) ".[test]" && touch $@ $(VENV)/.installed-run
+	@$(INSTALL) ".[all,test]" && touch $@ $(VENV)/.installed-run
 
 $(VENV)/.installed-dev: pyproject.toml $(LOCKED) | $(VENV)/bin/python
 	@echo "installing negguide and its tools into $(VENV) (once)"

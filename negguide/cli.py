@@ -14,6 +14,7 @@ from negguide.commands.generate import generate
 from negguide.commands.lazy import LazyGroup
 from negguide.commands.measure import measure
 from negguide.commands.methods import methods
+from negguide.commands.missing import missing
 from negguide.commands.report import report
 
 INTERRUPTED = 130
@@ -58,6 +59,11 @@ def main(arguments: list[str] | None = None) -> int:
         message = " ".join(error.format_message().split())
         if message:  # without one, help has been printed
             print(f"negguide: {message}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        if (line := missing(error)) is None:
+            raise
+        print(line, file=sys.stderr)
         return 2
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED

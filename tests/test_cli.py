@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +103,73 @@ def test_what_is_wrong_is_said_in_one_line(
     assert printed.out == ""
     assert printed.err.startswith("negguide: ") and printed.err.count("\n") == 1
     assert message in printed.err
+
+
+HEAVY = ("accelerate", "diffusers", "numpy", "open_clip", "pyarrow", "scipy", "torch", "transformers")
+
+
+def test_what_is_wrong_is_said_before_anything_heavy_is_imported(tmp_path: Path) -> None:
+    plan, folder, file = tmp_path / "plan.yaml", tmp_path / "empty", tmp_path / "file"
+    plan.write_text("prompts: [a pet --no cat]\nmethods: [plain]\nsteps: 0\nsede: 3\n")
+    folder.mkdir()
+    file.write_text("")
+    out = str(tmp_path / "out")
+    pet = ["compare", "a pet", "-n", "cat", "--out", out]
+    lines = [
+        ["compare", "x", "-m", "nonsense"],
+        ["compere"],
+        ["compare", "a pet", "--out", out],
+        [*pet, "-m", "perp_neg:wieght=2"],
+        [*pet, "-m", "perp_neg:weight=much"],
+        [*pet, "-m", "interval:window=[0.8,0.2]"],
+        [*pet, "-m", "negtome:alpha=lots"],
+        [*pet, "-m", "spell:radius=-1"],
+        [*pet, "--seeds", "1,two"],
+        [*pet, "--steps", "0"],
+        [*pet, "--steps", "many"],
+        [*pet, "--size", "big"],
+        [*pet, "--guidance", "inf"],
+        [*pet, "--batch", "0"],
+        [*pet, "--stesp", "3"],
+        [*pet, "-n", "cat:heavy"],
+        [*pet, "--dtype", "int3"],
+        [*pet, "--model", "/no/such/folder"],
+        [*pet, "--model", str(folder)],
+        [*pet, "--model", "toybox/sd9"],
+        [*pet, "--prompts", "/no/such.txt"],
+        ["compare", "a pet", "-n", "cat", "--out", str(file / "out")],
+        ["generate", str(plan), "--out", out],
+        ["generate", "/no/such.yaml"],
+        ["generate", "--preset", "nothing"],
+        ["generate", "--prompts", "/no/such.txt", "-n", "cat"],
+        ["generate", str(plan), "-m", "nonsense"],
+        ["generate", str(plan), "--engine", "steam"],
+        ["measure", "/no/such/folder"],
+        ["measure", str(folder), "--with", "nonsense"],
+        ["report", "/no/such/folder"],
+        ["report", str(folder), "--export", "nonsense"],
+    ]
+    code = (
+        "import sys; from negguide.cli import main\n"
+        f"for line in {lines!r}:\n"
+        "    code = main(line)\n"
+        f"    heavy = [name for name in {HEAVY!r} if name in sys.modules]\n"
+        "    assert code == 2 and not heavy, (line, code, heavy)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("\n") == len(lines), "one line each"
+
+
+@pytest.mark.parametrize("library", ["typer", "yaml", "pydantic"])
+def test_the_command_of_a_bare_install_says_what_to_install(library: str) -> None:
+    """Importing of None in `sys.modules` fails like importing what is not there."""
+    code = f"import sys; sys.modules[{library!r}] = None; from negguide.__main__ import run; run()"
+    command = [sys.executable, "-c", code, "generate", "--preset", "list"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith(f"negguide: {library} is not installed") and done.stderr.count("\n") == 1
+    assert 'pip install "negguide[cli]"' in done.stderr
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

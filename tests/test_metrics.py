@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy
 import pytest
 import torch
 from PIL import Image
@@ -17,6 +18,15 @@ def test_vendi_counts_what_is_different() -> None:
     assert vendi(torch.ones(5, 3)) == pytest.approx(1)
     assert vendi(torch.eye(2).repeat(3, 1) * 7) == pytest.approx(2)
     assert vendi(torch.ones(1, 4)) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(("pictures", "width"), [(1, 3), (4, 2), (8, 512), (40, 6), (64, 64)])
+def test_vendi_is_that_of_the_package_of_its_authors(pictures: int, width: int) -> None:
+    reference = pytest.importorskip("vendi_score.vendi")
+    features = torch.randn(pictures, width) + 0.5
+    rows = features.double().numpy()
+    rows = rows / numpy.linalg.norm(rows, axis=1, keepdims=True)
+    assert vendi(features) == pytest.approx(float(reference.score_K(rows @ rows.T)), rel=1e-9)
 
 
 def test_vendi_is_the_exponential_of_the_entropy_of_the_singular_values() -> None:

@@ -71,7 +71,7 @@ class Report:
         try:
             import matplotlib
         except ImportError:
-            print('no plot: matplotlib is missing; pip install "negguide[metrics]"')
+            print('no plot: matplotlib is missing; pip install "negguide[lab]"')
             return
         matplotlib.use("Agg")
         from matplotlib import pyplot as plt

@@ -110,7 +110,7 @@ def plot(table: Sequence[Row], file: Path) -> None:
     try:
         import matplotlib
     except ImportError:
-        print('no plot: matplotlib is missing; pip install "negguide[metrics]"')
+        print('no plot: matplotlib is missing; pip install "negguide[lab]"')
         return
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt

@@ -206,7 +206,7 @@ class _Worker:
             return
 
     def _now(self) -> Record:
-        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+        now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds")
         return {"time": now, "rank": self.rank, "worker": self.claims.name}
 
 

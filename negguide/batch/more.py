@@ -66,6 +66,12 @@ class More:
     references: Path | None = None
     truth: Path | None = None
 
+    def __post_init__(self) -> None:
+        for asked in self.names:
+            name, _, option = asked.partition("=")
+            if name not in ASKED or (option and name == "dreamsim"):
+                raise ValueError(f"unknown measure {asked!r}; possible: {'; '.join(ASKED.values())}")
+
 
 class SetJudge:
     """A number for the pictures of a prompt together, where there are two or more."""
@@ -78,13 +84,11 @@ class SetJudge:
 
 
 def extra_judges(names: Sequence[str]) -> tuple[list[Judge], list[str]]:
-    """Judges for what was asked, and a line for each whose weights are not here. `ValueError` for unknown names."""
+    """Judges for the names of a `More`, and a line for each whose weights are not here."""
     judges: list[Judge] = []
     absent: list[str] = []
     for asked in names:
         name, _, option = asked.partition("=")
-        if name not in ASKED or (option and name == "dreamsim"):
-            raise ValueError(f"unknown measure {asked!r}; possible: {'; '.join(ASKED.values())}")
         try:
             judges.append(_extra(name, option))
         except Absent as error:

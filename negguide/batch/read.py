@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
-import tomllib
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -15,6 +15,11 @@ from pydantic import ValidationError
 
 from negguide.batch.plan import FIELDS, Plan
 from negguide.experiment.tasks import read_prompts
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 PLAN_FILE = "plan.json"
 """The plan of a batch, beside its pictures, with all prompts inside."""

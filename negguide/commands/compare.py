@@ -135,10 +135,12 @@ def compare(
     [bold]Exit codes[/bold]: 0 fine; 1 a method failed (the report says why, the others
     are there); 2 the command was wrong; 130 interrupted, what was made stays.
     """
+    from negguide.experiment.models import check_model
     from negguide.experiment.tasks import STEPS
     from negguide.names import bundled_model
 
     with one_line():
+        check_model(model, dtype)
         bundled = bundled_model(model)
         usual = bundled.sampling if bundled else None
         request = _request(

@@ -149,6 +149,7 @@ def generate(
 def _plan(source: Path | None, preset: str | None, prompts: Path | None, methods: str | None, changes: Any) -> Plan:
     from negguide.batch.read import load_plan, load_preset
     from negguide.experiment.arms import parse_arms
+    from negguide.experiment.models import check_model
     from negguide.experiment.tasks import prepare_folder
 
     if source is not None and preset is not None:
@@ -160,6 +161,8 @@ def _plan(source: Path | None, preset: str | None, prompts: Path | None, methods
     if source is not None and source.is_dir() and "output" not in changes:
         changes["output"] = str(source)
     plan = load_preset(preset, changes) if preset is not None else load_plan(source, changes)
+    for model in plan.models:
+        check_model(model.name, model.dtype)
     prepare_folder(Path(plan.output))
     return plan
 

@@ -59,7 +59,6 @@ def measure(
 
     It writes measures.json, measures.parquet (one row per picture), summary.md and summary.csv into the folder.
     """
-    quiet_libraries()
     with one_line():
         measure_and_tell(folder, clip, baseline, prompt, negative or [], more or [], against, references, truth)
 
@@ -87,6 +86,7 @@ def measure_and_tell(
     if not folder.is_dir():
         raise ValueError(f"there is no folder {str(folder)!r}")
     more = More(tuple(names), against, references, truth)
+    quiet_libraries()
     measures = run(folder, clip, baseline, prompt, negatives, more=more)
     write_tables(folder, measures)
     console = Console(highlight=False)

@@ -92,7 +92,7 @@ def _start(model: Model, request: Request, judges: Sequence[Judge], command: str
             "device": model.device,
         },
         versions=versions(),
-        started=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        started=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
     )
 
 

@@ -51,10 +51,9 @@ def load_model(name: str, dtype: str = "auto", device: str = "auto") -> Model:
     `dtype`: "auto" is float16 on a GPU and float32 elsewhere. `device`: "auto" is the GPU when there is one. `ValueError` says
     in one line what cannot be had, and why.
     """
+    check_model(name, dtype)
     import torch
 
-    if dtype not in DTYPES:
-        raise ValueError(f"the dtype is {dtype!r}; possible: {', '.join(DTYPES)}")
     place = device_of(device)
     bundled = bundled_model(name)
     choice = ("float16" if place.type in ("cuda", "mps") and not bundled else "float32") if dtype == "auto" else dtype
@@ -66,6 +65,19 @@ def load_model(name: str, dtype: str = "auto", device: str = "auto") -> Model:
         raise ValueError(f"the device {device!r} cannot be used: {_short(error)}") from error
     pipe.set_progress_bar_config(disable=True)
     return Model(name, pipe)
+
+
+def check_model(name: str, dtype: str = "auto") -> None:
+    """What can be said of a model and a dtype before a library is imported: `ValueError` for what cannot be had."""
+    if dtype not in DTYPES:
+        raise ValueError(f"the dtype is {dtype!r}; possible: {', '.join(DTYPES)}")
+    folder = Path(name).expanduser()
+    if bundled_model(name):
+        return
+    if _looks_like_path(name) and not folder.is_dir():
+        raise ValueError(f"no folder {name!r}; {_POSSIBLE}")
+    if folder.is_dir() and not (folder / "model_index.json").is_file():
+        raise ValueError(f"the folder {name!r} holds no diffusers pipeline (model_index.json is missing)")
 
 
 def device_of(name: str) -> Any:
@@ -93,10 +105,6 @@ def _load_bundled(model: BundledModel, dtype: Any) -> Any:
 def _load(name: str, dtype: Any) -> Any:
     from diffusers import DiffusionPipeline
 
-    if _looks_like_path(name) and not Path(name).expanduser().is_dir():
-        raise ValueError(f"no folder {name!r}; {_POSSIBLE}")
-    if Path(name).expanduser().is_dir() and not (Path(name).expanduser() / "model_index.json").is_file():
-        raise ValueError(f"the folder {name!r} holds no diffusers pipeline (model_index.json is missing)")
     folder = Path(name).expanduser()
     try:
         if folder.is_dir():

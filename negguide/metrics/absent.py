@@ -12,12 +12,12 @@ class Absent(ValueError):
 
 
 def require(module: str, measure: str) -> Any:
-    """A library of the extra `measures`; `Absent` without it."""
+    """A library of the extra `judges`; `Absent` without it."""
     try:
         return import_module(module)
     except ImportError as error:
         name = module.partition(".")[0].replace("_", "-")
-        raise Absent(f"{measure} needs {name} ({error}): pip install 'negguide[measures]'") from error
+        raise Absent(f"{measure} needs {name} ({error}): pip install 'negguide[judges]'") from error
 
 
 def checkpoint(url: str, measure: str) -> Path:

@@ -14,9 +14,10 @@ def vendi(features: Tensor) -> float:
     `features`: (N, C), any float dtype and length; computed in float64. `ValueError` for fewer than one row or for
     rows of length zero.
     """
-    from vendi_score.vendi import score_K  # score_X and score of that package are wrong
+    import torch
 
-    return float(score_K(cosines(features).numpy()))
+    shares = torch.linalg.eigvalsh(cosines(features) / len(features)).clamp_min(0)  # rounding may leave some below 0
+    return float(torch.special.entr(shares).sum().exp())
 
 
 def mss(features: Tensor) -> float:
