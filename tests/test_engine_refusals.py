@@ -14,7 +14,7 @@ from diffusers import (
 )
 
 from negguide.integration import Unsupported, attach
-from negguide.integration.plan import measured_scale, read_mode
+from negguide.integration.guidance import measured_scale, read_mode
 from negguide.integration.probe import Asked, Probe
 from negguide.methods import Method, Negative, PerpNeg, Rescale
 

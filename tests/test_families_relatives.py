@@ -92,17 +92,22 @@ RELATIVES = {
 }
 
 
+def run_relative(name: str, pipe: Any, **more: Any) -> torch.Tensor:
+    """Latents of a short call with guidance on."""
+    defaults = {"prompt": "a pet on grass", "num_inference_steps": 3, "output_type": "latent"}
+    own = RELATIVES[name].arguments
+    if "true_cfg_scale" not in own:
+        defaults["guidance_scale"] = 5.0
+    output = pipe(**{**defaults, "generator": torch.Generator().manual_seed(0), **own, **more})
+    return output[0] if isinstance(output, tuple) else getattr(output, "frames", getattr(output, "images", None))
+
+
 @pytest.mark.parametrize("name", RELATIVES)
 def test_relative(name: str) -> None:
-    relative = RELATIVES[name]
-    pipe = relative.build()
+    pipe = RELATIVES[name].build()
 
     def run(**more: Any) -> torch.Tensor:
-        defaults = {"prompt": "a pet on grass", "num_inference_steps": 3, "output_type": "latent"}
-        if "true_cfg_scale" not in relative.arguments:
-            defaults["guidance_scale"] = 5.0
-        output = pipe(**{**defaults, "generator": torch.Generator().manual_seed(0), **relative.arguments, **more})
-        return output[0] if isinstance(output, tuple) else getattr(output, "frames", getattr(output, "images", None))
+        return run_relative(name, pipe, **more)
 
     plain, negative = run(), run(negative_prompt="a cat")
     with attach(pipe, PerpNeg(Negative("cat", 0.0))) as attached:

@@ -17,7 +17,8 @@ from negguide.integration import swap
 from negguide.integration.call import Call
 from negguide.integration.callbacks import apart
 from negguide.integration.families import SIDE_MODELS, Family, check_call, check_kind, check_pipeline, family_of
-from negguide.integration.plan import Plan, make_plan, read_mode
+from negguide.integration.guidance import Reading, read_mode, read_takeover
+from negguide.integration.plan import Plan, make_plan
 from negguide.integration.plan_cache import PlanCache, plan_key
 from negguide.integration.probe import probe
 from negguide.integration.runner import Runner, StepRecord
@@ -202,7 +203,7 @@ class Attachment:
                 "attach to the pipeline that runs them"
             )
         runner.guard.finish()
-        if call.says_negative and plan.mode != "single" and runner.trace and not runner.own_used:
+        if call.says_negative and plan.guides and runner.trace and not runner.own_used:
             self._warn_once(
                 "the call's own negative_prompt had no effect: "
                 f"{', '.join(m.name or type(m).__name__ for m in self.methods)} put something else in its place; "
@@ -226,7 +227,7 @@ class Attachment:
         plan.begin(call, caching)
         for method in self.methods:
             for condition in method.prompts():
-                if plan.mode != "single" or plan.takeover:
+                if plan.guides:
                     plan.key(condition)
             for condition in method.companions():
                 plan.key(condition)
@@ -235,23 +236,25 @@ class Attachment:
         return plan
 
     def _new_plan(self, call: Call, denoisers: dict[str, torch.nn.Module], caching: bool) -> Plan:
-        changes: dict[str, Any] = {}
         if self._scale is not None:
-            changes = {key: value for key, value in self._family.cfg_off.items() if key in call.parameters}
-        found = probe(self.pipe, denoisers, call.probing(changes))
+            reading = read_takeover(self.pipe, call, self._family, denoisers)
+        else:
+            reading = self._read(call, denoisers)
+        return make_plan(self.pipe, call, self._family, denoisers, reading, self._scale, caching)
+
+    def _read(self, call: Call, denoisers: dict[str, torch.nn.Module]) -> Reading:
+        found = probe(self.pipe, denoisers, call.probing())
         name = self._cls.__name__
-        mode = read_mode(found, name)
-        if self._scale is not None and mode != "single":
-            raise ValueError(f"takeover: {name} still guides with {changes}; call it with its own guidance off")
+        mode, changes = read_mode(found, name), {}
         needing = [m.name or type(m).__name__ for m in self.methods if m.needs_guidance]
-        if mode == "single" and self._scale is None and needing:
+        if mode == "single" and needing:
             if "negative_prompt" in call.parameters and not call.has_negative:
                 changes = {"negative_prompt": call.texts("")}
                 found = probe(self.pipe, denoisers, call.probing(changes))
                 mode = read_mode(found, name)
             if mode == "single":
                 raise ValueError(_without_guidance(name, needing, self._family, call))
-        return make_plan(self.pipe, call, self._family, denoisers, found, mode, changes, self._scale, caching)
+        return Reading(found, mode, changes)
 
 
 def _without_guidance(name: str, needing: list[str], family: Family, call: Call) -> str:

@@ -85,6 +85,14 @@ class Call:
         kept = {key: value for key, value in self.probing().items() if not _is_negative(key)}
         return kept if prompt is None else {**kept, "negative_prompt": self.texts(prompt)}
 
+    def with_own_negative_as_prompt(self) -> dict[str, Any]:
+        """The same call with what it says for the negative place, text or embeddings, as its prompt; "" if nothing."""
+        if not self.has_negative:
+            return self.with_prompt("")
+        kept = {k: v for k, v in self.probing().items() if not k.startswith(("negative_", "prompt", "pooled_prompt"))}
+        negative = {k.removeprefix("negative_"): v for k, v in self.probing().items() if _is_negative(k)}
+        return {**kept, **negative}
+
     def own_negatives(self, rows: int) -> list[str]:
         """The call's own negative prompt for each of its `rows` images; "" where it has none in words."""
         return [text or "" for text in self._spread(self.complete.get("negative_prompt") or "", rows)]

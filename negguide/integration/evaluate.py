@@ -153,14 +153,12 @@ class Evaluator:
     def call(self, ask: Ask, key: int) -> Any:
         """The arguments of the pipeline's call for a key."""
         plan = self.plan
-        if plan.mode != "batch":
-            return ask.named if key == COND else tree.overlaid(ask.named, plan.overlays[key])
         if key == COND:
-            return plan.half(ask.named, "cond")
+            return ask.named if plan.mode != "batch" else plan.half(ask.named, "cond")
         overlay = dict(plan.overlays[key])
-        for side in self.sides if key != OWN_KEY else ():
+        for side in self.sides if key != OWN_KEY or plan.takeover else ():
             overlay |= side.overlay(plan, ask.named, plan.overlays[key])
-        return tree.overlaid(plan.half(ask.named, "uncond"), overlay)
+        return tree.overlaid(ask.named if plan.mode != "batch" else plan.half(ask.named, "uncond"), overlay)
 
     @contextmanager
     def context(self, module: Any, key: int | str, index: int) -> Iterator[None]:

@@ -25,7 +25,7 @@ def model_of(evaluator: Evaluator, taps: Taps, ask: Ask, step: Step) -> Model:
         family=plan.family.name,
         find_layers=lambda: tuple(site.layer for site in taps.layers(ask.name)),
         groups=groups_of(plan),
-        guided=plan.mode != "single" or plan.takeover,
+        guided=plan.guides,
         embeds=lambda branch: evaluator.embeds(ask, key(branch)),
         noised=functools.partial(plan.schedule.noised, index=step.index),
         inverted=functools.partial(inversion.invert, evaluator, ask, step.index),

@@ -7,43 +7,21 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
 
 from negguide.integration import each_image, tree
 from negguide.integration.call import Call
-from negguide.integration.families import Family, unsupported
+from negguide.integration.families import Family
+from negguide.integration.guidance import Mode, Reading, measured_scale, read_mode, without_embedded
 from negguide.integration.layout import Layout, token_grid
 from negguide.integration.probe import Asked, Probe, main_input, probe
 from negguide.integration.schedule import Schedule, read_schedule
 from negguide.methods.base import Condition, EachImage
-
-Mode = Literal["batch", "sequential", "single"]
-"""How predictions are asked for: both halves in one call; conditional, then unconditional; the conditional only."""
 
 OWN_KEY = 0
 """Key of what the pipeline itself puts in the negative place."""
 
 _FROM_LATENTS = ("residual", "controlnet", "block_samples", "mid_block", "down_block")
 """Arguments that follow the noisy latents of a step: never part of a text overlay."""
-
-
-def measured_scale(guided: Tensor, cond: Tensor, uncond: Tensor) -> tuple[float, float]:
-    """(w, sign) of a pipeline whose formula is sign * k * (uncond + w (cond - uncond)), k > 0 (rescale, norms).
-
-    Solved by least squares for each vector along the last dimension, so that a factor k of each token does not matter; the
-    median over all vectors. Raises `Unsupported` when the prediction is no combination of the two.
-    """
-    o, c, u = (t.detach().double().cpu().flatten(0, -2) for t in (guided, cond, uncond))
-    cc, uu, cu = (c * c).sum(-1), (u * u).sum(-1), (c * u).sum(-1)
-    oc, ou = (o * c).sum(-1), (o * u).sum(-1)
-    determinant = (cc * uu - cu * cu).clamp_min(1e-12)
-    a, b = (oc * uu - ou * cu) / determinant, (ou * cc - oc * cu) / determinant
-    total = a + b
-    error = (o - a[:, None] * c - b[:, None] * u).norm(dim=-1) / o.norm(dim=-1).clamp_min(1e-12)
-    if float(error.median()) > 1e-2:
-        why = "what reaches its scheduler is not a combination of the conditional and unconditional prediction"
-        raise unsupported("this pipeline's guidance", why)
-    return float(f"{float((a / total).median()):.6g}"), 1.0 if float(total.median()) > 0 else -1.0
 
 
 @dataclass
@@ -72,6 +50,12 @@ class Plan:
     through: Literal["negative_prompt", "prompt"]
     property_scale: float | None
     main: str
+    on: Mapping[str, Any] | None = None
+    """Takeover: changes to the arguments under which the pipeline would guide by itself; None: it never does."""
+    guided: Mode = "single"
+    """Takeover: how it would then ask."""
+    silenced: dict[tree.Path, Any] = field(default_factory=dict)
+    """Takeover: what the pipeline leaves out of its unconditional although it follows the latents (guess mode): zeros."""
     own: dict[tree.Path, Any] = field(default_factory=dict)
     """Overlay of the pipeline's unconditional as probed; `overlays[0]` follows the running call."""
     overlays: dict[int, dict[tree.Path, Any]] = field(default_factory=dict)
@@ -83,6 +67,11 @@ class Plan:
     def rows(self) -> int:
         """Images of the call: rows of one denoiser pass."""
         return self.layout.rows
+
+    @property
+    def guides(self) -> bool:
+        """Whether there is guidance, the pipeline's or ours."""
+        return self.mode != "single" or self.takeover
 
     def begin(self, call: Call, caching: bool) -> None:
         """Make ready for a run, which may be a repetition: forget what callbacks did to the last one."""
@@ -100,8 +89,7 @@ class Plan:
         return self.keys[condition]
 
     def _resolve(self, condition: Condition) -> int:
-        guided = self.mode != "single" or self.takeover
-        if condition.own or (condition.prompt is None and not self.call.has_negative and guided):
+        if condition.own or (condition.prompt is None and not self.call.has_negative and self.guides):
             return OWN_KEY
         if isinstance(condition.prompt, EachImage):
             overlay = each_image.overlay(self, condition.prompt.texts)
@@ -117,37 +105,46 @@ class Plan:
     def _probe_of(self, prompt: str | tuple[str, ...] | None) -> Probe:
         if self.through == "prompt":
             return self._run({**self.call.with_prompt("" if prompt is None else prompt), **self.arguments})
-        changes = {key: value for key, value in self.arguments.items() if key != "negative_prompt"}
+        changes = self._changes
         if prompt is None:
             result = self._run({**self.call.with_negative(None), **changes})
             # Some pipelines guide only when a negative prompt is given: their unconditional is the empty text.
-            if len(result.asked) == self._calls and result.asked[-1].rows == self.reference.rows:
+            if read_mode(result, self.call.cls.__name__) == self.asks:
                 return result
             prompt = ""
         return self._run({**self.call.with_negative(prompt), **changes})
 
     def overlay_of_texts(self, texts: Sequence[str]) -> dict[tree.Path, Any]:
         """What to lay over the reference call to ask for one text per image, as the pipeline encodes them together."""
-        changes = {key: value for key, value in self.arguments.items() if key != "negative_prompt"}
         if self.through == "prompt":
+            changes = {key: value for key, value in self.arguments.items() if key != "negative_prompt"}
             return self._overlay(self._run({**self.call.with_prompts(texts), **changes}))
-        return self._overlay(self._run({**self.call.with_negatives(texts), **changes}))
+        return self._overlay(self._run({**self.call.with_negatives(texts), **self._changes}))
 
     @property
-    def _calls(self) -> int:
-        return 2 if self.mode == "sequential" else 1
+    def asks(self) -> Mode:
+        """How the pipeline asks when it guides by itself."""
+        return self.guided if self.takeover else self.mode
+
+    @property
+    def _changes(self) -> dict[str, Any]:
+        """What makes the pipeline guide by itself, but for the negative prompt."""
+        changes = self.arguments if self.on is None else self.on
+        return {key: value for key, value in changes.items() if key != "negative_prompt"}
 
     def _run(self, arguments: Mapping[str, Any]) -> Probe:
         return probe(self.pipe, self.denoisers, arguments)
 
     def _overlay(self, found: Probe) -> dict[tree.Path, Any]:
-        batches = self.family.rows.batches
-        if self.mode == "batch":
-            before, after = (self.half(asked.named, "uncond") for asked in (self.reference, found.asked[0]))
-        else:
-            other = found.asked[-1] if self.through == "negative_prompt" else found.asked[0]
-            before, after = self.reference.named, other.named
-        return self.text_part(tree.diff(before, after, batches))
+        before = self.half(self.reference.named, "uncond") if self.mode == "batch" else self.reference.named
+        after = self.unconditional_of(found) if self.through == "negative_prompt" else found.asked[0].named
+        if self.mode == "batch" and self.through == "prompt":
+            after = self.half(after, "cond")
+        return self.text_part(tree.diff(before, after, self.family.rows.batches))
+
+    def unconditional_of(self, found: Probe) -> dict[str, Any]:
+        """The unconditional part of what a guided pipeline asked."""
+        return self.half(found.asked[0].named, "uncond") if self.asks == "batch" else found.asked[-1].named
 
     def refresh_own(self, named: Mapping[str, Any]) -> bool:
         """Follow the pipeline's real unconditional call (callbacks may change it); whether it differs from the plan."""
@@ -161,11 +158,12 @@ class Plan:
 
     def text_part(self, overlay: Mapping[tree.Path, Any]) -> dict[tree.Path, Any]:
         """The overlay without what follows from the latents of a step."""
-        return {
+        texts = {
             path: value
-            for path, value in overlay.items()
-            if path[0] != self.main and not any(word in str(path[0]) for word in _FROM_LATENTS)
+            for path, value in without_embedded(overlay).items()
+            if path[0] != self.main and not _follows_latents(path)
         }
+        return {**texts, **self.silenced}
 
     def half(self, named: Mapping[str, Any], which: Literal["cond", "uncond"]) -> dict[str, Any]:
         """The call for one half of a batched guidance call."""
@@ -175,23 +173,12 @@ class Plan:
         return result
 
 
+def _follows_latents(path: tree.Path) -> bool:
+    return any(word in str(path[0]) for word in _FROM_LATENTS)
+
+
 def _equal(first: Mapping[tree.Path, Any], second: Mapping[tree.Path, Any]) -> bool:
     return first.keys() == second.keys() and all(tree.same(first[path], second[path]) for path in first)
-
-
-def read_mode(found: Probe, name: str) -> Mode:
-    """How the pipeline asks, from the number and the rows of its denoiser calls; refuses three-way guidance."""
-    assert found.sample is not None
-    rows, asked = found.sample.shape[0], found.asked
-    shape = [call.rows for call in asked]
-    if shape == [rows]:
-        return "single"
-    if shape == [2 * rows]:
-        return "batch"
-    if shape == [rows, rows]:
-        return "sequential"
-    why = f"for {rows} image(s) it asks its denoiser for {shape} rows per step, where one or two times {rows} is understood"
-    raise unsupported(name, why)
 
 
 def make_plan(
@@ -199,19 +186,17 @@ def make_plan(
     call: Call,
     family: Family,
     denoisers: Mapping[str, torch.nn.Module],
-    found: Probe,
-    mode: Mode,
-    arguments: dict[str, Any],
+    reading: Reading,
     scale: float | None,
     caching: bool,
 ) -> Plan:
-    """The plan of a call from its probe. `scale`: w where negguide guides in the pipeline's stead (takeover)."""
+    """The plan of a call from its probes. `scale`: w where negguide guides in the pipeline's stead (takeover)."""
+    found, mode = reading.found, reading.mode
     assert found.sample is not None and found.guided is not None
-    complete = {**call.complete, **arguments}
+    complete = {**call.complete, **reading.arguments}
     reference = found.asked[0]
     layout = Layout(tuple(found.sample.shape), token_grid(tuple(found.sample.shape), reference.named, complete))
-    takeover = scale is not None
-    has_negative = "negative_prompt" in call.parameters
+    takes_negative = "negative_prompt" in call.parameters and (mode != "single" or reading.on is not None)
     plan = Plan(
         mode=mode,
         family=family,
@@ -222,13 +207,14 @@ def make_plan(
         schedule=read_schedule(found.scheduler, found.timestep, found.count),
         scale=1.0,
         sign=1.0,
-        takeover=takeover,
+        takeover=scale is not None,
         caching=caching,
-        arguments=arguments,
+        arguments=reading.arguments,
         reference=reference,
-        through="prompt" if mode == "single" or not has_negative else "negative_prompt",
+        through="negative_prompt" if takes_negative else "prompt",
         property_scale=found.property_scale,
         main=main_input(reference.named)[0],
+        on=reading.on,
     )
     first = layout.core(reference.answer)
     if mode == "batch":
@@ -241,5 +227,20 @@ def make_plan(
     else:
         plan.scale = 1.0 if scale is None else scale
         plan.sign = 1.0 if float((layout.core(found.guided) * first).sum()) > 0 else -1.0
-        plan.own = plan._overlay(plan._probe_of(None)) if takeover else {}
+        if plan.takeover:
+            _own_of_takeover(plan, reading.guided)
     return plan
+
+
+def _own_of_takeover(plan: Plan, guided: Probe | None) -> None:
+    """What the pipeline would have in the negative place if it guided; where it never does, as if that were its prompt."""
+    if guided is None:
+        plan.own = plan._overlay(plan._run({**plan.call.with_own_negative_as_prompt(), **plan.arguments}))
+        return
+    plan.guided = read_mode(guided, plan.call.cls.__name__)
+    own = plan.unconditional_of(guided)
+    there = plan.half(guided.asked[0].named, "cond") if plan.guided == "batch" else guided.asked[0].named
+    for path, value in tree.diff(there, own, plan.family.rows.batches).items():
+        if _follows_latents(path) and isinstance(value, torch.Tensor) and not value.any():
+            plan.silenced[path] = value
+    plan.own = plan.text_part(tree.diff(plan.reference.named, own, plan.family.rows.batches))

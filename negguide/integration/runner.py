@@ -122,20 +122,22 @@ class Runner:
         names += [name for name in editors if name not in names]
         heard = self._listeners(ask, step)
         looking = self._looking(step)
-        if not live and not self._combines and not looking and not self.plan.takeover and not heard:
+        neutral = not self.plan.takeover or self.plan.scale == 1.0
+        if not live and not self._combines and not looking and neutral and not heard:
             self.own_used = True
             self._noted = ((), tuple(names))
             return self.evaluator.unchanged(ask)
         names += [name for name in heard if name not in names]
         keys = self._keys(live, bases)
-        self.own_used |= OWN_KEY in keys
+        self.own_used |= OWN_KEY in keys or not keys
         found = self._predict(ask, keys)
         layout = self.plan.layout
         cond = layout.core(found[COND])
         predictions = {c: layout.core(found[self.plan.key(c)]) for c in live}
         start = OWN_KEY if OWN_KEY in found and not bases else (self.plan.key(bases[0]) if bases else COND)
         guidance = Guidance(step, cond, layout.core(found[start]), self._scale(ask), predictions)
-        target = self._combine(guidance, names, replaced=start not in (OWN_KEY, COND))
+        replaced = start != COND if self.plan.takeover else start not in (OWN_KEY, COND)
+        target = self._combine(guidance, names, replaced)
         target = self._denoised(ask, guidance, target, looking, names)
         self._noted = (tuple(live), tuple(names))
         return self._answer(found, target, bool(heard))
@@ -193,7 +195,7 @@ class Runner:
             bases += [c for c in asked if c.role == "base" and c not in bases]
             if asked:
                 names.append(method.name or type(method).__name__)
-        if live and self.plan.mode == "single" and not self.plan.takeover:
+        if live and not self.plan.guides:
             raise ValueError(
                 f"{', '.join(names)} asked for extra predictions, but this call runs without guidance; "
                 "raise the pipeline's guidance scale, or give guidance_scale= to attach"
@@ -203,7 +205,7 @@ class Runner:
     def _keys(self, live: Sequence[Condition], bases: Sequence[Condition]) -> list[int]:
         """Keys to predict beside the conditional one, the base first."""
         plan = self.plan
-        if plan.mode == "single" and not plan.takeover:
+        if not plan.guides:
             return []
         if plan.takeover and plan.scale == 1.0 and not live:
             return []
@@ -234,13 +236,13 @@ class Runner:
                 if name not in names:
                     names.append(name)
             guidance.touched |= before
-        if result is None and not replaced and not self.plan.takeover:
+        if result is None and not replaced:
             return None
         return self._post_of(guidance.result() if result is None else result, guidance.cond)
 
     def _post_of(self, guided: Tensor, cond: Tensor) -> Tensor:
         """What the pipeline itself would do to its guided prediction; on our T its own step then changes nothing."""
-        if self.plan.mode == "single" and not self.plan.takeover:
+        if not self.plan.guides:
             return guided
         return self.plan.family.post(guided, cond, self.plan.call.complete)
 

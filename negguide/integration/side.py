@@ -13,7 +13,7 @@ from negguide.integration.probe import named_arguments
 
 
 class SideModel:
-    """Watches a side model during a run. Only batched guidance: elsewhere pipelines share one answer among all texts."""
+    """Watches a side model during a run. Where the pipeline's guidance is batched; elsewhere all texts share one answer."""
 
     def __init__(self, module: torch.nn.Module) -> None:
         self._module = module
@@ -38,14 +38,14 @@ class SideModel:
         Empty if the model is not at work, does not read what the condition changes, or what it said was processed on
         the way (guess mode: negatives get no control, like the unconditional).
         """
-        if self._named is None or plan.mode != "batch":
+        if self._named is None or plan.asks != "batch" or plan.silenced:
             return {}
         mine, theirs = _leaves(self._named), _leaves(named)
         used = {path: self._answers[id(leaf)] for path, leaf in theirs.items() if id(leaf) in self._answers}
         shared = {path: value for path, value in texts.items() if path in mine and mine[path] is theirs.get(path)}
         if not used or not shared:
             return {}
-        call = tree.overlaid(plan.half(self._named, "uncond"), shared)
+        call = tree.overlaid(plan.half(self._named, "uncond") if plan.mode == "batch" else self._named, shared)
         answers = _leaves(_plain(self._original(**call)))
         return {path: answers[where] for path, where in used.items()}
 
