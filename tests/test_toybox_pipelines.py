@@ -95,6 +95,18 @@ def test_the_bench_of_the_few_step_pipeline(tmp_path):
     assert images.shape == (3, 64, 64, 3) and not (images[0] == images[2]).all()
 
 
+def test_a_bench_calls_a_model_as_it_is_meant_to_be_called(tmp_path):
+    """Four steps without guidance, not the 25 steps and the scale of the first pipeline."""
+    pair = pairs.pairs()[0]
+    plain = [arm for arm in arms.arms("few-step") if arm.name == "plain"]
+    (row,) = run_bench(tmp_path, 1, (pair,), plain, model="few-step")
+    pipe = load_pipeline("few-step")
+    noise = torch.Generator().manual_seed(row["seed"])
+    call = {"num_inference_steps": 4, "guidance_scale": 1.0, "generator": [noise], "output_type": "np"}
+    expected = (pipe([pair.prompt], **call).images * 255).round().astype(np.uint8)
+    assert np.array_equal(np.load(tmp_path / "plain.npy"), expected)
+
+
 def test_calls_of_a_bench_hold_one_negative_where_the_method_takes_one():
     chosen = [pairs.Pair("a pet", text, "easy", "", "pet", None) for text in ("cat", "dog", "cat")]
     cases = [(pair, seed) for seed, pair in enumerate(itertools.islice(itertools.cycle(chosen), 3 * BATCH))]

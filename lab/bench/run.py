@@ -41,13 +41,17 @@ def run_bench(
     model: str = "sd",
     **call: Any,
 ) -> list[dict[str, Any]]:
-    """Rows of every arm, pair and seed, in the order of the arms; see `run_arms`. `call`: for the pipeline."""
+    """Rows of every arm, pair and seed, in the order of the arms; see `run_arms`.
+
+    `call`: for the pipeline; the model's own steps and scale where it does not say otherwise.
+    """
     cases = [
         (pair, SEED_START + 1000 * seed + place)
         for seed in range(seeds)
         for place, pair in enumerate(chosen or pairs())
     ]
-    call = {**PIPELINES[model].more, **call}
+    usual = PIPELINES[model]
+    call = {"steps": usual.steps, "guidance_scale": usual.guidance_scale, **usual.more, **call}
     rows = run_arms(out, list(compared or arms(model)), partial(_run_arm, cases, model, call), jobs)
     order = {arm.name: place for place, arm in enumerate(arms(model))}
     return sorted(rows, key=lambda row: order[row["arm"]])

@@ -10,6 +10,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING
 
 from negguide.experiment.arms import Arm
+from negguide.experiment.sampling import scale_of_takeover
 from negguide.experiment.tasks import Request
 from negguide.methods import Method, Negative, Window, to_json
 from negguide.names import DEFAULT
@@ -63,7 +64,7 @@ def format_seeds(seeds: tuple[int, ...]) -> str:
 def python_lines(model: Model, request: Request) -> str:
     """A script that makes the pictures of the first prompt under the last method again."""
     task, arm = request.tasks[0], _most_telling(request.arms)
-    methods = ", ".join(python_of(method) for method in arm.build(task.negatives))
+    methods = arm.build(task.negatives)
     cls = type(model.pipe).__name__
     dtype = str(model.pipe.dtype)
     if model.bundled:
@@ -83,12 +84,14 @@ def python_lines(model: Model, request: Request) -> str:
         scale = f", {name}={request.guidance_scale:g}"
     size = f", width={request.size[0]}, height={request.size[1]}" if request.size else ""
     more = "".join(f", {key}={value!r}" for key, value in model.more.items())
-    takeover = f", guidance_scale={request.guidance_scale:g}" if request.takeover and methods else ""
+    attached = [python_of(method) for method in methods]
+    if (takeover := scale_of_takeover(request, methods)) is not None:
+        attached.append(f"guidance_scale={takeover:g}")
     call = f"images = pipe({task.prompt!r}, num_inference_steps={request.steps}{scale}{size}{more},"
     rest = "              num_images_per_prompt=len(seeds), generator=noise).images"
     calling = [call, rest]
-    if methods:
-        calling = [f"with ng.attach(pipe, {methods}{takeover}):", *(f"    {line}" for line in calling)]
+    if attached:
+        calling = [f"with ng.attach(pipe, {', '.join(attached)}):", *(f"    {line}" for line in calling)]
     return "\n".join(
         [
             "import torch",

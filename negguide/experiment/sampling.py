@@ -98,9 +98,10 @@ def make(
     call = arguments(model, settings, prompt, seeds)
     if "callback_on_step_end" in inspect.signature(type(model.pipe).__call__).parameters:
         call["callback_on_step_end"] = tick
-    takeover = settings.guidance_scale if settings.takeover and methods else None
     started = time.perf_counter()
-    with attach(model.pipe, *methods, *onlookers, guidance_scale=takeover, max_batch=max_batch) as attached:
+    with attach(
+        model.pipe, *methods, *onlookers, guidance_scale=scale_of_takeover(settings, methods), max_batch=max_batch
+    ) as attached:
         output = model.pipe(**call)
     check()
     seconds = time.perf_counter() - started
@@ -109,6 +110,13 @@ def make(
     if images is None:
         raise TypeError(f"{type(model.pipe).__name__} makes no pictures (its output is {type(output).__name__})")
     return Made([image.convert("RGB") for image in images], seconds, float(attached.passes), attached.trace)
+
+
+def scale_of_takeover(settings: Settings, methods: Sequence[Method]) -> float | None:
+    """What `attach` gets as its guidance scale. Without methods: 1, the model without classifier-free guidance."""
+    if not settings.takeover:
+        return None
+    return settings.guidance_scale if methods else 1.0
 
 
 def arguments(model: Model, settings: Settings, prompt: str, seeds: Sequence[int]) -> dict[str, Any]:

@@ -61,6 +61,7 @@ def read_takeover(pipe: Any, call: Call, family: Family, denoisers: Mapping[str,
     """
     name = call.cls.__name__
     found = probe(pipe, denoisers, call.probing())
+    assert found.sample is not None
     if read_mode(found, name) == "single":
         guided, on = _switched_on(pipe, call, denoisers)
         return Reading(found, "single", {}, guided, on)
@@ -92,7 +93,7 @@ def _switched_on(
             found = probe(pipe, denoisers, call.probing(changes))
             if read_mode(found, call.cls.__name__) != "single":
                 return found, changes
-        except Exception:  # noqa: S112 - whatever a pipeline says to a scale that was not the user's
+        except Exception:  # whatever a pipeline says to a scale that is not the user's
             continue
     return None, None
 
