@@ -45,11 +45,12 @@ def attach(
     plain pipeline's pixels bit for bit.
 
     `guidance_scale`: w of `uncond + w (cond - uncond)` where negguide guides instead of the pipeline (*takeover*):
-    needed for pipelines that have no guidance of their own (Flux.2, distilled models). Elsewhere leave it out and give
-    the scale to the call. The pipeline's own classifier-free guidance is then off, and nothing else changes: a scale that
-    the model reads as an input stays the call's, and so does its negative prompt. `takeover`: None takes over only if
-    `guidance_scale` is given; True or False insist. `one_call`: one forward for all conditions also where the
-    pipeline itself makes several calls (faster on large GPUs; rounding differs). `max_batch`: most rows per forward when conditions are joined; lower it if memory runs out.
+    needed for pipelines that have no guidance of their own (Flux.2, distilled models). Elsewhere leave it out and
+    give the scale to the call. The pipeline's own classifier-free guidance is then off, and nothing else changes: a
+    scale that the model reads as an input stays the call's, and so does its negative prompt. `takeover`: None takes
+    over only if `guidance_scale` is given; True or False insist. `one_call`: one forward for all conditions also
+    where the pipeline itself makes several calls (faster on large GPUs; rounding differs). `max_batch`: most rows per
+    forward when conditions are joined; lower it if memory runs out.
 
     Raises `TypeError` for something that is no pipeline or no method, `RuntimeError` if the pipeline is attached
     already (see `detach`), `ValueError` for methods that exclude each other, `Unsupported` for pipelines whose guidance
