@@ -179,6 +179,8 @@ class _Worker:
             "steps": unit.settings.steps,
             "guidance": unit.settings.guidance_scale,
             "size": unit.settings.size,
+            "takeover": unit.settings.takeover,
+            "threads": unit.about.get("threads"),
             "dtype": unit.about["dtype"],
             "device": unit.about["device"],
             "hardware": hardware(unit.about["device"]),

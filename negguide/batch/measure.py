@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from negguide.batch.gather import gather, open_picture
+from negguide.batch.gather import look_into
+from negguide.batch.groups import COSTS, Group, Judging, Pair, bundle_of
 from negguide.batch.more import (
     Kept,
     More,
@@ -23,20 +24,17 @@ from negguide.batch.more import (
     set_scores,
 )
 from negguide.batch.store import Record
-from negguide.experiment.columns import mean_scores
 from negguide.experiment.files import write
-from negguide.experiment.judges import ClipJudge, Judge, Verdict, judge_all, judges_for
-from negguide.experiment.tasks import Task, make_tasks
+from negguide.experiment.judges import ClipJudge, Judge, Verdict, judges_for
+from negguide.experiment.tasks import Task
 from negguide.metrics import Interval, bootstrap, mss, pixels, vendi
 from negguide.metrics.detection import Detection
-from negguide.names import bundled_model
 
 if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
 MEASURES, MEASURED = "measures.json", "measures.parquet"
-COSTS = ("passes", "seconds")
 FACTS = ("file", "model", "label", "prompt", "seed", "note", "shows_negative", *COSTS)
 """Columns of `measures.parquet` that are no scores."""
 
@@ -44,21 +42,22 @@ NOTHING_MORE = More()
 
 
 @dataclasses.dataclass(frozen=True)
-class Group:
-    """The pictures of one prompt under one method of one model, and what was found on them."""
+class Share:
+    """What a label's numbers rest on: its pictures and prompts, and of those the ones that the baseline has too."""
 
-    label: str
-    row: int
-    text: str
-    scores: dict[str, float]
+    pictures: int
+    prompts: int
+    paired_pictures: int = 0
+    paired_prompts: int = 0
 
 
 @dataclasses.dataclass
 class Measures:
-    """`means`: label -> score -> interval over prompts; `differences`: likewise, paired with the baseline's prompts.
+    """`means`: label -> score -> interval over prompts; `differences`: likewise, paired with the baseline on common seeds.
 
     `skipped`: files that cannot be read, or whose group could not be judged, with the reason. `absent`: measures that were
-    asked for and cannot be had here. `detections`: negative -> how far zero-shot CLIP can be trusted with it.
+    asked for and cannot be had here. `detections`: negative -> how far zero-shot CLIP can be trusted with it. `planned`:
+    pictures of the batch's plan, where there is one. `notes`: what is left out, and why. `shares`: label -> what it rests on.
     """
 
     judge: str
@@ -71,6 +70,9 @@ class Measures:
     skipped: list[str]
     absent: list[str] = dataclasses.field(default_factory=list)
     detections: dict[str, Detection] = dataclasses.field(default_factory=dict)
+    planned: int | None = None
+    notes: list[str] = dataclasses.field(default_factory=list)
+    shares: dict[str, Share] = dataclasses.field(default_factory=dict)
 
     def save(self, root: Path) -> Path:
         """Write `measures.json`."""
@@ -85,8 +87,9 @@ class Measures:
             for name in ("means", "differences")
         }
         detections = {thing: Detection(**one) for thing, one in data.get("detections", {}).items()}
-        groups = [Group(**group) for group in data["groups"]]
-        return cls(**{**data, **tables, "groups": groups, "detections": detections})
+        groups = [Group(**{**group, "seeds": tuple(group.get("seeds", ()))}) for group in data["groups"]]
+        shares = {label: Share(**one) for label, one in data.get("shares", {}).items()}
+        return cls(**{**data, **tables, "groups": groups, "detections": detections, "shares": shares})
 
 
 class PixelJudge:
@@ -116,7 +119,8 @@ def measure(
     with, by default "plain" or else the first. `prompt`, `negatives`: of a foreign folder, see `gather`. `more`: what else.
     `ValueError` if there is no picture, no such baseline, or a judge cannot be loaded.
     """
-    records = gather(root, prompt, negatives)
+    gathered = look_into(root, prompt, negatives)
+    records = gathered.records
     several = len({record["model"] for record in records}) > 1
     for record in records:
         record["label"] = f"{record['model']} · {record['label']}" if several else record["label"]
@@ -125,7 +129,7 @@ def measure(
     if more.truth is not None:
         read_truth(more.truth, records)
     extra, absent = extra_judges(more.names)
-    models = {_bundle(record): record["model"] for record in records}
+    models = {bundle_of(record): record["model"] for record in records}
     found = {
         bundle: [*(judges if judges is not None else _judges(model, clip)), *extra] for bundle, model in models.items()
     }
@@ -134,13 +138,17 @@ def measure(
     references = kept.images(pictures_of(more.references)) if more.references and kept is not None else None
     if more.references and kept is None:
         absent.append("likeness to references needs a CLIP: name one with --clip")
-    groups, skipped = _groups(root, records, found, kept)
+    judging = Judging(root, found, kept)
+    groups = judging.groups(records)
+    pairs = judging.pairs(groups, baseline)
+    every = _every(groups, pairs)
     known, untold = detections(records)
     if more.truth is not None:
-        apply_thresholds(records, groups, known)
-    add_novelty(groups, _features(records), baseline)
+        apply_thresholds(records, every, known)
+    whole = {id(group) for group in groups}
+    add_novelty([(group, id(group) not in whole) for group in every], _features(records), baseline)
     if references is not None:
-        add_references(records, groups, references)
+        add_references(records, every, references)
     sets, missing = set_scores(root, records, against, kept)
     measures = Measures(
         judge="; ".join(dict.fromkeys(judge.name for some in found.values() for judge in some)),
@@ -148,11 +156,14 @@ def measure(
         pictures=sum("broken" not in record for record in records),
         prompts=len({record["row"] for record in records}),
         means={label: {**row, **sets.get(label, {})} for label, row in means(groups, labels).items()},
-        differences=differences(groups, labels, baseline),
+        differences=differences(pairs, labels, baseline),
         groups=groups,
-        skipped=skipped,
+        skipped=judging.skipped,
         absent=[*absent, *missing, *untold],
         detections=known,
+        planned=gathered.planned,
+        notes=list(gathered.notes),
+        shares=_shares(groups, pairs, labels),
     )
     measures.save(root)
     _save_pictures(root, records)
@@ -173,26 +184,39 @@ def means(groups: Sequence[Group], labels: Sequence[str]) -> dict[str, dict[str,
     return {label: _intervals([group.scores for group in groups if group.label == label]) for label in labels}
 
 
-def differences(groups: Sequence[Group], labels: Sequence[str], baseline: str) -> dict[str, dict[str, Interval]]:
-    """Each label's scores less the baseline's on the same prompt, averaged over the prompts that both have."""
-    base = {group.row: group.scores for group in groups if group.label == baseline}
+def differences(
+    pairs: Mapping[str, Sequence[Pair]], labels: Sequence[str], baseline: str
+) -> dict[str, dict[str, Interval]]:
+    """Each label's scores less the baseline's on the same prompt and seeds, averaged over the prompts that both have."""
     found = {}
     for label in labels:
-        mine = [group for group in groups if group.label == label and group.row in base]
-        pairs = [(group.scores, base[group.row]) for group in mine]
-        found[label] = _intervals([{key: a[key] - b[key] for key in a if key in b} for a, b in pairs])
+        both = [(own.scores, base.scores) for own, base in pairs.get(label, ())]
+        found[label] = _intervals([{key: a[key] - b[key] for key in a if key in b} for a, b in both])
     return {label: row for label, row in found.items() if label != baseline}
+
+
+def _every(groups: Sequence[Group], pairs: Mapping[str, Sequence[Pair]]) -> list[Group]:
+    """All groups, those that were judged again on common seeds too, each once."""
+    again = [group for several in pairs.values() for pair in several for group in pair]
+    return list({id(group): group for group in [*groups, *again]}.values())
+
+
+def _shares(groups: Sequence[Group], pairs: Mapping[str, Sequence[Pair]], labels: Sequence[str]) -> dict[str, Share]:
+    found = {}
+    for label in labels:
+        own = [group for group in groups if group.label == label]
+        paired = [group for group, _ in pairs.get(label, ())]
+        found[label] = Share(_pictures(own), len(own), _pictures(paired), len(paired))
+    return found
+
+
+def _pictures(groups: Iterable[Group]) -> int:
+    return sum(len(group.seeds) for group in groups)
 
 
 def _intervals(rows: Sequence[Mapping[str, float]]) -> dict[str, Interval]:
     keys = dict.fromkeys(key for row in rows for key in row)
     return {key: bootstrap([row[key] for row in rows if key in row]) for key in keys}
-
-
-def _bundle(record: Record) -> str:
-    """The bundle that a picture's model belongs to, whose judges know its pictures; "" for any other model."""
-    bundled = bundled_model(record["model"])
-    return bundled.bundle.name if bundled else ""
 
 
 def _judges(model: str, clip: str | None) -> list[Judge]:
@@ -215,61 +239,6 @@ def _features(records: Sequence[Record]) -> dict[tuple[str, int], dict[int, Tens
         if "features" in record:
             found[record["label"], record["row"]][record["seed"]] = record["features"]
     return found
-
-
-def _groups(
-    root: Path, records: Sequence[Record], judges: Mapping[str, Sequence[Judge]], kept: Kept | None
-) -> tuple[list[Group], list[str]]:
-    """Every group judged; what a judge says of a picture is added to its record."""
-    members: dict[tuple[str, int], list[Record]] = defaultdict(list)
-    for record in records:
-        members[record["label"], record["row"]].append(record)
-    groups, skipped = [], []
-    for (label, row), mine in members.items():
-        opened = [(record, open_picture(root / record["file"])) for record in mine]
-        for record, image in opened:
-            if image is None:
-                record["broken"] = True
-                skipped.append(f"{record['file']}: it cannot be read as a picture")
-        good = [(record, image) for record, image in opened if image is not None]
-        if not good:
-            continue
-        try:
-            mine_judges = judges[_bundle(mine[0])]
-            scores = _judge([r for r, _ in good], [i for _, i in good], mine_judges, kept)
-        except Exception as error:  # a judge that fails on one group must not cost the others
-            skipped.append(f"{label} on {mine[0]['text']!r}: {type(error).__name__}: {error}")
-            scores = {}
-        costs = mean_scores([{key: record[key] for key in COSTS if record.get(key) is not None} for record, _ in good])
-        groups.append(Group(label, row, mine[0]["text"] or mine[0]["file"].rpartition("/")[0], {**scores, **costs}))
-    return groups, skipped
-
-
-def _judge(
-    records: Sequence[Record], images: Sequence[Image], judges: Sequence[Judge], kept: Kept | None
-) -> dict[str, float]:
-    text = records[0]["text"]
-    (task,) = make_tasks([text], []) if text.strip() and records[0]["prompt"] else (Task("", ()),)
-    if kept is not None:
-        kept.last = None
-    verdict = judge_all(judges, images, task)
-    knows = any(getattr(judge, "knows_the_truth", False) for judge in judges)
-    for place, record in enumerate(records):
-        record["note"] = verdict.notes[place] if verdict.notes else ""
-        record["shows_negative"] = verdict.shows_negative[place] if verdict.shows_negative else None
-        record["scores"] = {name: values[place] for name, values in verdict.each.items()}
-        if kept is not None and kept.last is not None:
-            record["features"] = kept.last[place]
-        if knows:
-            shown = {thing: verdict.each.get(f"presence of {thing}") for thing in record["negatives"]}
-            record["truth"] = {thing: bool(values[place]) for thing, values in shown.items() if values is not None}
-    scores = dict(verdict.scores)
-    if not task.prompt:
-        scores.pop("alignment", None)
-    for name, values in verdict.each.items():
-        if name.startswith("presence of ") and len(task.negatives) > 1:
-            scores[name] = sum(values) / len(values)
-    return scores
 
 
 def _save_pictures(root: Path, records: Sequence[Record]) -> None:

@@ -9,10 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from negguide.batch.gather import gather, open_picture
+from negguide.batch.gather import gather
 from negguide.batch.store import Record
 from negguide.experiment.columns import COLUMNS, Column
 from negguide.experiment.judges import ZERO_SHOT, Judge, Verdict
+from negguide.experiment.pictures import Pictures
 from negguide.experiment.tasks import Task
 from negguide.metrics import Clip, Interval, mss, vendi
 from negguide.metrics.absent import Absent
@@ -124,44 +125,54 @@ class Kept(Clip):
         return features
 
 
-def pictures_of(folder: Path) -> list[Image]:
+def pictures_of(folder: Path) -> Pictures:
     """All pictures of a folder that can be read. `ValueError` when there is none."""
     if not folder.is_dir():
         raise ValueError(f"there is no folder {str(folder)!r}")
-    opened = [open_picture(folder / record["file"]) for record in gather(folder)]
-    if not (found := [image for image in opened if image is not None]):
+    found, _ = Pictures.readable([folder / record["file"] for record in gather(folder)])
+    if not found:
         raise ValueError(f"no picture in {str(folder)!r} can be read")
     return found
 
 
-def add_novelty(groups: Sequence[Any], features: Mapping[tuple[str, int], Mapping[int, Tensor]], baseline: str) -> None:
+def add_novelty(
+    groups: Sequence[tuple[Any, bool]], features: Mapping[tuple[str, int], Mapping[int, Tensor]], baseline: str
+) -> None:
     """How far pictures are from the baseline's of the same prompt; of the same seed is never compared, also not by others,
-    so that every method is held against equally many.
+    so that every method is held against equally many. `groups`: each with whether only its own seeds count of the baseline.
     """
     import torch
 
-    for group in groups:
-        mine, base = features.get((group.label, group.row), {}), features.get((baseline, group.row), {})
-        found = []
-        for seed, row in mine.items():
-            others = [other for place, other in base.items() if place != seed]
-            if others:
-                found.append(novelty(row[None], torch.stack(others)))
-        if found:
-            group.scores["novelty"] = sum(found) / len(found)
+    for group, is_common in groups:
+        rows, base = features.get((group.label, group.row), {}), features.get((baseline, group.row), {})
+        seeds = [seed for seed in group.seeds if seed in rows]
+        others = [seed for seed in base if seed in group.seeds or not is_common]
+        if not seeds or not others:
+            continue
+        ours, theirs = torch.stack([rows[seed] for seed in seeds]), torch.stack([base[seed] for seed in others])
+        is_own = torch.tensor(seeds)[:, None] == torch.tensor(others)
+        with_others = ~is_own.all(1)
+        if with_others.any():
+            group.scores["novelty"] = float(1 - nearest(ours[with_others], theirs, is_own[with_others]).mean())
 
 
 def add_references(records: Sequence[Record], groups: Sequence[Any], references: Tensor) -> None:
     """How like the nearest reference each picture looks."""
-    values: dict[tuple[str, int], list[float]] = defaultdict(list)
+    values: dict[tuple[str, int], dict[int, float]] = defaultdict(dict)
     for record in records:
         if "features" in record:
             value = float(nearest(record["features"][None], references)[0])
             record["scores"]["reference"] = value
-            values[record["label"], record["row"]].append(value)
+            values[record["label"], record["row"]][record["seed"]] = value
+    _add_means(groups, values, "reference")
+
+
+def _add_means(groups: Sequence[Any], values: Mapping[tuple[str, int], Mapping[int, float]], name: str) -> None:
+    """The mean of what is known of a group's pictures, by (label, row) and seed, as a score of it."""
     for group in groups:
-        if found := values.get((group.label, group.row)):
-            group.scores["reference"] = sum(found) / len(found)
+        known = values.get((group.label, group.row), {})
+        if found := [known[seed] for seed in group.seeds if seed in known]:
+            group.scores[name] = sum(found) / len(found)
 
 
 def set_scores(
@@ -190,7 +201,7 @@ def set_scores(
             seen = inception()
             other = seen(against)
             for label, mine in sets.items():
-                opened = [image for record in mine if (image := open_picture(root / record["file"])) is not None]
+                opened = Pictures([root / record["file"] for record in mine])
                 scores = _distances(seen(opened), other, "", absent)
                 found[label] |= {key: Interval(value, None, None, len(opened)) for key, value in scores.items()}
         except Absent as error:
@@ -255,7 +266,7 @@ def detections(records: Sequence[Record]) -> tuple[dict[str, Detection], list[st
 
 def apply_thresholds(records: Sequence[Record], groups: Sequence[Any], found: Mapping[str, Detection]) -> None:
     """Replace CLIP's probabilities by yes and no at calibrated thresholds, where all negatives of a prompt have one."""
-    shares: dict[tuple[str, int], list[bool]] = defaultdict(list)
+    shown: dict[tuple[str, int], dict[int, float]] = defaultdict(dict)
     for record in records:
         things = record["negatives"]
         if not things or not all(thing in found and ZERO_SHOT + thing in record.get("scores", {}) for thing in things):
@@ -263,7 +274,5 @@ def apply_thresholds(records: Sequence[Record], groups: Sequence[Any], found: Ma
         seen = {thing: record["scores"][ZERO_SHOT + thing] > found[thing].threshold for thing in things}
         record["scores"] |= {f"presence of {thing}": float(value) for thing, value in seen.items()}
         record["shows_negative"] = any(seen.values())
-        shares[record["label"], record["row"]].append(record["shows_negative"])
-    for group in groups:
-        if values := shares.get((group.label, group.row)):
-            group.scores["presence"] = sum(values) / len(values)
+        shown[record["label"], record["row"]][record["seed"]] = float(record["shows_negative"])
+    _add_means(groups, shown, "presence")

@@ -73,6 +73,8 @@ def render(root: Path, measures: Measures, pictures: int = PICTURES) -> str:
             title=(plan.title if plan else None) or f"{measures.prompts} prompts, {len(labels)} methods",
             measures=measures,
             labels=labels,
+            size=tables.size(measures),
+            notes=tables.notes(measures),
             columns=tables.columns(measures),
             rows=tables.rows(measures),
             plots=plots(
@@ -95,7 +97,9 @@ def _records(root: Path) -> list[Record]:
     judged = {row["file"]: row for row in pyarrow.parquet.read_table(root / MEASURED).to_pylist()}
     found = []
     for record in records:
-        row = judged.get(record["file"], {})
+        if record["file"] not in judged:  # made since
+            continue
+        row = judged[record["file"]]
         scores = {name: value for name, value in row.items() if name not in FACTS and value is not None}
         found.append({**record, **row, "scores": scores})
     return found
@@ -156,7 +160,7 @@ _PICTURE = ("model", "label", "text", "seed")
 
 
 def _facts(measures: Measures, plan: Plan | None) -> list[tuple[str, str]]:
-    facts = [("pictures", str(measures.pictures)), ("prompts", str(measures.prompts)), ("judges", measures.judge)]
+    facts = [("pictures", tables.size(measures)), ("judges", measures.judge)]
     facts.append(("baseline", measures.baseline))
     if plan is not None:
         facts.append(("models", ", ".join(model.name for model in plan.models)))

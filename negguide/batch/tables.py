@@ -52,6 +52,12 @@ def rows(measures: Measures) -> list[tuple[str, list[Cell]]]:
     return table
 
 
+def size(measures: Measures) -> str:
+    """`"18 of the plan's 36 pictures, 3 prompts"`."""
+    of = f" of the plan's {measures.planned}" if measures.planned is not None else ""
+    return f"{measures.pictures}{of} pictures, {measures.prompts} prompts"
+
+
 def trust(measures: Measures) -> list[str]:
     """A line for each negative of which the truth is known: how well zero-shot CLIP sees it."""
     return [
@@ -60,6 +66,30 @@ def trust(measures: Measures) -> list[str]:
         f"false positives, {one.true_negative} true and {one.false_negative} false negatives)"
         for thing, one in measures.detections.items()
     ]
+
+
+def notes(measures: Measures) -> list[str]:
+    """What the numbers rest on, where that is not everything: what is left out, and labels with fewer pictures than others."""
+    told = list(measures.notes)
+    shares = measures.shares
+    most = max((share.pictures for share in shares.values()), default=0)
+    prompts = max((share.prompts for share in shares.values()), default=0)
+    base = shares.get(measures.baseline)
+    for label, share in shares.items():
+        if share.pictures < most or share.prompts < prompts:
+            told.append(
+                f"{label}: means over {share.prompts} of {prompts} prompts ({share.pictures} pictures, others {most})"
+            )
+        if label == measures.baseline or base is None:
+            continue
+        if not share.paired_pictures:
+            told.append(f"{label}: not compared with {measures.baseline}, which has none of its prompts and seeds")
+        elif share.paired_pictures < max(share.pictures, base.pictures):
+            told.append(
+                f"{label}: differences to {measures.baseline} on the {share.paired_pictures} pictures of "
+                f"{share.paired_prompts} prompts whose seeds both have"
+            )
+    return told
 
 
 def _share(value: float | None) -> str:
@@ -75,11 +105,11 @@ def markdown(measures: Measures) -> str:
         lines.append(f"| {label.replace('|', chr(92) + '|')} | {' | '.join(texts)} |")
     lines += [
         "",
-        f"{measures.pictures} pictures, {measures.prompts} prompts; judged by {measures.judge}. In brackets: 95 % bootstrap "
+        f"{size(measures)}; judged by {measures.judge}. In brackets: 95 % bootstrap "
         f"interval over prompts. `*`: the paired difference to `{measures.baseline}` on the same prompts and seeds has an "
         "interval without zero.",
         "",
-        *(f"- {line}" for line in trust(measures)),
+        *(f"- {line}" for line in (*notes(measures), *trust(measures))),
     ]
     return "\n".join(lines)
 
@@ -111,6 +141,7 @@ def _cell(column: Column, mean: Interval | None, other: Interval | None, top: fl
     against = signed.write(other.mean)
     if other.low is not None:
         against += f" ({signed.write(other.low)} to {signed.write(other.high)})"
+    against += f", n {other.cases}"
     verdict = ""
     if other.is_clear and column.good:
         verdict = "better" if (other.mean > 0) == (column.good == "high") else "worse"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -84,14 +84,14 @@ class Unit:
         return self.variant.arm.build(self.task.negatives)
 
 
-def units(plan: Plan, machine: Machine) -> Iterator[Unit]:
-    """All units of a plan in its order: model, prompt, method, seeds."""
+def units(plan: Plan, machine: Machine, content: Callable[[str], str] | None = None) -> Iterator[Unit]:
+    """All units of a plan in its order: model, prompt, method, seeds. `content`: what a model is, in place of `fingerprint`."""
     tasks = [prompt.task(plan.negatives) for prompt in plan.prompts]
     for model in plan.models:
         batch = _first(model.batch, plan.batch, 8 if bundled_model(model.name) else 1)
         groups = [plan.seeds[start : start + batch] for start in range(0, len(plan.seeds), batch)]
         dtype = model.dtype if model.dtype != "auto" else ("float32" if bundled_model(model.name) else machine.dtype)
-        model_is = fingerprint(model.name)
+        model_is = (content or fingerprint)(model.name)
         for row, (prompt, task) in enumerate(zip(plan.prompts, tasks, strict=True)):
             for column, variant in enumerate(plan.variants()):
                 settings = settings_of(plan, model, variant)

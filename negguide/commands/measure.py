@@ -104,9 +104,9 @@ def measure_and_tell(
         if any(cell.interval for cell in cells):
             table.add_row("", *(f"[dim]{cell.interval}[/]" for cell in cells))
     console.print(table)
-    told = f"\n{measures.pictures} pictures, {measures.prompts} prompts; judged by: {measures.judge}"
+    told = f"\n{tables.size(measures)}; judged by: {measures.judge}"
     console.print(told, style="dim", soft_wrap=True, markup=False)
-    for line in tables.trust(measures):
+    for line in (*tables.notes(measures), *tables.trust(measures)):
         console.print(line, soft_wrap=True, markup=False)
     for line in measures.absent:
         console.print(f"not measured: {line}", soft_wrap=True, markup=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -52,8 +52,8 @@ class Clip:
         """PIL pictures -> (N, C)."""
         import torch
 
-        rows = [torch.stack([self.preprocess(picture) for picture in part]) for part in _parts(pictures)]
-        return self._encode(self.model.encode_image, rows)
+        rows = (torch.stack([self.preprocess(picture) for picture in part]) for part in _parts(pictures))
+        return self._encode(self.model.encode_image, rows)  # one part in memory at a time
 
     def texts(self, texts: Sequence[str]) -> Tensor:
         """Texts -> (N, C); what was encoded once is remembered."""
@@ -65,7 +65,7 @@ class Clip:
             self._known.update(zip(new, rows, strict=True))
         return torch.stack([self._known[text] for text in texts])
 
-    def _encode(self, encode: Any, parts: Sequence[Tensor]) -> Tensor:
+    def _encode(self, encode: Any, parts: Iterable[Tensor]) -> Tensor:
         import torch
 
         device = next(self.model.parameters()).device

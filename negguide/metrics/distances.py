@@ -68,7 +68,7 @@ def inception() -> Callable[[Sequence[Image]], Tensor]:
         import numpy as np
         import torch
 
-        rows = [torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1) for picture in pictures]
+        rows = (torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1) for picture in pictures)
         with torch.no_grad():
             return torch.cat([net(row[None])[0] for row in rows])
 

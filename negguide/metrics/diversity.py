@@ -16,7 +16,9 @@ def vendi(features: Tensor) -> float:
     """
     import torch
 
-    shares = torch.linalg.eigvalsh(cosines(features) / len(features)).clamp_min(0)  # rounding may leave some below 0
+    rows = directions(features)
+    kernel = cosines(features) if len(rows) <= rows.shape[1] else rows.T @ rows  # the smaller one has the same eigenvalues
+    shares = torch.linalg.eigvalsh(kernel / len(rows)).clamp_min(0)  # rounding may leave some below 0
     return float(torch.special.entr(shares).sum().exp())
 
 
@@ -28,17 +30,22 @@ def mss(features: Tensor) -> float:
     count = len(features)
     if count < 2:
         raise ValueError(f"similarity between pictures needs at least 2 of them, got {count}")
-    kernel = cosines(features)
-    return float((kernel.sum() - kernel.trace()) / (count * (count - 1)))
+    total = directions(features).sum(0)  # the sum of all cosines is the square of this sum's length
+    return float(((total @ total) - count) / (count * (count - 1)))
 
 
 def cosines(features: Tensor) -> Tensor:
     """Cosine of every pair of rows: (N, C) -> (N, N), float64 on the CPU, with exact ones on the diagonal."""
+    rows = directions(features)
+    return (rows @ rows.T).fill_diagonal_(1.0)
+
+
+def directions(features: Tensor) -> Tensor:
+    """Rows of length one: (N, C) -> (N, C), float64 on the CPU. `ValueError` for rows without a direction."""
     if features.ndim != 2 or not len(features):
         raise ValueError(f"features have the shape {tuple(features.shape)}; possible: (N, C) with N of at least 1")
     rows = features.detach().cpu().double()
     norms = rows.norm(dim=1, keepdim=True)
     if not bool((norms > 0).all()) or not bool(norms.isfinite().all()):
         raise ValueError("a row of the features is zero or not finite, so it has no direction to compare")
-    rows = rows / norms
-    return (rows @ rows.T).fill_diagonal_(1.0)
+    return rows / norms

@@ -4,22 +4,34 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from negguide.metrics.diversity import cosines
+from negguide.metrics.diversity import directions
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-def nearest(features: Tensor, others: Tensor) -> Tensor:
-    """Cosine of each row (N, C) to the nearest of the others (M, C), (N,) float64."""
+BLOCK = 1024
+"""Rows that are held against all others at a time."""
+
+
+def nearest(features: Tensor, others: Tensor, without: Tensor | None = None) -> Tensor:
+    """Cosine of each row (N, C) to the nearest of the others (M, C), (N,) float64. `without`: (N, M) bool, pairs that do not
+    count; each row needs another one.
+    """
     if features.ndim != 2 or others.ndim != 2 or features.shape[1] != others.shape[1] or not len(others):
         raise ValueError(
             f"features are {tuple(features.shape)} and {tuple(others.shape)}; possible: (N, C) and (M, C), M at least 1"
         )
     import torch
 
-    count = len(features)
-    return cosines(torch.cat([features, others]))[:count, count:].amax(1)
+    rows, columns = directions(features), directions(others)
+    found = []
+    for start in range(0, len(rows), BLOCK):
+        kernel = rows[start : start + BLOCK] @ columns.T
+        if without is not None:
+            kernel = kernel.masked_fill(without[start : start + BLOCK], -torch.inf)
+        found.append(kernel.amax(1))
+    return torch.cat(found) if found else rows.new_zeros(0)
 
 
 def novelty(features: Tensor, others: Tensor) -> float:
