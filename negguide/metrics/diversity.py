@@ -17,7 +17,8 @@ def vendi(features: Tensor) -> float:
     import torch
 
     rows = directions(features)
-    kernel = cosines(features) if len(rows) <= rows.shape[1] else rows.T @ rows  # the smaller one has the same eigenvalues
+    # of the two products of the rows, the smaller one, which has the same eigenvalues
+    kernel = cosines(features) if len(rows) <= rows.shape[1] else rows.T @ rows
     shares = torch.linalg.eigvalsh(kernel / len(rows)).clamp_min(0)  # rounding may leave some below 0
     return float(torch.special.entr(shares).sum().exp())
 
