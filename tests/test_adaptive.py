@@ -180,6 +180,23 @@ def test_the_list_keeps_to_what_the_encoder_reads() -> None:
     assert negatives(attached)[-1] == [["dog", "owl"]]
 
 
+@pytest.mark.parametrize(("least", "wanted"), [(0.0, ["cat", "dog", "owl"]), (0.5, ["dog", "owl"]), (0.51, ["owl"])])
+def test_answers_below_the_least_confidence_do_not_count(least: float, wanted: list[str]) -> None:
+    def unsure(images: Any, questions: Any) -> Any:
+        return [[[("cat", 0.49), ("dog", 0.5), ("owl", None)]] for _ in images]
+
+    method = AdaptiveNegatives(unsure, questions="What is it?", looks=(0.0,), min_confidence=least)
+    with attach(families.build("sd15"), method) as attached:
+        families.run("sd15", steps=2)
+    assert negatives(attached) == [[wanted]]
+    guard = AdaptiveNegatives(
+        unsure, "guard", watch=["cat", "dog"], questions="What?", looks=(0.0,), min_confidence=least
+    )
+    with attach(families.build("sd15"), guard) as attached:
+        families.run("sd15", steps=2)
+    assert negatives(attached) == [[[thing for thing in wanted if thing != "owl"]]]
+
+
 def test_the_calls_own_negative_prompt_stays_at_work() -> None:
     with attach(families.build("sd15"), NegativePrompt(Negative("blurry, cat", window=Window(0.25, 1.0)))):
         wanted = families.run("sd15", steps=4, negative_prompt="blurry")

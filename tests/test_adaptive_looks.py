@@ -23,7 +23,7 @@ from negguide import (
 )
 from negguide.methods.looks import dense
 from negguide.methods.policy import Sight
-from negguide.watchers import Question, ZeroShot, register_watcher
+from negguide.watchers import Question, ZeroShot, asking, register_watcher
 
 
 def test_looks_are_dense_early_and_only_where_asked() -> None:
@@ -139,6 +139,28 @@ def test_a_late_watcher_loses_its_look() -> None:
         gate.set()
         errors = [note["error"] for record in attached.trace for note in record.notes]
         assert "within 0.01 s" in errors[0] and "still busy" in errors[1]
+
+
+def test_the_time_of_a_watcher_counts_from_the_beginning_of_the_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate, clock, waited = threading.Event(), [100.0], []
+
+    class Thread(threading.Thread):
+        def join(self, timeout: float | None = None) -> None:
+            waited.append(timeout)
+
+    monkeypatch.setattr(asking.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(asking.threading, "Thread", Thread)
+
+    def stuck(images: Any, questions: Any) -> Any:
+        gate.wait(60)
+        return ["cat"]
+
+    for seconds, left in ((3.0, 2.0), (7.0, 0.0)):
+        look = asking.Look(stuck, [families.picture()], [(Question("What?"),)], threading.Lock())
+        clock[0] += seconds  # the picture went on meanwhile
+        assert look.outcome(timeout=5.0).error == "the watcher did not answer within 5 s"
+        assert waited.pop() == left
+    gate.set()
 
 
 def test_previews_may_come_from_a_tiny_autoencoder(tmp_path: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from PIL import Image
 from test_maths_negtome import by_hand
 from torch import Tensor
 
-from negguide.integration import attach
+from negguide.integration import attach, pictures
+from negguide.integration.layout import Layout
 from negguide.methods import Avoid, Bank, NegToMe, Window
 
 
@@ -216,3 +218,21 @@ def run_plain() -> Tensor:
 
     pipe = families.build("sd15")
     return swap.base_class(pipe).__call__(pipe.from_pipe(pipe), **call("sd15")).images
+
+
+@pytest.mark.parametrize("upcast", [True, False])
+def test_a_vae_that_overflows_in_half_precision_works_in_single(upcast: bool) -> None:
+    """SDXL's own (`force_upcast`): encoded and decoded as the same weights in float32, and half again afterwards."""
+    half = copy.deepcopy(families.build("sdxl"))
+    half.vae.register_to_config(force_upcast=upcast)
+    half.vae.to(torch.float16)
+    single = copy.deepcopy(half)
+    single.vae.to(torch.float32)
+    layout = Layout((1, 4, 16, 16))
+    latents = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+    size = 16 * half.vae_scale_factor
+    found = [pictures.encode(pipe, layout, [families.picture(size)], latents) for pipe in (half, single)]
+    assert torch.equal(*found) == upcast
+    images = [np.asarray(pictures.decode(pipe, layout, latents)[0]) for pipe in (half, single)]
+    assert not upcast or np.array_equal(*images)
+    assert half.vae.dtype == torch.float16 and single.vae.dtype == torch.float32

@@ -16,6 +16,7 @@ from negguide.batch.planned import of_plan
 from negguide.batch.read import PLAN_FILE, PlanError, load_plan
 from negguide.batch.store import TABLE, Record, Store, read_table
 from negguide.experiment.pictures import ENDINGS, OTHERS
+from negguide.experiment.textfile import lines_of, read_text
 from negguide.methods import format_prompt, parse_prompt
 
 SHEETS = {"grid.png": "samples", "sheet.png": "../results.json"}
@@ -197,7 +198,6 @@ def _candidates(file: Path, root: Path, info: dict[Any, Any]) -> Iterator[str | 
 
 def _first_line(file: Path) -> str | None:
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError):
+        return lines_of(read_text(file, "the metadata"))[0].strip() or None
+    except ValueError:
         return None
-    return lines[0].strip() if lines else None

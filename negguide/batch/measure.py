@@ -82,14 +82,20 @@ class Measures:
     def load(cls, root: Path) -> Measures:
         """Read `measures.json`; `OSError` or `ValueError` if that cannot be done."""
         data = json.loads((root / MEASURES).read_text(encoding="utf-8"))
-        tables = {
-            name: {label: {key: Interval(**one) for key, one in row.items()} for label, row in data[name].items()}
-            for name in ("means", "differences")
-        }
-        detections = {thing: Detection(**one) for thing, one in data.get("detections", {}).items()}
-        groups = [Group(**{**group, "seeds": tuple(group.get("seeds", ()))}) for group in data["groups"]]
-        shares = {label: Share(**one) for label, one in data.get("shares", {}).items()}
-        return cls(**{**data, **tables, "groups": groups, "detections": detections, "shares": shares})
+        try:
+            tables = {
+                name: {label: {key: Interval(**one) for key, one in row.items()} for label, row in data[name].items()}
+                for name in ("means", "differences")
+            }
+            detections = {thing: Detection(**one) for thing, one in data.get("detections", {}).items()}
+            groups = [Group(**{**group, "seeds": tuple(group.get("seeds", ()))}) for group in data["groups"]]
+            shares = {label: Share(**one) for label, one in data.get("shares", {}).items()}
+            return cls(**{**data, **tables, "groups": groups, "detections": detections, "shares": shares})
+        except (AttributeError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"{str(root / MEASURES)!r} is no {MEASURES} of this version ({type(error).__name__}: {error}); "
+                "run negguide measure again"
+            ) from error
 
 
 class PixelJudge:

@@ -15,6 +15,7 @@ from negguide.experiment.columns import COLUMNS, Column
 from negguide.experiment.judges import ZERO_SHOT, Judge, Verdict
 from negguide.experiment.pictures import Pictures
 from negguide.experiment.tasks import Task
+from negguide.experiment.textfile import lines_of, read_text
 from negguide.metrics import Clip, Interval, mss, vendi
 from negguide.metrics.absent import Absent
 from negguide.metrics.detection import Detection, detect
@@ -224,11 +225,7 @@ def _distances(ours: Tensor, theirs: Tensor, ending: str, absent: list[str]) -> 
 def read_truth(file: Path, records: Sequence[Record]) -> None:
     """Note at each picture what a person saw on it. `ValueError` for lines that cannot be read or mean no picture."""
     known = {record["file"]: record for record in records}
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"the truth {str(file)!r} cannot be read: {error}") from error
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(lines_of(read_text(file, "the truth")), 1):
         if not line.strip():
             continue
         try:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from negguide.batch.variants import Variant, make_variants
 from negguide.experiment.tasks import Task, make_tasks, parse_seeds, parse_size
+from negguide.methods.negative import encodable
 from negguide.names import DEFAULT
 
 
@@ -25,6 +27,18 @@ def _as_list(value: Any) -> Any:
 def _as_text(value: Any) -> Any:
     if isinstance(value, bool):
         raise ValueError(f"{str(value).lower()} is no text (YAML reads a bare yes or no so); put it in quotes")
+    if isinstance(value, int | float):
+        raise ValueError(f"{value} is a number where a text is needed; put it in quotes")
+    return encodable("a text", value) if isinstance(value, str) else value
+
+
+def _as_metadata(value: Any) -> Any:
+    """What the results can keep: JSON types, and texts that can be written to a file."""
+    try:
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    except (TypeError, ValueError) as error:  # UnicodeEncodeError is a ValueError
+        reason = "a lone surrogate" if isinstance(error, UnicodeEncodeError) else str(error)
+        raise ValueError(f"metadata cannot be kept as JSON: {reason}") from error
     return value
 
 
@@ -67,7 +81,7 @@ class PromptPlan(_Part):
 
     prompt: Text
     negatives: Texts = ()
-    metadata: Mapping[str, Any] = Field(default_factory=dict)
+    metadata: Annotated[Mapping[str, Any], AfterValidator(_as_metadata)] = Field(default_factory=dict)
 
     @model_validator(mode="before")
     @classmethod

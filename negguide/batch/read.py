@@ -14,7 +14,9 @@ import yaml
 from pydantic import ValidationError
 
 from negguide.batch.plan import FIELDS, Plan
+from negguide.batch.yaml_plain import PlainLoader
 from negguide.experiment.tasks import read_prompts
+from negguide.experiment.textfile import lines_of, read_text
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -96,10 +98,9 @@ def _make(name: str, folder: Path, data: dict[str, Any], lines: dict[Place, int]
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[Place, int]]:
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no UTF-8 text"
-        raise PlanError(f"the plan {str(path)!r} cannot be read: {reason}") from error
+        text = read_text(path, "the plan")
+    except ValueError as error:
+        raise PlanError(str(error)) from error
     kind = path.suffix.lower()
     try:
         if kind == ".toml":
@@ -107,7 +108,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[Place, int]]:
         if kind == ".json":
             data: Any = json.loads(text)
         elif kind in (".yaml", ".yml"):
-            data = yaml.safe_load(text)
+            data = yaml.load(text, Loader=PlainLoader)
         else:
             raise PlanError(f"the plan {str(path)!r} ends in {kind!r}; possible: .yaml, .json, .toml")
         lines = _lines(text, path)
@@ -127,7 +128,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[Place, int]]:
 def _lines(text: str, path: Path) -> dict[Place, int]:
     """The line (from 1) of every value. JSON is read as YAML here; where it cannot be, lines are not told."""
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        root = yaml.compose(text, Loader=PlainLoader)
     except yaml.YAMLError:
         return {}
     return dict(_places(root, (), path)) if root is not None else {}
@@ -187,10 +188,9 @@ def _prompts_of(path: Path, origin: str) -> Iterator[tuple[Any, str]]:
             raise PlanError(f"{origin}: {error}") from error
         return
     try:
-        rows = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no UTF-8 text"
-        raise PlanError(f"{origin}: the prompts file {str(path)!r} cannot be read: {reason}") from error
+        rows = lines_of(read_text(path, "the prompts file"))
+    except ValueError as error:
+        raise PlanError(f"{origin}: {error}") from error
     for number, row in enumerate(rows, 1):
         if not row.strip():
             continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ from negguide.experiment.models import Model, dtype_name
 from negguide.experiment.recipe import command_line, python_lines, versions
 from negguide.experiment.sampling import arguments, make, png
 from negguide.experiment.tasks import Request, Task, describe, slugs
+from negguide.experiment.textfile import printable
 from negguide.methods import to_dict
 
 if TYPE_CHECKING:
@@ -60,7 +62,11 @@ def compare(
                 comparison.rows.append(row)
                 _fill(row, model, request, task, arm, Path(name) / folder, judges, progress)
                 results.save(request.out)
-            comparison.sheet = write_sheet(request.out, comparison, results.seeds)
+            try:
+                comparison.sheet = write_sheet(request.out, comparison, results.seeds)
+            except Exception as error:  # the pictures are there, and the other prompts are still to come
+                what = f"the contact sheet of {task.prompt!r} could not be drawn ({type(error).__name__}: {error})"
+                warnings.warn(what, stacklevel=2)
         results.finished = True
     finally:
         results.seconds = time.monotonic() - started
@@ -75,9 +81,9 @@ def _start(model: Model, request: Request, judges: Sequence[Judge], command: str
     width, height = request.size or (None, None)
     return Results(
         title=task.prompt if len(request.tasks) == 1 else f"{len(request.tasks)} prompts",
-        command=command or command_line(model.name, request),
+        command=printable(command or command_line(model.name, request)),
         python=python_lines(model, request),
-        model=model.name,
+        model=printable(model.name),
         pipeline=type(model.pipe).__name__,
         judge="; ".join(judge.name for judge in judges) or "none",
         seeds=list(request.seeds),

@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from negguide.compare.records import Comparison
 from negguide.experiment.files import write
+from negguide.experiment.textfile import one_line
 
 NAME = "sheet.png"
 GAP, TITLE, HEAD, LABEL = 6, 58, 26, 190
@@ -85,8 +86,8 @@ def _text(
     size: int,
     colour: tuple[int, int, int] = INK,
 ) -> None:
-    """One line, cut with an ellipsis where it is too long."""
-    font = _font(size)
+    """One line, cut with an ellipsis where it is too long. Line ends become spaces: Pillow measures single lines only."""
+    font, text = _font(size), one_line(text)
     if len(text) > width:  # a letter takes more than a pixel; a mask among the options makes a label of many thousands
         text = text[:width]
     if draw.textlength(text, font) > width:

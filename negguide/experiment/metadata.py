@@ -11,6 +11,7 @@ from typing import Any
 from negguide.experiment.recipe import versions
 from negguide.experiment.sampling import Settings
 from negguide.experiment.tasks import Task, describe
+from negguide.experiment.textfile import printable
 from negguide.methods import Method, to_dict
 
 FORMAT = 1
@@ -63,7 +64,7 @@ class PictureMetadata:
             methods=tuple(to_dict(method) for method in methods),
             seed=seed,
             group=tuple(group),
-            model=model,
+            model=printable(model),
             settings={
                 "steps": settings.steps,
                 "guidance_scale": settings.guidance_scale,

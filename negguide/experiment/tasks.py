@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from negguide.experiment.arms import Arm
+from negguide.experiment.textfile import lines_of, read_text
 from negguide.methods import Negative, Window, format_prompt, parse_prompt
+from negguide.methods.negative import encodable
 
 STEPS = 25
 """Steps of sampling where neither the user nor the model says otherwise."""
@@ -80,7 +82,7 @@ def make_tasks(prompts: Sequence[str], negatives: Sequence[str], weight: float =
     shared = tuple(negative for text in negatives for negative in parse_negatives(text))
     tasks = []
     for text in prompts:
-        prompt, own = parse_prompt(text)
+        prompt, own = parse_prompt(encodable("the prompt", text))
         if not prompt.strip():
             raise ValueError(f"the prompt {text!r} is empty; say what the picture should show")
         every = dict.fromkeys((*own, *shared))
@@ -92,6 +94,7 @@ def parse_negatives(text: str) -> tuple[Negative, ...]:
     """`"cat"`, `"hat:0.8@0-0.4"` or several with commas between them -> negatives; `ValueError` quotes the text."""
     if not text.strip():
         raise ValueError(f"the negative {text!r} is empty; say what is not wanted, or leave it out")
+    encodable("the negative", text)
     try:
         return parse_prompt(f"--no {text}")[1]
     except ValueError as error:
@@ -100,15 +103,11 @@ def parse_negatives(text: str) -> tuple[Negative, ...]:
 
 def read_prompts(path: Path) -> list[str]:
     """The prompts of a text file, one a line; empty lines and lines that start with `#` are left out."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no UTF-8 text"
-        raise ValueError(f"the prompts file {str(path)!r} cannot be read: {reason}") from error
-    found = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
-    if not found:
+    lines = [line.strip() for line in lines_of(read_text(path, "the prompts file"))]
+    prompts = [line for line in lines if line and not line.startswith("#")]
+    if not prompts:
         raise ValueError(f"the prompts file {str(path)!r} holds no prompt; one a line is expected")
-    return found
+    return prompts
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:

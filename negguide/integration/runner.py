@@ -115,8 +115,9 @@ class Runner:
 
     def _guided(self, ask: Ask) -> Any:
         step = self._step(ask)
-        if not all(method.guides(step) for method in self.methods):
-            return self._unguided(ask, step)
+        unguided = self._keeping_free(step)
+        if unguided:
+            return self._unguided(ask, step, unguided)
         live, bases, names = self._wanted(step)
         ask, editors = edited(ask, self.plan, step, self.methods, self.states, self.guard)
         names += [name for name in editors if name not in names]
@@ -155,13 +156,18 @@ class Runner:
             return []
         return self.taps.open(step, model_of(self.evaluator, self.taps, ask, step))
 
-    def _unguided(self, ask: Ask, step: Step) -> Any:
+    def _keeping_free(self, step: Step) -> list[str]:
+        """Names of the methods that want this step without guidance."""
+        asked = zip(self.methods, self.states, strict=True)
+        return [method.name or type(method).__name__ for method, state in asked if not method.guides_now(step, state)]
+
+    def _unguided(self, ask: Ask, step: Step, names: list[str]) -> Any:
         """A step that a method keeps free of guidance: one pass, the prediction for the prompt alone."""
         ask, editors = edited(ask, self.plan, step, self.methods, self.states, self.guard)
         heard = [*editors, *self._listeners(ask, step)]
         found = self._predict(ask, [])
         cond = self.plan.layout.core(found[COND])
-        names = [method.name or type(method).__name__ for method in self.methods if not method.guides(step)] + heard
+        names = [*names, *heard]
         guidance = Guidance(step, cond, cond, self._scale(ask), {})
         target = self._denoised(ask, guidance, self._post_of(cond, cond), self._looking(step), names)
         self._noted = ((), tuple(names))

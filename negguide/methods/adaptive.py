@@ -12,7 +12,7 @@ from negguide.methods.looks import Unit, as_looks
 from negguide.methods.negative import Negative, as_window, finite
 from negguide.methods.policy import POLICIES, Policy
 from negguide.methods.registry import get_method, register, register_preset
-from negguide.methods.rows import guidance_of_rows, tokens_of_rows
+from negguide.methods.rows import estimate_of_rows, guidance_of_rows, tokens_of_rows, without_guidance
 from negguide.methods.tokens import Listen, Model, Tokens
 from negguide.watchers.protocol import Watcher
 from negguide.watchers.questions import QuestionLike, as_questions
@@ -26,6 +26,8 @@ KINDS: dict[str, Mapping[str, Any]] = {
     "nag": {"method": "nag"},
 }
 """How a negative acts -> the method that does it, with its presets."""
+_SOMETHING = "something"
+"""The text of a negative of which nothing is known yet."""
 LOOKS, GUARD_LOOKS = 6, (0.12, 0.36, 0.6)
 """When a watcher looks where it is not told: what it costs is mostly its looks."""
 
@@ -68,7 +70,6 @@ class AdaptiveNegatives(Method):
     summary: ClassVar[str] = "a vision-language model watches the picture form and names the negatives"
     cost: ClassVar[str] = "2 (kind 'replace'); 3 while something is seen ('signed', 'perp_neg'); looks by the watcher"
     paper: ClassVar[str] = "arXiv:2510.10715"
-    acts_alone: ClassVar[bool] = False
 
     watcher: str | Watcher | Mapping[str, Any]
     policy: str | Policy = "creative"
@@ -110,7 +111,7 @@ class AdaptiveNegatives(Method):
         if self.timeout is not None:
             put(self, "timeout", finite("timeout", self.timeout, low=0.0))
         self._check()
-        self._steer("something")
+        self._steer(_SOMETHING)
 
     def _check(self) -> None:
         """Raise `ValueError` for options that do not go together."""
@@ -137,25 +138,43 @@ class AdaptiveNegatives(Method):
     @property
     def needs_guidance(self) -> bool:  # type: ignore[override]
         """Whether the kind of negative acts on classifier-free guidance."""
-        return self._steer("something").needs_guidance
+        return self._sample.needs_guidance
+
+    @property
+    def acts_alone(self) -> bool:  # type: ignore[override]
+        """Whether the kind does so; one that keeps steps free of guidance does it here for single images."""
+        kind = self._sample
+        free = type(kind).guides is not Method.guides or type(kind).guides_now is not Method.guides_now
+        return free or kind.acts_alone
 
     @property
     def couples(self) -> bool:
-        return self._steer("something").couples
+        return self._sample.couples
+
+    def prompts(self) -> Sequence[Condition]:
+        return [condition for condition in self._sample.prompts() if condition.prompt != _SOMETHING]
+
+    def companions(self) -> Sequence[Condition]:
+        return [condition for condition in self._sample.companions() if condition.prompt != _SOMETHING]
 
     def check_beside(self, others: Sequence[Method]) -> None:
-        rivals = [other._steer("something") if isinstance(other, AdaptiveNegatives) else other for other in others]
+        rivals = [other._sample if isinstance(other, AdaptiveNegatives) else other for other in others]
         try:
-            self._steer("something").check_beside(rivals)
+            self._sample.check_beside(rivals)
         except ValueError as error:
             raise ValueError(
                 f"{self.name} with kind={self._kind!r} does not go beside another method here ({error}); choose "
                 "kind='signed' or 'perp_neg', or give the other negatives as the call's negative_prompt"
             ) from error
 
+    def guides_now(self, step: Step, state: dict[str, Any]) -> bool:
+        inner = self._ready(step, state).inner
+        # Images in which nothing is seen stay guided: their step is not given up, `combine` parts them from the others.
+        return inner is None or None in inner.texts or inner.guides(step)
+
     def conditions(self, step: Step, state: dict[str, Any]) -> Sequence[Condition]:
         inner = self._ready(step, state).inner
-        return () if inner is None else inner.method.conditions(step, inner.state)
+        return () if inner is None or not inner.guides(step) else inner.method.conditions(step, inner.state)
 
     def listens(self, step: Step, model: Model, state: dict[str, Any]) -> Listen | None:
         inner = self._ready(step, state).inner
@@ -165,6 +184,7 @@ class AdaptiveNegatives(Method):
         if (inner := self._memory(state).inner) is not None:
             with tokens_of_rows(tokens, inner.on(tokens["cond"] if "cond" in tokens else tokens[tokens.branches[0]])):
                 inner.method.tokens(tokens, inner.state)
+            _hand_on_notes(inner, state)
 
     def combine(self, guidance: Guidance, state: dict[str, Any]) -> None:
         memory = self._memory(state)
@@ -175,7 +195,11 @@ class AdaptiveNegatives(Method):
             # What the picture would be without the negative: judged by its effect, a guard would switch itself off.
             memory.plain = guidance.result()
         with guidance_of_rows(guidance, inner.on(guidance.cond)):
-            inner.method.combine(guidance, inner.state)
+            if inner.guides(guidance.step):
+                inner.method.combine(guidance, inner.state)
+            else:
+                without_guidance(guidance)
+        _hand_on_notes(inner, state)
 
     @property
     def sees_denoised(self) -> bool:
@@ -183,14 +207,16 @@ class AdaptiveNegatives(Method):
 
     def looks_at(self, step: Step, state: dict[str, Any]) -> bool:
         memory = self._memory(state)
-        return memory.is_due(step) or (memory.inner is not None and memory.inner.method.sees_denoised)
+        return memory.is_due(step) or (memory.inner is not None and memory.inner.looks_at(step))
 
     def denoised(self, denoised: Denoised, state: dict[str, Any]) -> None:
         if not self._acts:
             return
         memory = self._memory(state)
-        if (inner := memory.inner) is not None and inner.method.sees_denoised:
-            inner.method.denoised(denoised, inner.state)
+        if (inner := memory.inner) is not None and inner.looks_at(denoised.step):
+            with estimate_of_rows(denoised, inner.on(denoised.x0)):
+                inner.method.denoised(denoised, inner.state)
+            _hand_on_notes(inner, state)
         if memory.is_due(denoised.step):
             memory.look(denoised)
 
@@ -230,6 +256,11 @@ class AdaptiveNegatives(Method):
     def _kind(self) -> str | Callable[[Negative], Method]:
         return self.kind or ("replace" if self.policy == "creative" else "signed")
 
+    @property
+    def _sample(self) -> Method:
+        """The method that would act on some negative: what it says of itself holds for all of them."""
+        return self._steer(_SOMETHING)
+
     def _steer(self, prompt: str | EachImage) -> Method:
         """The method that acts on a negative as `kind` says."""
         negative = Negative(prompt, self.weight, self.window)
@@ -250,6 +281,12 @@ class AdaptiveNegatives(Method):
                 f"{method.name or type(method).__name__} cannot act for single images of a batch ({silent[0]})"
             )
         return method
+
+
+def _hand_on_notes(inner: watching.Inner, state: dict[str, Any]) -> None:
+    """What the method that acts has to tell stands among our own notes."""
+    if notes := inner.state.pop("notes", None):
+        state.setdefault("notes", []).extend(notes)
 
 
 register_preset(

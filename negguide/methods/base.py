@@ -78,6 +78,10 @@ class Method:
         """
         return True
 
+    def guides_now(self, step: Step, state: dict[str, Any]) -> bool:
+        """What the runner asks instead of `guides`; for methods whose answer depends on what happened in the run."""
+        return self.guides(step)
+
     def companions(self) -> Sequence[Condition]:
         """Every condition whose text it may ever want inside the denoiser (see `Listen`), encoded before the first step."""
         return ()

@@ -105,6 +105,18 @@ def as_window(value: Window | Sequence[float] | Mapping[str, Any]) -> Window:
     raise TypeError(f"window is {value!r}; possible: Window(0, 0.4), or the pair (0, 0.4) in fractions of sampling")
 
 
+def encodable(what: str, text: str) -> str:
+    """The text as it is; `ValueError` if it cannot be written as UTF-8, so that no tokenizer and no file could take it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"{what} {text!r} holds half a character, {text[error.start]!r} at place {error.start + 1} (bytes that are no "
+            "UTF-8, or one of two surrogates); write it in UTF-8"
+        ) from error
+    return text
+
+
 def finite(what: str, value: Any, low: float = -math.inf, high: float = math.inf) -> float:
     """`value` as a float; `TypeError` for what is no number, `ValueError` when not finite or outside [low, high]."""
     if isinstance(value, bool | str) or not hasattr(value, "__float__"):
@@ -208,17 +220,19 @@ def _possible(kind: type[Concept]) -> str:
 
 def _texts(prompt: object, kind: str) -> str | tuple[str, ...] | EachImage:
     if isinstance(prompt, EachImage):
+        for text in prompt.texts:
+            encodable(f"the {kind}", text or "")
         return prompt
     if isinstance(prompt, str):
         if not prompt.strip():
             raise ValueError(
                 f"a {kind} has the empty text {prompt!r}; say in words what it is, or leave the {kind} out"
             )
-        return prompt
+        return encodable(f"the {kind}", prompt)
     if isinstance(prompt, Sequence) and prompt and all(isinstance(text, str) for text in prompt):
         if not any(text.strip() for text in prompt):
             raise ValueError(f"all texts of a {kind} are empty; at least one of {len(prompt)} must say something")
-        return tuple(prompt)
+        return tuple(encodable(f"the {kind}", text) for text in prompt)
     raise TypeError(
         f"a {kind} has the prompt {prompt!r}; possible: a text, or a tuple with one text for each prompt of the call"
     )

@@ -14,6 +14,7 @@ _ESCAPED_FLAG = re.compile(r"(?<!\S)\\(\\*--no)(?!\S)")
 _FLAG_TO_ESCAPE = re.compile(r"(?<!\S)(\\*--no)(?!\S)")
 _NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _WEIGHT = re.compile(rf"\s*({_NUMBER})\s*")
+_DECIMAL_COMMA = re.compile(r":\s*(\d+),(\d+)\s*(?:@.*)?", re.DOTALL)
 _WINDOW = re.compile(rf"\s*({_NUMBER})\s*-\s*({_NUMBER})\s*(sigma)?\s*")
 
 
@@ -51,7 +52,15 @@ def _items(text: str, start: int, end: int) -> list[Negative]:
     if not text[start:end].strip():
         raise _error(text, start, "nothing follows '--no'; name what is not wanted, e.g. '--no hat, glasses:0.8'")
     marks = [at for at in _plain(text, start, end) if text[at] == ","]
+    for at in marks:
+        if match := _DECIMAL_COMMA.fullmatch(text, text.rfind(":", start, at), _next(marks, at, end)):
+            raise _error(text, at, f"a decimal comma; write the decimal point, :{match[1]}.{match[2]}")
     return [_item(text, low + 1, high) for low, high in itertools.pairwise([start - 1, *marks, end])]
+
+
+def _next(marks: Sequence[int], at: int, end: int) -> int:
+    """The end of the item that begins behind the comma at `at`."""
+    return next((mark for mark in marks if mark > at), end)
 
 
 def _item(text: str, start: int, end: int) -> Negative:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from negguide.methods.base import Guidance
+from negguide.methods.base import Denoised, Guidance
 from negguide.methods.tokens import Tokens
 
 if TYPE_CHECKING:
@@ -55,6 +55,25 @@ def tokens_of_rows(tokens: Tokens, on: Tensor | None) -> Iterator[None]:
     for branch, rows in before.items():
         if tokens[branch].data_ptr() != rows.data_ptr():  # an edit has its own storage
             tokens[branch] = _chosen(on, tokens[branch], rows)
+
+
+@contextmanager
+def estimate_of_rows(denoised: Denoised, on: Tensor | None) -> Iterator[None]:
+    """As `guidance_of_rows`, for the clean estimate."""
+    before, touched = denoised.x0, denoised.touched
+    denoised.touched = False
+    yield
+    if denoised.touched and on is not None:
+        denoised.x0 = _chosen(on, denoised.x0, before)
+    denoised.touched |= touched
+
+
+def without_guidance(guidance: Guidance) -> None:
+    """Make the result the prompt's own prediction."""
+    guidance.base = guidance.cond
+    guidance.direction = guidance.cond.new_zeros(guidance.cond.shape)
+    if guidance.offset is not None:
+        guidance.offset = guidance.cond.new_zeros(guidance.cond.shape)
 
 
 def _chosen(on: Tensor, new: Tensor, old: Tensor) -> Tensor:

@@ -32,6 +32,14 @@ class Inner:
 
     _on: Tensor | None = None
 
+    def guides(self, step: Step) -> bool:
+        """Whether the method that acts wants this step guided."""
+        return self.method.guides_now(step, self.state)
+
+    def looks_at(self, step: Step) -> bool:
+        """Whether the method that acts wants the clean estimate of this step."""
+        return self.method.sees_denoised and self.method.looks_at(step, self.state)
+
     def on(self, like: Tensor) -> Tensor | None:
         """(B,) bool on the device of `like`: whether an image has a negative; None where every one has."""
         import torch
