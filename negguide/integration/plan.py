@@ -14,7 +14,7 @@ from negguide.integration.families import Family
 from negguide.integration.guidance import Mode, Reading, measured_scale, read_mode, without_embedded
 from negguide.integration.layout import Layout, token_grid
 from negguide.integration.probe import Asked, Probe, main_input, probe
-from negguide.integration.schedule import Schedule, read_schedule
+from negguide.integration.schedule import Schedule, is_part, read_schedule
 from negguide.methods.base import Condition, EachImage
 
 OWN_KEY = 0
@@ -204,7 +204,7 @@ def make_plan(
         pipe=pipe,
         denoisers=denoisers,
         layout=layout,
-        schedule=read_schedule(found.scheduler, found.timestep, found.count),
+        schedule=read_schedule(found.scheduler, found.timestep, found.count, is_part(call.complete)),
         scale=1.0,
         sign=1.0,
         takeover=scale is not None,

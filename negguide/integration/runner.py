@@ -188,6 +188,8 @@ class Runner:
             to_denoised=functools.partial(schedule.to_denoised, sample=sample, index=i, sign=plan.sign),
             from_denoised=functools.partial(schedule.from_denoised, sample=sample, index=i, sign=plan.sign),
             resize_mask=functools.partial(layout.mask, like=sample),
+            before=schedule.before,
+            whole=schedule.whole,
         )
 
     def _wanted(self, step: Step) -> tuple[list[Condition], list[Condition], list[str]]:

@@ -17,7 +17,8 @@ class Window:
     """When something is switched on, in units that do not depend on scheduler, shift or resolution.
 
     `unit="progress"`: fractions of sampling; step `i` of `n` is inside when `start <= i / n < stop`
-    (`Window(0, 0.4)` with 25 steps: steps 0 to 9). `unit="sigma"`: noise level, counted downwards; inside when
+    (`Window(0, 0.4)` with 25 steps: steps 0 to 9). Where a base and a refiner share one schedule (`denoising_end`,
+    `denoising_start`), the steps of both count. `unit="sigma"`: noise level, counted downwards; inside when
     `start >= sigma > stop` (`Window(14.6, 1.0, "sigma")`). An empty window (`start == stop`) is never open.
 
     Raises `ValueError` for values that are not finite, outside [0, 1] (progress) or in the wrong order.
@@ -40,7 +41,7 @@ class Window:
 
     def is_open(self, step: Step) -> bool:
         if self.unit == "progress":
-            return self.start <= step.index / step.count < self.stop
+            return self.start <= step.progress < self.stop
         return self.start >= step.sigma > self.stop
 
     @property
@@ -104,7 +105,15 @@ class Step:
     """Clean estimate (B, ...) -> the prediction that means it; inverse of `to_denoised`."""
     resize_mask: Callable[[Mask], Tensor]
     """Mask -> float tensor in [0, 1] that broadcasts against the predictions (packed, image or video latents)."""
+    before: int = 0
+    whole: int = 0
+    """Where this run is a part of a schedule (`denoising_end`, `denoising_start`): steps before it, and in all; else 0."""
 
     @property
     def progress(self) -> float:
-        return self.index / self.count
+        """Fraction of sampling that lies before this step."""
+        return self.fraction(self.index)
+
+    def fraction(self, index: int) -> float:
+        """The same of any step of this run."""
+        return (self.before + index) / (self.whole or self.count)

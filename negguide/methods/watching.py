@@ -95,7 +95,7 @@ class Watching:
         due = self._met(step) > self._passed
         acts_from = step.index + self._lag
         window = config.window
-        open_then = window.unit == "sigma" or acts_from / step.count < window.stop
+        open_then = window.unit == "sigma" or step.fraction(acts_from) < window.stop
         return due and acts_from < step.count and open_then
 
     def _met(self, step: Step) -> int:
