@@ -11,9 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import families_dits as dits
 import families_llms as llms
 import families_transformers as transformers
 import families_unets as unets
+import families_videos as videos
 import numpy as np
 import torch
 from PIL import Image
@@ -70,13 +72,35 @@ FAMILIES: dict[str, Tiny] = {
     "klein": Tiny(llms.flux2_klein, _size(max_sequence_length=32, text_encoder_out_layers=(1, 2, 3))),
 }
 
+MORE: dict[str, Tiny] = {
+    "chroma": Tiny(dits.chroma, _size(max_sequence_length=16)),
+    "bria": Tiny(dits.bria, _size(max_sequence_length=16)),
+    "hidream": Tiny(dits.hidream, _size(max_sequence_length=16)),
+    "lumina2": Tiny(dits.lumina2, _size(max_sequence_length=224)),
+    "lumina": Tiny(dits.lumina, _size(clean_caption=False, max_sequence_length=24)),
+    "hunyuan_dit": Tiny(dits.hunyuan_dit, _size(64, use_resolution_binning=False)),
+    "longcat": Tiny(dits.longcat, _size(enable_prompt_rewrite=False)),
+    "qwen_controlnet": Tiny(
+        dits.qwen_controlnet,
+        _size(max_sequence_length=32, control_image=picture()),
+        scale="true_cfg_scale",
+        needs_negative=True,
+    ),
+    "ltx": Tiny(videos.ltx, _size(num_frames=13, max_sequence_length=16)),
+    "cogvideox": Tiny(videos.cogvideox, _size(64, num_frames=9, max_sequence_length=16)),
+    "mochi": Tiny(videos.mochi, _size(32, num_frames=7, max_sequence_length=16)),
+    "allegro": Tiny(videos.allegro, _size(64, num_frames=8, max_sequence_length=16, clean_caption=False)),
+    "latte": Tiny(videos.latte, _size(video_length=4, clean_caption=False)),
+}
+"""Families under a shorter contract; see `test_families_more`."""
+
 
 @functools.cache
 def build(name: str) -> Any:
     """The pipeline of a family, built once, in evaluation mode, with the same weights in every process."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        pipe = FAMILIES[name].builder()
+        pipe = (FAMILIES | MORE)[name].builder()
         for part in pipe.components.values():
             if isinstance(part, torch.nn.Module):
                 part.eval().requires_grad_(False)
@@ -94,7 +118,7 @@ def _enliven(part: torch.nn.Module) -> None:
 
 def arguments(name: str, prompt: Any = "a pet on grass", steps: int = 3, seed: int = 0, **more: Any) -> dict[str, Any]:
     """Arguments of a short call with guidance on."""
-    tiny = FAMILIES[name]
+    tiny = (FAMILIES | MORE)[name]
     count = (len(prompt) if isinstance(prompt, list) else 1) * more.get("num_images_per_prompt", 1)
     seeds: Any = [torch.Generator().manual_seed(seed + i) for i in range(count)]
     result = {

@@ -125,28 +125,7 @@ def sana() -> Any:
     )
 
 
-def qwen_image() -> Any:
-    transformer = QwenImageTransformer2DModel(
-        patch_size=2,
-        in_channels=16,
-        out_channels=4,
-        num_layers=2,
-        attention_head_dim=16,
-        num_attention_heads=3,
-        joint_attention_dim=16,
-        guidance_embeds=False,
-        axes_dims_rope=(8, 4, 4),
-    )
-    channels = 4
-    auto = AutoencoderKLQwenImage(
-        base_dim=channels * 6,
-        z_dim=channels,
-        dim_mult=[1, 2, 4],
-        num_res_blocks=1,
-        temperal_downsample=[False, True],
-        latents_mean=[0.0] * channels,
-        latents_std=[1.0] * channels,
-    )
+def qwen_vl() -> Any:
     ids = {"image_start_token_id": 250, "vision_start_token_id": 250, "image_token_id": 251, "vision_token_id": 251}
     config = Qwen2_5_VLConfig(
         text_config={
@@ -170,10 +149,35 @@ def qwen_image() -> Any:
         },
         **ids,
     )
+    return Qwen2_5_VLForConditionalGeneration(config)
+
+
+def qwen_image() -> Any:
+    transformer = QwenImageTransformer2DModel(
+        patch_size=2,
+        in_channels=16,
+        out_channels=4,
+        num_layers=2,
+        attention_head_dim=16,
+        num_attention_heads=3,
+        joint_attention_dim=16,
+        guidance_embeds=False,
+        axes_dims_rope=(8, 4, 4),
+    )
+    channels = 4
+    auto = AutoencoderKLQwenImage(
+        base_dim=channels * 6,
+        z_dim=channels,
+        dim_mult=[1, 2, 4],
+        num_res_blocks=1,
+        temperal_downsample=[False, True],
+        latents_mean=[0.0] * channels,
+        latents_std=[1.0] * channels,
+    )
     pipe = QwenImagePipeline(
         transformer=transformer,
         vae=auto,
-        text_encoder=Qwen2_5_VLForConditionalGeneration(config),
+        text_encoder=qwen_vl(),
         tokenizer=qwen_tokenizer(),
         scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True),
     )
