@@ -103,7 +103,7 @@ def hidream() -> Any:
     llama.generation_config.pad_token_id = 0
     llama_tokenizer = qwen_tokenizer()
     llama_tokenizer.pad_token = "<|endoftext|>"
-    return HiDreamImagePipeline(
+    pipe = HiDreamImagePipeline(
         transformer=transformer,
         vae=vae(4, 0.05),
         text_encoder=clip_text(projected=True),
@@ -116,6 +116,9 @@ def hidream() -> Any:
         tokenizer_4=llama_tokenizer,
         scheduler=FlowMatchEulerDiscreteScheduler(),
     )
+    # Pictures are brought to the area of this many latents.
+    pipe.default_sample_size = 16
+    return pipe
 
 
 def _gemma(width: int = 8) -> Any:

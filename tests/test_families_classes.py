@@ -29,10 +29,13 @@ FAMILY_OF: dict[str, str] = {
         "FluxControl FluxFill FluxImg2Img FluxInpaint FluxKontextInpaint FluxKontext Flux"
     ),
     "Flux.2": "Flux2KleinInpaint Flux2KleinKV Flux2Klein Flux2",
+    "HiDream": "HiDreamImage",
     "HunyuanVideo": ("HunyuanSkyreelsImageToVideo HunyuanVideoFramepack HunyuanVideoImageToVideo HunyuanVideo"),
     "Kolors": "KolorsImg2Img Kolors",
     "LTX": "LTXCondition LTXI2VLongMultiPrompt LTX",
+    "LongCat-Image": "LongCatImageEdit LongCatImage",
     "Lumina 2": "Lumina2",
+    "Lumina-Next": "Lumina",
     "Ovis": "OvisImage",
     "PixArt": "PixArtAlpha PixArtSigma",
     "Qwen-Image": (
@@ -62,13 +65,13 @@ FAMILY_OF: dict[str, str] = {
     "Z-Image": ("ZImageControlNetInpaint ZImageControlNet ZImageImg2Img ZImageInpaint ZImageOmni ZImage"),
     "generic": (
         "AnyFlow AudioLDM2 AudioLDM ChronoEdit CogView3Plus Cosmos2_5_PredictBase Cosmos2_5_Transfer "
-        "EasyAnimateControl EasyAnimateInpaint EasyAnimate ErnieImage Helios HiDreamImage HunyuanDiTControlNet "
-        "HunyuanDiT IFImg2Img IFImg2ImgSuperResolution IFInpainting IFInpaintingSuperResolution IF "
-        "IFSuperResolution JoyImageEdit JoyImageEditPlus Kandinsky3Img2Img Kandinsky3 Kandinsky5I2I Kandinsky5I2V "
-        "Kandinsky5T2I Kandinsky5T2V KandinskyImg2Img KandinskyInpaint Kandinsky Krea2 LDMTextToImage "
-        "LatentConsistencyModelImg2Img LatentConsistencyModel Latte LongCatAudioDiT LongCatImageEdit LongCatImage "
-        "Lumina Mochi MusicLDM NucleusMoEImage PRX PRXPixel QwenImage21 StableAudio3AudioToAudio "
-        "StableAudio3Inpaint StableAudio3 StableAudio StableUnCLIPImg2Img StableUnCLIP"
+        "EasyAnimateControl EasyAnimateInpaint EasyAnimate ErnieImage Helios HunyuanDiTControlNet HunyuanDiT "
+        "IFImg2Img IFImg2ImgSuperResolution IFInpainting IFInpaintingSuperResolution IF IFSuperResolution "
+        "JoyImageEdit JoyImageEditPlus Kandinsky3Img2Img Kandinsky3 Kandinsky5I2I Kandinsky5I2V Kandinsky5T2I "
+        "Kandinsky5T2V KandinskyImg2Img KandinskyInpaint Kandinsky Krea2 LDMTextToImage "
+        "LatentConsistencyModelImg2Img LatentConsistencyModel Latte LongCatAudioDiT Mochi MusicLDM "
+        "NucleusMoEImage PRX PRXPixel QwenImage21 StableAudio3AudioToAudio StableAudio3Inpaint StableAudio3 "
+        "StableAudio StableUnCLIPImg2Img StableUnCLIP"
     ),
 }
 """Family -> class names without "Pipeline"."""

@@ -44,6 +44,19 @@ def norm_at_most(guided: Tensor, cond: Tensor, arguments: Mapping[str, Any]) -> 
     return guided * torch.where(norm > limit, limit / norm, torch.ones_like(norm)).to(guided.dtype)
 
 
+def norm_between(guided: Tensor, cond: Tensor, arguments: Mapping[str, Any]) -> Tensor:
+    """Every token is shortened to the norm of the conditional's, by `cfg_renorm_min` at most (LongCat-Image)."""
+    if not arguments.get("enable_cfg_renorm"):
+        return guided
+    ratio = cond.norm(dim=-1, keepdim=True) / (guided.norm(dim=-1, keepdim=True) + 1e-8)
+    return guided * ratio.clamp(min=float(arguments.get("cfg_renorm_min") or 0.0), max=1.0)
+
+
+def of_first_channels(guided: Tensor, cond: Tensor, arguments: Mapping[str, Any]) -> Tensor:
+    """Only the first three channels are guided (Lumina-Next), as in the DiT that it was made from."""
+    return torch.cat([guided[:, :3], cond[:, 3:]], dim=1)
+
+
 def _scaled(guided: Tensor, wanted: Tensor, size: Tensor) -> Tensor:
     """`guided * wanted / size`; an exact zero (CFG-Zero*'s first steps) becomes a negligible ramp instead.
 

@@ -90,7 +90,11 @@ def _answer_shape(module: Any, value: Tensor) -> tuple[int, ...]:
     """Shape of the denoiser's prediction for a noisy input, by its configuration."""
     shape = list(value.shape)
     config = module.config
-    inside, outside, patch = config.get("in_channels"), config.get("out_channels"), config.get("patch_size")
+    inside, patch = config.get("in_channels"), config.get("patch_size")
+    outside = config.get("out_channels")
+    if outside is None:
+        # Some decide in their constructor: twice as many where the variance is learned.
+        outside = getattr(module, "out_channels", None)
     if not isinstance(outside, int) or value.ndim < 3:
         return tuple(shape)
     if value.ndim == 3:

@@ -57,4 +57,4 @@ def _leaves(named: Any) -> dict[tree.Path, Any]:
 
 
 def _plain(output: Any) -> Any:
-    return output if isinstance(output, tuple) else output.to_tuple()
+    return output.to_tuple() if hasattr(output, "to_tuple") else output

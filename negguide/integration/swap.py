@@ -125,6 +125,16 @@ def _plain(obj: Any, base: type) -> Any:
 
 
 @functools.cache
+def _like(metaclass: type) -> Any:
+    """A metaclass whose classes equal the class they stand for: pipelines ask `type(self.scheduler) != SomeScheduler`."""
+
+    def equal(cls: Any, other: object) -> bool:
+        return other is cls or other is cls.__dict__.get("_negguide_base", cls)
+
+    return type(metaclass.__name__, (metaclass,), {"__eq__": equal, "__hash__": lambda c: hash(c._negguide_base)})
+
+
+@functools.cache
 def _subclass(cls: type, names: tuple[str, ...]) -> type:
     def reduced(self: Any, protocol: Any) -> Any:
         result = _plain(self, cls).__reduce_ex__(protocol)
@@ -140,7 +150,7 @@ def _subclass(cls: type, names: tuple[str, ...]) -> type:
         if hasattr(cls, name):
             own = getattr(cls, name)
             body[name] = lambda self, *memo, own=own: own(_plain(self, cls), *memo)
-    return type(cls)(cls.__name__, (cls,), body)
+    return _like(type(cls))(cls.__name__, (cls,), body)
 
 
 def base_class(obj: Any) -> type:

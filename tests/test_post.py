@@ -1,0 +1,32 @@
+"""What pipelines do to a guided prediction: against plain loops."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from negguide.integration.post import norm_between, of_first_channels
+
+GUIDED, COND = torch.randn(2, 2, 5, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+@pytest.mark.parametrize("least", [0.0, 0.9])
+def test_norm_between_shortens_each_token(least: float) -> None:
+    guided = GUIDED * torch.linspace(0.3, 3.0, 5).view(1, 5, 1)
+    found = norm_between(guided, COND, {"enable_cfg_renorm": True, "cfg_renorm_min": least})
+    for row in range(2):
+        for token in range(5):
+            lengths = [float((x[row, token] ** 2).sum() ** 0.5) for x in (COND, guided)]
+            factor = min(1.0, max(least, lengths[0] / lengths[1]))
+            assert torch.allclose(found[row, token], guided[row, token] * factor, atol=1e-6)
+    assert not torch.equal(found, guided)
+
+
+def test_norm_between_is_off_where_the_pipeline_has_no_such_argument() -> None:
+    assert norm_between(GUIDED, COND, {}) is GUIDED
+    assert norm_between(GUIDED, COND, {"enable_cfg_renorm": False}) is GUIDED
+
+
+def test_of_first_channels_leaves_the_others_unguided() -> None:
+    found = of_first_channels(GUIDED, COND, {})
+    assert torch.equal(found[:, :3], GUIDED[:, :3]) and torch.equal(found[:, 3:], COND[:, 3:])
