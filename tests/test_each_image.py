@@ -11,6 +11,7 @@ import torch
 
 from negguide import EachImage, NegativePrompt, PerpNeg, attach
 from negguide.integration import plan as plans
+from negguide.integration.plan_cache import PLANS
 from negguide.methods import Negative
 
 TEXTS = ("cat", None, "a large dog on water", "cat")
@@ -46,17 +47,14 @@ def test_texts_are_encoded_once_and_forgotten_in_time(monkeypatch: pytest.Monkey
     real = plans.probe
     monkeypatch.setattr(plans, "probe", lambda *args: probes.append(args) or real(*args))
     pipe = families.build("sd15")
-    with attach(pipe, NegativePrompt(Negative(EachImage(("cat", "dog", "cat"))))) as attached:
+    with attach(pipe, NegativePrompt(Negative(EachImage(("cat", "dog", "cat"))))):
         families.run("sd15", steps=2, num_images_per_prompt=3)
         assert len(probes) == 1, "two texts, one probe"
         families.run("sd15", steps=2, num_images_per_prompt=3)
         assert len(probes) == 1
-        plan = attached._cache._plan
-        assert plan is not None
-        plan.begin(plan.call, plan.caching)
-        assert not [one for one in plan.keys if isinstance(one.prompt, EachImage)]
-        assert len(plan.overlays) == 1
-        assert set(plan.texts) == {"cat", "dog"}
+    plan = PLANS.of(pipe)[-1]
+    assert not plan.keys and not plan.overlays
+    assert set(plan.texts) == {"cat", "dog"}
 
 
 def test_a_batch_without_any_difference_costs_nothing() -> None:
@@ -84,10 +82,9 @@ def test_previews_are_the_pictures_of_the_pipeline(family: str) -> None:
     from negguide.integration import pictures
 
     pipe = families.build(family)
-    with attach(pipe, NegativePrompt("cat")) as attached:
+    with attach(pipe, NegativePrompt("cat")):
         latents = families.run(family, steps=2)
-        assert attached._cache._plan is not None
-        layout = attached._cache._plan.layout
+    layout = PLANS.of(pipe)[-1].layout
     wanted = pipe(**families.arguments(family, steps=2, negative_prompt="cat", output_type="np")).images[0]
     (found,) = pictures.decode(pipe, layout, latents)
     assert np.abs(np.asarray(found) / 255.0 - wanted).max() < 0.6 / 255

@@ -6,7 +6,7 @@ import functools
 import math
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Any
@@ -17,12 +17,14 @@ from negguide.integration import swap
 from negguide.integration.call import Call
 from negguide.integration.callbacks import apart
 from negguide.integration.families import SIDE_MODELS, Family, check_call, check_kind, check_pipeline, family_of
+from negguide.integration.front_end import FrontEnd
 from negguide.integration.guidance import Reading, read_mode, read_takeover
 from negguide.integration.plan import Plan, make_plan
-from negguide.integration.plan_cache import PlanCache, plan_key
+from negguide.integration.plan_cache import PLANS, plan_key
 from negguide.integration.probe import probe
 from negguide.integration.runner import Runner, StepRecord
 from negguide.integration.side import SideModel
+from negguide.integration.stale import Check, Rewind, Stale
 from negguide.integration.tree import copied
 from negguide.methods.base import Method
 
@@ -125,7 +127,6 @@ class Attachment:
         self._max_batch = max_batch
         self._cls = swap.base_class(pipe)
         self._family = family_of(self._cls)
-        self._cache = PlanCache()
         self._warned: set[str] = set()
         self._lock = threading.Lock()
         call = Call.parameters_of(self._cls)
@@ -180,23 +181,49 @@ class Attachment:
 
     def _guided(self, run: swap.Run, original: Any, call: Call) -> Any:
         denoisers = self._denoisers()
-        plan = self._plan(call, denoisers)
+        with FrontEnd(self.pipe, denoisers, call.positional).kept() as front_end:
+            key = self._key(call)
+            plan = PLANS.take(self.pipe, key)
+            if plan is None:
+                plan = self._plan(call, denoisers)
+                output = self._sampled(run, original, call, plan, front_end, None)
+            else:
+                rewind = Rewind(list(call.arguments.values()), getattr(self.pipe, "_execution_device", None))
+                try:
+                    plan = self._plan(call, denoisers, plan)
+                    output = self._sampled(run, original, call, plan, front_end, Check(plan, self.pipe.scheduler))
+                except Stale:
+                    rewind.back()
+                    plan = self._plan(call, denoisers)
+                    output = self._sampled(run, original, call, plan, front_end, None)
+            PLANS.give(self.pipe, key, plan)
+        self.runs += 1
+        return output
+
+    def _sampled(
+        self, run: swap.Run, original: Any, call: Call, plan: Plan, front_end: FrontEnd, check: Check | None
+    ) -> Any:
+        """One run of the pipeline, guided; `check` looks whether the plan still holds."""
         parts = [getattr(self.pipe, name, None) for name in SIDE_MODELS]
         sides = {part: SideModel(part) for part in parts if isinstance(part, torch.nn.Module)}
         runner = Runner(plan, self.methods, self._one_call, self._max_batch, list(sides.values()))
         self.trace = runner.trace  # grows while it runs, for callbacks
+        denoise: Any = runner.denoise if check is None else functools.partial(check.denoise, runner.denoise)
+        step: Any = runner.step_done if check is None else functools.partial(check.step, runner.step_done)
         with ExitStack() as stack:
-            handlers: dict[str, Any] = {"step": runner.step_done, "set_timesteps": None}
+            front_end_over = stack.enter_context(front_end.remembering(run, by_rows=False))
+            handlers: dict[str, Any] = {"step": step, "set_timesteps": None}
             if hasattr(self.pipe.scheduler, "scale_model_input"):
                 handlers["scale_model_input"] = runner.scale_input
             stack.enter_context(swap.entered(self.pipe.scheduler, handlers, run, _TAKEN.format("a scheduler")))
             for part, side in sides.items():
                 stack.enter_context(swap.entered(part, {"__call__": side.watch}, run))
-            for name, module in denoisers.items():
-                handler = functools.partial(runner.denoise, name, module)
+            for name, module in plan.denoisers.items():
+                handler = functools.partial(_after, front_end_over, functools.partial(denoise, name, module))
                 stack.enter_context(swap.entered(module, {"__call__": handler}, run))
             try:
-                output = original(**apart(copied({**call.arguments, **plan.arguments}), run))
+                given = apart(copied({**call.arguments, **plan.arguments}), run)
+                output = original(*front_end.by_position(given), **given)
             finally:
                 self.passes = runner.evaluator.passes
         if not runner.trace:
@@ -211,7 +238,6 @@ class Attachment:
                 f"{', '.join(m.name or type(m).__name__ for m in self.methods)} put something else in its place; "
                 'give it to the method as one more negative, or keep it at work with unconditional="own"'
             )
-        self.runs += 1
         return output
 
     def _warn_once(self, message: str) -> None:
@@ -219,20 +245,21 @@ class Attachment:
             self._warned.add(message)
             warnings.warn(message, stacklevel=5)
 
-    def _plan(self, call: Call, denoisers: dict[str, torch.nn.Module]) -> Plan:
+    def _key(self, call: Call) -> Any:
+        needing = any(method.needs_guidance for method in self.methods)
+        return plan_key(self.pipe, call, self._scale, needing)
+
+    def _plan(self, call: Call, denoisers: dict[str, torch.nn.Module], plan: Plan | None = None) -> Plan:
+        """A remembered plan, or else a new one, with all that is known beforehand of the conditions of this call."""
         caching = check_call(self._family, denoisers, call.complete)
-        key = plan_key(self.pipe, call)
-        plan = self._cache.get(key)
         if plan is None:
             plan = self._new_plan(call, denoisers, caching)
-            self._cache.put(key, plan)
-        plan.begin(call, caching)
-        for method in self.methods:
-            for condition in method.prompts():
-                if plan.guides:
-                    plan.key(condition)
-            for condition in method.companions():
-                plan.key(condition)
+        plan.begin(call, self.pipe, denoisers, caching)
+        wanted = [condition for method in self.methods if plan.guides for condition in method.prompts()]
+        wanted += [condition for method in self.methods for condition in method.companions()]
+        plan.prepare(wanted)
+        for condition in wanted:
+            plan.key(condition)
         if getattr(self.pipe, "_all_hooks", None):
             self.pipe.maybe_free_model_hooks()
         return plan
@@ -257,6 +284,12 @@ class Attachment:
             if mode == "single":
                 raise ValueError(_without_guidance(name, needing, self._family, call))
         return Reading(found, mode, changes)
+
+
+def _after(first: Callable[[], None], handler: Any, *args: Any, **kwargs: Any) -> Any:
+    """A handler with something to do before it."""
+    first()
+    return handler(*args, **kwargs)
 
 
 def _without_guidance(name: str, needing: list[str], family: Family, call: Call) -> str:

@@ -8,6 +8,8 @@ from typing import Any
 
 from negguide.integration.probe import clone_generators
 
+_ARGS, _KWARGS = inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD
+
 
 class Call:
     """Arguments that a user gave, bound to names.
@@ -17,9 +19,10 @@ class Call:
     """
 
     def __init__(self, cls: type, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        bound = inspect.signature(cls.__call__).bind(None, *args, **kwargs)
         self.cls = cls
         self.parameters = self.parameters_of(cls)
+        bound = inspect.Signature(list(self.parameters.values())).bind(*args, **kwargs)
+        self._given = len(args)
         self.arguments = self._flat(bound)
         bound.apply_defaults()
         self.complete = self._flat(bound)
@@ -28,15 +31,36 @@ class Call:
 
     @staticmethod
     def parameters_of(cls: type) -> Mapping[str, inspect.Parameter]:
-        """What a pipeline class can be called with."""
-        return inspect.signature(cls.__call__).parameters
+        """What a pipeline class can be called with; `*args` and `**kwargs` of a user's subclass stand for its parent's."""
+        callers = [ancestor for ancestor in cls.__mro__ if "__call__" in vars(ancestor)]
+        merged: dict[str, inspect.Parameter] = {}
+        by_position = True
+        for ancestor, parent in zip(callers, [*callers[1:], None], strict=True):
+            own = list(inspect.signature(vars(ancestor)["__call__"]).parameters.values())[1:]
+            for parameter in own:
+                merged.setdefault(parameter.name, parameter if ancestor is cls else _inherited(parameter, by_position))
+            rest = {parameter.kind: parameter.name for parameter in own if parameter.kind in (_ARGS, _KWARGS)}
+            if _KWARGS not in rest or parent is None or ancestor.__module__.startswith("diffusers."):
+                break
+            by_position &= _ARGS in rest
+            for name in rest.values():
+                del merged[name]
+        return dict(sorted(merged.items(), key=lambda item: item[1].kind))
 
     def _flat(self, bound: inspect.BoundArguments) -> dict[str, Any]:
-        named = dict(list(bound.arguments.items())[1:])
+        named = dict(bound.arguments)
         for name, parameter in self.parameters.items():
-            if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+            if parameter.kind is _KWARGS:
                 named |= named.pop(name, {})
         return named
+
+    @property
+    def positional(self) -> tuple[str, ...]:
+        """Names of the arguments that a class with `*args` was given by position: it may read them there."""
+        own = inspect.signature(self.cls.__call__).parameters.values()
+        if not any(parameter.kind is _ARGS for parameter in own):
+            return ()
+        return tuple(self.parameters)[: self._given]
 
     @property
     def prompt_count(self) -> int | None:
@@ -46,6 +70,14 @@ class Call:
             return len(prompt)
         embeds = self.complete.get("prompt_embeds")
         return None if prompt is not None or embeds is None else len(embeds)
+
+    @property
+    def is_alike_for_all(self) -> bool:
+        """Whether its images may differ in their prompts only: there is one prompt, or nothing else is given as pictures."""
+        if self.prompt_count in (None, 1):
+            return True
+        others = {k: v for k, v in self.arguments.items() if "generator" not in k and "prompt" not in k}
+        return not any(hasattr(v, "shape") or isinstance(v, (list, tuple)) for v in others.values())
 
     @property
     def has_negative(self) -> bool:
@@ -116,6 +148,10 @@ class Call:
         for key, value in changed.items():
             if key.startswith(("prompt", "pooled_prompt")) and value is not None:
                 changed[key] = self._spread(value, rows)
+            elif "generator" in key and isinstance(value, (list, tuple)):
+                changed[key] = [value[at % len(value)] for at in range(rows)]
+            elif key == "latents" and hasattr(value, "repeat") and len(value) != rows:
+                changed[key] = value[:1].repeat(rows, *(1 for _ in value.shape[1:]))
         numbers = {key: 1 for key in ("num_images_per_prompt", "num_videos_per_prompt") if key in self.parameters}
         return {**changed, **numbers}
 
@@ -123,7 +159,10 @@ class Call:
         """What is said once, or once per prompt, said for each image."""
         if isinstance(value, str):
             return [value] * rows
-        each = rows // (self.prompt_count or 1)
+        count = self.prompt_count or 1
+        if rows % count:
+            value, count = value[:1], 1
+        each = rows // count
         if hasattr(value, "repeat_interleave"):
             return value.repeat_interleave(each, dim=0)
         return [item for item in value for _ in range(each)]
@@ -145,3 +184,12 @@ def _is_negative(argument: str) -> bool:
         and "ip_adapter" not in argument
         and ("prompt" in argument or "embeds" in argument)
     )
+
+
+def _inherited(parameter: inspect.Parameter, by_position: bool) -> inspect.Parameter:
+    """A parameter of the class that a subclass extends, as the subclass can be given it."""
+    if parameter.kind in (_ARGS, _KWARGS):
+        return parameter
+    default = None if parameter.default is inspect.Parameter.empty else parameter.default
+    kind = parameter.kind if by_position else inspect.Parameter.KEYWORD_ONLY
+    return parameter.replace(kind=kind, default=default)

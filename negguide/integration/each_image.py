@@ -1,59 +1,223 @@
-"""Conditions with one text per image: each text is encoded once, and their rows are gathered anew for every list of texts."""
+"""Texts of conditions: each is encoded once, all new ones together, and their rows are put together for every call."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from negguide.integration import tree
+from negguide.integration import text_tokens, tree
+from negguide.methods.base import EachImage
 
 if TYPE_CHECKING:
     from negguide.integration.plan import Plan
+    from negguide.integration.probe import Probe
 
+Prompt = str | tuple[str, ...] | EachImage
 Row = Mapping[tree.Path, Any]
-Texts = dict[str, Row | None]
-"""Text -> its row of each argument that it changes; None where the arguments cannot be taken apart into rows."""
 
-_MOST_TEXTS = 512
+_MOST_TEXTS = 32
+"""Texts that a plan remembers between calls."""
+_MOST_TOGETHER = 16
+"""Texts that are encoded in one forward."""
+_FAR = 16
+"""Tokens: pipelines that pad to the longest text round its length up by less."""
 
 
-def overlay(plan: Plan, texts: Sequence[str | None]) -> dict[tree.Path, Any]:
-    """What to lay over the reference call of a plan to ask for `texts`, one per image; None: the pipeline's own there.
+@dataclass
+class Text:
+    """A text as a pipeline encodes it."""
 
-    New texts are encoded by one probe, all at once. Where the rows of a family depend on each other (padding to the longest),
-    the very list of texts is probed, with the call's own negative text for None. Raises `ValueError` for a wrong number.
+    row: Row | None
+    """Its row of each argument that it changes; None where the arguments cannot be taken apart into rows."""
+    whole: Mapping[tree.Path, Any] | None
+    """The overlay of the text for all images, in that case."""
+    print: Any
+    """What tokenizers and embedding tables said of it then (`text_tokens.fingerprint`)."""
+
+
+def spread(plan: Plan, prompt: Prompt) -> list[str | None]:
+    """The text of each image; None: the pipeline's own there. Raises `ValueError` for a wrong number."""
+    if isinstance(prompt, EachImage):
+        if len(prompt.texts) != plan.rows:
+            raise ValueError(
+                f"EachImage has {len(prompt.texts)} texts {prompt.texts!r}, the call makes {plan.rows} image(s)"
+            )
+        return list(prompt.texts)
+    texts = plan.call.texts(prompt)
+    texts = [texts] if isinstance(texts, str) else texts
+    return [text for text in texts for _ in range(plan.rows // len(texts))]
+
+
+def overlay(plan: Plan, prompt: Prompt) -> dict[tree.Path, Any]:
+    """What to lay over the reference call of a plan to ask for a text, for one per prompt, or for one per image.
+
+    Where the rows of a family depend on each other (padding to the longest), the very list of texts is probed, with the
+    call's own negative text for None.
     """
-    if len(texts) != plan.rows:
-        raise ValueError(f"EachImage has {len(texts)} texts {tuple(texts)!r}, the call makes {plan.rows} image(s)")
-    new = [text for text in dict.fromkeys(texts) if text is not None and text not in plan.texts]
-    if new:
-        _learn(plan, new)
-    rows = [None if text is None else plan.texts[text] for text in texts]
-    found = None
+    texts = spread(plan, prompt)
+    learn(plan, [text for text in texts if text is not None])
+    rows = [None if text is None else plan.texts[text].row for text in texts]
     if all(row is not None for row, text in zip(rows, texts, strict=True) if text is not None):
-        found = _gathered(plan, rows)
-    if found is None:
-        filled = zip(texts, plan.call.own_negatives(plan.rows), strict=True)
-        found = plan.overlay_of_texts([own if text is None else text for text, own in filled])
+        gathered = _gathered(plan, rows)
+        if gathered is not None:
+            return gathered
+    if isinstance(prompt, str) and (whole := plan.texts[prompt].whole) is not None:
+        return dict(whole)
+    own = plan.call.own_negatives(plan.rows)
+    return plan.overlay_of(plan.probe_of_texts([o if t is None else t for t, o in zip(texts, own, strict=True)]))
+
+
+def unconditional(plan: Plan) -> dict[tree.Path, Any]:
+    """What to lay over the reference call to ask as if no negative had been given."""
+    _check(plan, None)
+    if None not in plan.texts:
+        whole = plan.overlay_of(plan.probe_of(None))
+        plan.texts[None] = Text(None, whole, text_tokens.fingerprint(plan.pipe, ""))
+    return dict(plan.texts[None].whole or {})
+
+
+def learn(plan: Plan, texts: Sequence[str]) -> None:
+    """Encode those texts that are not known, together where the pipeline can, each alone where it cannot."""
+    for text in dict.fromkeys(texts):
+        _check(plan, text)
+    new = [text for text in dict.fromkeys(texts) if text not in plan.texts]
+    size = _MOST_TOGETHER if plan.call.is_alike_for_all or plan.rows == 1 else plan.rows
+    for start in range(0, len(new), size):
+        part = new[start : start + size]
+        rows = _together(plan, part) if len(part) > 1 else None
+        for at, text in enumerate(part):
+            if rows is not None:
+                _keep(plan, text, rows[at])
+            elif text not in plan.texts:
+                _alone(plan, text)
+
+
+def refuse_silence(plan: Plan, prompt: Prompt) -> None:
+    """For a text that makes no difference: raises `ValueError` if it says something else than what stands there."""
+    if plan.guides:
+        own = plan.call.own_negatives(plan.rows)
+        known = plan.call.complete.get("negative_prompt") is not None or not plan.call.has_negative
+    else:
+        own, known = plan.call.own_prompts(plan.rows), plan.call.complete.get("prompt") is not None
+    for text, there in zip(spread(plan, prompt), own, strict=True):
+        if known and text is not None and _words(text) != _words(there):
+            raise ValueError(
+                f"the text {text!r} changes nothing of what {plan.call.cls.__name__} asks its denoiser, so it would have no "
+                f"effect: the pipeline feeds for it what it feeds for {there!r}. Perhaps its __call__ does not hand "
+                f"{plan.through}= on, or its text encoder does not read these words"
+            )
+
+
+def _words(text: str) -> str:
+    """A text without what tokenizers pass over."""
+    return " ".join(text.casefold().split())
+
+
+def forget_old(plan: Plan) -> None:
+    """Between calls only the newest texts are remembered."""
     while len(plan.texts) > _MOST_TEXTS:
         plan.texts.pop(next(iter(plan.texts)))
-    return found
 
 
-def _learn(plan: Plan, new: Sequence[str]) -> None:
-    """Encode at most one new text per image, and keep the rows."""
-    found = plan.overlay_of_texts([*new, *[new[0]] * (plan.rows - len(new))])
-    alike = all(_has_rows(plan, path, leaf) for path, leaf in found.items())
-    for at, text in enumerate(new):
-        plan.texts[text] = (
-            {path: _copy(tree.row(leaf, at, path, plan.family.rows)) for path, leaf in found.items()} if alike else None
-        )
+def _check(plan: Plan, text: str | None) -> None:
+    """Once in a call: forget a text that tokenizers or embedding tables now read otherwise."""
+    if text in plan.texts and text not in plan.checked:
+        known = plan.texts.pop(text)
+        if known.print == text_tokens.fingerprint(plan.pipe, text or ""):
+            plan.texts[text] = known  # the newest last
+    plan.checked.add(text)
+
+
+def _keep(plan: Plan, text: str, row: Row | None, whole: Mapping[tree.Path, Any] | None = None) -> None:
+    plan.texts[text] = Text(row, whole, text_tokens.fingerprint(plan.pipe, text))
+
+
+def _alone(plan: Plan, text: str) -> Row | None:
+    """Encode one text for all images."""
+    found = plan.probe_of(text)
+    rows = _rows_of(plan, found, plan.rows)
+    if rows is None:
+        _keep(plan, text, None, plan.overlay_of(found))
+        return None
+    _keep(plan, text, rows[0])
+    return rows[0]
+
+
+def _together(plan: Plan, texts: Sequence[str]) -> list[Row] | None:
+    """Encode several texts as if each had an image; None where that is not what the pipeline makes of each alone.
+
+    A pipeline that pads to the longest text of a batch, without a mask that says so, shows when the shortest is asked for
+    alone as well (its encoders answer from memory). One that pads far beyond all of them pads each to a fixed length.
+    """
+    try:
+        found = plan.probe_of_texts(texts)
+    except Exception:  # some pipelines make one picture at a time; what is wrong with a text shows when it stands alone
+        return None
+    rows = _rows_of(plan, found, len(texts))
+    if rows is None:
+        return None
+    lengths = [
+        leaf.shape[0] for row in rows for leaf in row.values() if isinstance(leaf, torch.Tensor) and leaf.ndim == 2
+    ]
+    words = [text_tokens.length(plan.pipe, text) for text in texts]
+    if lengths and None not in words and min(lengths) >= _FAR + max(word or 0 for word in words):
+        return rows
+    shortest = min(range(len(texts)), key=lambda at: len(texts[at]))
+    alone = _alone(plan, texts[shortest])
+    return rows if alone is not None and _agree(rows[shortest], alone) else None
+
+
+def _rows_of(plan: Plan, found: Probe, count: int) -> list[Row] | None:
+    """The rows of `count` texts in what a probe asked; None where what depends on the text has no rows."""
+    if found.asked[0].rows != plan.asked_rows(count):
+        return None
+    layout, named, stood = plan.family.rows, plan.texts_in(found, count), plan.stood()
+    leaves: dict[tree.Path, Any] = {}
+    tree.rebuild(named, leaves.__setitem__, layout.batches)
+    for path, leaf in leaves.items():
+        if not plan.is_text(path):
+            continue
+        before = tree.at(stood, path)
+        if not tree.has_rows(path, leaf, count, layout):
+            if not tree.same(leaf, before):
+                return None
+        elif not tree.has_rows(path, before, plan.rows, layout) or any(
+            not tree.same(
+                tree.row(leaf, at, path, layout), tree.row(before, at if count == plan.rows else 0, path, layout)
+            )
+            for at in range(count)
+        ):
+            plan.text_paths[path] = None
+    kept = [path for path in plan.text_paths if path in leaves and tree.has_rows(path, leaves[path], count, layout)]
+    return [{path: _copy(tree.row(leaves[path], at, path, layout)) for path in kept} for at in range(count)]
+
+
+def _agree(together: Row, alone: Row) -> bool:
+    """Whether a row of a batch says what the text says alone, but for rounding and for padding that a mask leaves out."""
+    masks = [leaf for leaf in together.values() if isinstance(leaf, torch.Tensor) and leaf.ndim == 1]
+    masks = [mask for mask in masks if not mask.is_floating_point()]
+    for path in dict.fromkeys([*together, *alone]):
+        first, second = together.get(path), alone.get(path)
+        if not isinstance(first, torch.Tensor) or not isinstance(second, torch.Tensor):
+            if not any(first is mask for mask in masks) and not (first is not None and tree.same(first, second)):
+                return False
+            continue
+        if first.shape != second.shape:
+            length = len(second)
+            if not any(len(mask) == len(first) and not mask[length:].any() for mask in masks):
+                return False
+            first = first[:length]
+        if first.shape != second.shape or not torch.allclose(first.float(), second.float(), rtol=0.05, atol=0.05):
+            return False
+    return True
 
 
 def _gathered(plan: Plan, rows: Sequence[Row | None]) -> dict[tree.Path, Any] | None:
     """The overlay made of single rows; None where they do not fit together."""
+    layout = plan.family.rows
     own = plan.overlays.get(0, {})
     reference = plan.half(plan.reference.named, "uncond") if plan.mode == "batch" else plan.reference.named
     paths = dict.fromkeys(path for row in rows for path in (own if row is None else row))
@@ -65,21 +229,19 @@ def _gathered(plan: Plan, rows: Sequence[Row | None]) -> dict[tree.Path, Any] | 
             source = stood if row is not None or path not in own else own[path]
             if row is not None and path in row:
                 leaves.append(row[path])
-            elif _has_rows(plan, path, source):
-                leaves.append(tree.row(source, place, path, plan.family.rows))
+            elif tree.has_rows(path, source, plan.rows, layout):
+                leaves.append(tree.row(source, place, path, layout))
             else:
                 return None
-        if not isinstance(leaves[0], torch.Tensor) or path[0] in plan.family.rows.batches:
-            result[path] = type(stood)(leaves)
+        if not isinstance(leaves[0], torch.Tensor) or path[0] in layout.batches:
+            value: Any = type(stood)(leaves)
         elif all(leaf.shape == leaves[0].shape for leaf in leaves):
-            result[path] = torch.stack([leaf.to(leaves[0]) for leaf in leaves], dim=plan.family.rows.axis(path))
+            value = torch.stack([leaf.to(leaves[0]) for leaf in leaves], dim=layout.axis(path))
         else:
             return None
-    return result
-
-
-def _has_rows(plan: Plan, path: tree.Path, leaf: Any) -> bool:
-    return tree.has_rows(path, leaf, plan.rows, plan.family.rows)
+        if not tree.same(stood, value):
+            result[path] = value
+    return plan.text_part(result)
 
 
 def _copy(leaf: Any) -> Any:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -15,7 +16,7 @@ from negguide.integration.guidance import Mode, Reading, measured_scale, read_mo
 from negguide.integration.layout import Layout, token_grid
 from negguide.integration.probe import Asked, Probe, main_input, probe
 from negguide.integration.schedule import Schedule, is_part, read_schedule
-from negguide.methods.base import Condition, EachImage
+from negguide.methods.base import Condition
 
 OWN_KEY = 0
 """Key of what the pipeline itself puts in the negative place."""
@@ -60,8 +61,17 @@ class Plan:
     """Overlay of the pipeline's unconditional as probed; `overlays[0]` follows the running call."""
     overlays: dict[int, dict[tree.Path, Any]] = field(default_factory=dict)
     keys: dict[Condition, int] = field(default_factory=dict)
-    texts: each_image.Texts = field(default_factory=dict)
-    """Single texts of images, encoded once."""
+    texts: dict[str | None, each_image.Text] = field(default_factory=dict)
+    """Texts that were encoded, also in earlier calls; None: as if no negative had been given."""
+    checked: set[str | None] = field(default_factory=set)
+    """Those of them that were encoded in this call, or would be encoded alike now."""
+    text_paths: dict[tree.Path, None] = field(default_factory=dict)
+    """Where arguments of the denoiser follow from a text."""
+
+    def __post_init__(self) -> None:
+        if self.mode == "batch":
+            cond, uncond = self.half(self.reference.named, "cond"), self.half(self.reference.named, "uncond")
+            self.text_paths |= dict.fromkeys(self.text_part(tree.diff(cond, uncond, self.family.rows.batches)))
 
     @property
     def rows(self) -> int:
@@ -73,14 +83,26 @@ class Plan:
         """Whether there is guidance, the pipeline's or ours."""
         return self.mode != "single" or self.takeover
 
-    def begin(self, call: Call, caching: bool) -> None:
+    def begin(self, call: Call, pipe: Any, denoisers: Mapping[str, torch.nn.Module], caching: bool) -> None:
         """Make ready for a run, which may be a repetition: forget what callbacks did to the last one."""
-        self.call, self.caching = call, caching
-        self.overlays[OWN_KEY] = dict(self.own)
-        for condition in [one for one in self.keys if isinstance(one.prompt, EachImage)]:
-            key = self.keys.pop(condition)
-            if key not in self.keys.values():
-                self.overlays.pop(key, None)
+        self.call, self.pipe, self.denoisers, self.caching = call, pipe, denoisers, caching
+        self.overlays, self.keys = {OWN_KEY: dict(self.own)}, {}
+
+    def rest(self) -> None:
+        """Until the next run: let go of the pipeline, of what the user gave, and of what follows from the noise."""
+        self.call = self.pipe = None  # type: ignore[assignment]
+        self.denoisers = {}
+        self.overlays, self.keys = {}, {}
+        self.checked.clear()
+        each_image.forget_old(self)
+        named = {name: value for name, value in self.reference.named.items() if self.is_text((name,))}
+        self.reference = dataclasses.replace(self.reference, named=named)
+
+    def prepare(self, conditions: Iterable[Condition]) -> None:
+        """Encode the texts of several conditions together."""
+        prompts = [condition.prompt for condition in conditions if condition.prompt is not None and not condition.own]
+        texts = (text for prompt in prompts for text in each_image.spread(self, prompt))
+        each_image.learn(self, [text for text in texts if text is not None])
 
     def key(self, condition: Condition) -> int:
         """Key of a condition, probing the pipeline for its text if it is new (also while the pipeline runs)."""
@@ -91,18 +113,19 @@ class Plan:
     def _resolve(self, condition: Condition) -> int:
         if condition.own or (condition.prompt is None and not self.call.has_negative and self.guides):
             return OWN_KEY
-        if isinstance(condition.prompt, EachImage):
-            overlay = each_image.overlay(self, condition.prompt.texts)
-        else:
-            overlay = self._overlay(self._probe_of(condition.prompt))
+        prompt = condition.prompt
+        overlay = each_image.unconditional(self) if prompt is None else each_image.overlay(self, prompt)
         for key, known in self.overlays.items():
             if _equal(known, overlay):
+                if key == OWN_KEY and prompt is not None:
+                    each_image.refuse_silence(self, prompt)
                 return key
         key = 1 + max(self.overlays, default=OWN_KEY)
         self.overlays[key] = overlay
         return key
 
-    def _probe_of(self, prompt: str | tuple[str, ...] | None) -> Probe:
+    def probe_of(self, prompt: str | None) -> Probe:
+        """What the pipeline asks for one text, the same for all images; None: as if none had been given."""
         if self.through == "prompt":
             return self._run({**self.call.with_prompt("" if prompt is None else prompt), **self.arguments})
         changes = self._changes
@@ -114,12 +137,12 @@ class Plan:
             prompt = ""
         return self._run({**self.call.with_negative(prompt), **changes})
 
-    def overlay_of_texts(self, texts: Sequence[str]) -> dict[tree.Path, Any]:
-        """What to lay over the reference call to ask for one text per image, as the pipeline encodes them together."""
+    def probe_of_texts(self, texts: Sequence[str]) -> Probe:
+        """What the pipeline asks for as many images as there are texts, one for each."""
         if self.through == "prompt":
             changes = {key: value for key, value in self.arguments.items() if key != "negative_prompt"}
-            return self._overlay(self._run({**self.call.with_prompts(texts), **changes}))
-        return self._overlay(self._run({**self.call.with_negatives(texts), **self._changes}))
+            return self._run({**self.call.with_prompts(texts), **changes})
+        return self._run({**self.call.with_negatives(texts), **self._changes})
 
     @property
     def asks(self) -> Mode:
@@ -132,19 +155,41 @@ class Plan:
         changes = self.arguments if self.on is None else self.on
         return {key: value for key, value in changes.items() if key != "negative_prompt"}
 
+    def asked_rows(self, count: int) -> int:
+        """Rows of a denoiser call of a probe of texts for `count` images."""
+        asks = self.mode if self.through == "prompt" else self.asks
+        return count * (2 if asks == "batch" else 1)
+
     def _run(self, arguments: Mapping[str, Any]) -> Probe:
-        return probe(self.pipe, self.denoisers, arguments)
+        return probe(self.pipe, self.denoisers, arguments, True)
 
-    def _overlay(self, found: Probe) -> dict[tree.Path, Any]:
-        before = self.half(self.reference.named, "uncond") if self.mode == "batch" else self.reference.named
-        after = self.unconditional_of(found) if self.through == "negative_prompt" else found.asked[0].named
+    def stood(self) -> dict[str, Any]:
+        """The part of the reference call that stands where `texts_in` finds other texts."""
+        if self.mode == "batch":
+            return self.half(self.reference.named, "cond" if self.through == "prompt" else "uncond")
+        return self.reference.named
+
+    def texts_in(self, found: Probe, count: int) -> dict[str, Any]:
+        """The part of what a probe of `count` images asked that holds their texts."""
+        if self.through == "negative_prompt":
+            return self.unconditional_of(found, count)
+        return self.half(found.asked[0].named, "cond", count) if self.mode == "batch" else found.asked[0].named
+
+    def unconditional_of(self, found: Probe, count: int | None = None) -> dict[str, Any]:
+        """The unconditional part of what a guided pipeline asked (for `count` images, if not those of the plan)."""
+        return self.half(found.asked[0].named, "uncond", count) if self.asks == "batch" else found.asked[-1].named
+
+    def overlay_of(self, found: Probe) -> dict[tree.Path, Any]:
+        """What to lay over the reference call to ask for the texts of a probe of this call."""
+        batches = self.family.rows.batches
+        texts = self.texts_in(found, self.rows)
+        there = self.half(self.reference.named, "uncond") if self.mode == "batch" else self.reference.named
+        overlay = self.text_part(tree.diff(there, texts, batches))
         if self.mode == "batch" and self.through == "prompt":
-            after = self.half(after, "cond")
-        return self.text_part(tree.diff(before, after, self.family.rows.batches))
-
-    def unconditional_of(self, found: Probe) -> dict[str, Any]:
-        """The unconditional part of what a guided pipeline asked."""
-        return self.half(found.asked[0].named, "uncond") if self.asks == "batch" else found.asked[-1].named
+            # Halves differ in more than their texts (a picture that only the prompt's half gets).
+            changed = {**tree.diff(self.stood(), texts, batches), **self.text_paths}
+            return {path: value for path, value in overlay.items() if path in changed}
+        return overlay
 
     def refresh_own(self, named: Mapping[str, Any]) -> bool:
         """Follow the pipeline's real unconditional call (callbacks may change it); whether it differs from the plan."""
@@ -165,11 +210,18 @@ class Plan:
         }
         return {**texts, **self.silenced}
 
-    def half(self, named: Mapping[str, Any], which: Literal["cond", "uncond"]) -> dict[str, Any]:
-        """The call for one half of a batched guidance call."""
+    def is_text(self, path: tree.Path) -> bool:
+        """Whether an argument may follow from a text."""
+        return path not in self.silenced and path in self.text_part({path: None})
+
+    def half(
+        self, named: Mapping[str, Any], which: Literal["cond", "uncond"], rows: int | None = None
+    ) -> dict[str, Any]:
+        """The call for one half of a batched guidance call (of `rows` images, if not those of the plan)."""
+        rows = self.rows if rows is None else rows
         first = (which == "cond") == self.family.cond_first
-        part = slice(0, self.rows) if first else slice(self.rows, 2 * self.rows)
-        result: dict[str, Any] = tree.take(named, part, 2 * self.rows, self.family.rows)
+        part = slice(0, rows) if first else slice(rows, 2 * rows)
+        result: dict[str, Any] = tree.take(named, part, 2 * rows, self.family.rows)
         return result
 
 
@@ -235,7 +287,7 @@ def make_plan(
 def _own_of_takeover(plan: Plan, guided: Probe | None) -> None:
     """What the pipeline would have in the negative place if it guided; where it never does, as if that were its prompt."""
     if guided is None:
-        plan.own = plan._overlay(plan._run({**plan.call.with_own_negative_as_prompt(), **plan.arguments}))
+        plan.own = plan.overlay_of(plan._run({**plan.call.with_own_negative_as_prompt(), **plan.arguments}))
         return
     plan.guided = read_mode(guided, plan.call.cls.__name__)
     own = plan.unconditional_of(guided)

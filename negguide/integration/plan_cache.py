@@ -1,70 +1,93 @@
-"""Remember the plan of the last call, for callers that repeat a call with other seeds. Only where that is safe."""
+"""Plans of a pipeline's last calls, for callers that repeat a call with other seeds, also through a new attachment.
+
+A key need not be complete: whether a plan still holds is looked at in the run itself (`stale`).
+"""
 
 from __future__ import annotations
 
+import threading
+from collections import OrderedDict
 from typing import Any
-
-import torch
+from weakref import WeakKeyDictionary
 
 from negguide.integration.call import Call
 from negguide.integration.plan import Plan
+from negguide.integration.swap import base_class
+
+_MOST_PLANS = 4
+"""Plans that are remembered for one pipeline: their texts' embeddings stay in its memory."""
 
 _WITHOUT_EFFECT = {
     "generator",
     "output_type",
     "return_dict",
+    "callback",
+    "callback_steps",
     "callback_on_step_end",
     "callback_on_step_end_tensor_inputs",
 }
 
 
 def _plain(value: Any) -> Any:
-    """A hashable stand-in of a value made of strings and numbers; raises `TypeError` for anything else."""
+    """A hashable stand-in: strings and numbers as they are, pictures and tensors by their form; else `TypeError`."""
     if value is None or isinstance(value, (str, int, float, bool)):
         return value
     if isinstance(value, (list, tuple)):
         return tuple(_plain(item) for item in value)
     if isinstance(value, dict):
         return tuple((key, _plain(item)) for key, item in sorted(value.items()))
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        return type(value).__name__, tuple(value.shape), str(value.dtype)
+    if hasattr(value, "size") and hasattr(value, "mode"):
+        return type(value).__name__, value.size, value.mode
     raise TypeError(type(value))
 
 
-def _weights(part: torch.nn.Module) -> tuple[Any, ...]:
-    """Changes whenever weights are loaded, adapters are added, or their scales are set."""
-    versions = tuple((id(p), p._version) for p in part.parameters())
-    adapters = []
-    for child in part.modules():
-        scaling = getattr(child, "scaling", None)
-        if isinstance(scaling, dict):
-            state = (getattr(child, n, None) for n in ("active_adapters", "merged_adapters", "disable_adapters"))
-            adapters.append(repr((sorted(scaling.items()), *state)))
-    return versions, tuple(adapters)
-
-
-def plan_key(pipe: Any, call: Call) -> Any:
-    """What a plan depends on, or None where that cannot be told (images or tensors among the arguments)."""
+def plan_key(pipe: Any, call: Call, *more: Any) -> Any:
+    """What a plan depends on, or None where that cannot be told; `more`: what it depends on besides the call."""
     try:
         arguments = _plain({k: v for k, v in call.complete.items() if k not in _WITHOUT_EFFECT})
-        settings = _plain(dict(pipe.scheduler.config))
-        parts = [part for part in pipe.components.values() if isinstance(part, torch.nn.Module)]
-        texts = [_weights(part) for part in parts if type(part).__module__.startswith("transformers")]
-    except (TypeError, RuntimeError):
+        scheduler = (base_class(pipe.scheduler).__name__, _plain(dict(pipe.scheduler.config)))
+        state = _plain({k: v for k, v in vars(pipe).items() if not k.startswith("_") and _is_plain(v)})
+        return arguments, scheduler, state, _plain(dict(pipe.config)), more
+    except TypeError:
         return None
-    here = (str(pipe._execution_device), str(pipe.dtype), str(dict(pipe.config)))
-    return arguments, id(pipe.scheduler), settings, here, tuple(map(id, parts)), tuple(texts)
+
+
+def _is_plain(value: Any) -> bool:
+    return value is None or isinstance(value, (str, int, float, bool))
 
 
 class PlanCache:
-    """Holds one plan: that of the last call that had a key."""
+    """The last plans of each pipeline that is alive. Who takes one has it alone until it is given back."""
 
     def __init__(self) -> None:
-        self._key: Any = None
-        self._plan: Plan | None = None
+        self._plans: WeakKeyDictionary[Any, OrderedDict[Any, Plan]] = WeakKeyDictionary()
+        self._lock = threading.Lock()
 
-    def get(self, key: Any) -> Plan | None:
-        """The plan of that key, if it is the one held."""
-        return self._plan if key is not None and key == self._key else None
+    def take(self, pipe: Any, key: Any) -> Plan | None:
+        """The plan of that key, if there is one that no other run uses now."""
+        if key is None:
+            return None
+        with self._lock:
+            return self._plans.get(pipe, OrderedDict()).pop(key, None)
 
-    def put(self, key: Any, plan: Plan) -> None:
-        """Hold this plan instead."""
-        self._key, self._plan = key, None if key is None else plan
+    def give(self, pipe: Any, key: Any, plan: Plan) -> None:
+        """Keep a plan for later calls, and let go of the oldest."""
+        if key is None:
+            return
+        plan.rest()
+        with self._lock:
+            plans = self._plans.setdefault(pipe, OrderedDict())
+            plans[key] = plan
+            plans.move_to_end(key)
+            while len(plans) > _MOST_PLANS:
+                plans.popitem(last=False)
+
+    def of(self, pipe: Any) -> list[Plan]:
+        """The plans that are kept for a pipeline, the newest last."""
+        with self._lock:
+            return list(self._plans.get(pipe, {}).values())
+
+
+PLANS = PlanCache()

@@ -20,7 +20,9 @@ from diffusers.utils import logging as diffusers_logging
 from torch import Tensor
 
 from negguide.integration.families import SIDE_MODELS
+from negguide.integration.front_end import FrontEnd
 from negguide.integration.layout import stacked
+from negguide.integration.levels import Levels
 from negguide.integration.swap import Run, base_class, entered
 from negguide.integration.tree import copied
 
@@ -37,6 +39,9 @@ class Asked:
     named: dict[str, Any]
     answer: Tensor
     """What the fake denoiser said: noise, another one in every call."""
+    levels: Levels | None = None
+    form: Any = None
+    """Shape, dtype and device of the noisy input."""
 
     @property
     def rows(self) -> int:
@@ -81,6 +86,13 @@ def main_input(named: Mapping[str, Any]) -> tuple[str, Any]:
     return name, named[name]
 
 
+def form_of(value: Any) -> Any:
+    """Shape, dtype and device of a noisy input, a tensor or a list of rows."""
+    if isinstance(value, (list, tuple)):
+        return [form_of(item) for item in value]
+    return tuple(value.shape), value.dtype, value.device
+
+
 def rows_of(value: Any) -> int:
     """Rows of a noisy input, a tensor or a list of rows."""
     return len(value) if isinstance(value, (list, tuple)) else int(value.shape[0])
@@ -120,7 +132,8 @@ class _FakeDenoiser:
         generator = torch.Generator().manual_seed(len(self.probe.asked) + 1)
         shape = tuple(whole.shape) if isinstance(value, (list, tuple)) else _answer_shape(self.module, whole)
         answer = torch.randn(shape, generator=generator).to(whole.device)
-        self.probe.asked.append(Asked(self.name, copied(named), answer))
+        levels = Levels(self.probe.scheduler)
+        self.probe.asked.append(Asked(self.name, copied(named), answer, levels, form_of(value)))
         prediction = list(answer.unbind(0)) if isinstance(value, (list, tuple)) else answer
         if named.get("return_dict", True):
             from diffusers.models.modeling_outputs import Transformer2DModelOutput
@@ -165,8 +178,12 @@ def _quiet() -> Iterator[None]:
                 diffusers_logging.set_verbosity(level)
 
 
-def probe(pipe: Any, denoisers: Mapping[str, torch.nn.Module], arguments: Mapping[str, Any]) -> Probe:
+def probe(
+    pipe: Any, denoisers: Mapping[str, torch.nn.Module], arguments: Mapping[str, Any], by_rows: bool = False
+) -> Probe:
     """Ask what `pipe(**arguments)` would ask its denoiser first.
+
+    Within a call its encoders answer from memory where they can (`by_rows`: see `FrontEnd`).
 
     Works on a shallow copy of the pipeline with a copy of its scheduler and of the generators; global random state is
     restored. Also fit for use while the pipeline is running (adaptive negatives). Raises what the pipeline raises.
@@ -198,8 +215,12 @@ def probe(pipe: Any, denoisers: Mapping[str, torch.nn.Module], arguments: Mappin
         for part in (getattr(pipe, name, None) for name in SIDE_MODELS):
             if isinstance(part, torch.nn.Module):
                 stack.enter_context(entered(part, {"__call__": _as_it_is}, run))
+        front_end = FrontEnd.of(pipe)
+        if front_end is not None:
+            stack.enter_context(front_end.remembering(run, by_rows))
+        args = [] if front_end is None else front_end.by_position(given)
         try:
-            cls.__call__(twin, **given)
+            cls.__call__(twin, *args, **given)
         except _Stop:
             return result
     raise ValueError(

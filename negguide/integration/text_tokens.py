@@ -41,6 +41,37 @@ def kept(pipe: Any, prompt: str | tuple[str, ...], call: Mapping[str, Any]) -> l
     return rows[0]
 
 
+def fingerprint(pipe: Any, text: str) -> tuple[Any, ...]:
+    """What the tokenizers and the embedding tables of a pipeline make of a text: tells changes of either.
+
+    Cheap beside an encoder; what else changes in an encoder shows in any other text.
+    """
+    return tuple(_fingerprint(pipe, text, end) for end in ("", "_2", "_3", "_4"))
+
+
+def _fingerprint(pipe: Any, text: str, end: str) -> Any:
+    tokenizer, encoder = (getattr(pipe, f"{part}{end}", None) for part in ("tokenizer", "text_encoder"))
+    if not callable(tokenizer):
+        return None
+    settings = tuple(str(getattr(tokenizer, name, None)) for name in ("model_max_length", "padding_side", "pad_token"))
+    try:
+        ids = tuple(int(token) for token in tokenizer(text, verbose=False).input_ids)
+    except Exception:  # a processor of pictures and texts
+        return settings, None, None
+    try:
+        table = encoder.get_input_embeddings().weight  # type: ignore[union-attr]
+        rows = table[torch.tensor(ids, device=table.device)].double()
+        return settings, ids, tuple(torch.stack([rows.sum(), rows.abs().sum()]).tolist())
+    except Exception:  # a quantised or offloaded table
+        return settings, ids, None
+
+
+def length(pipe: Any, text: str) -> int | None:
+    """Tokens of a text, marks included, by the tokenizer that makes most of it; None where none tells."""
+    known = [part[1] for part in fingerprint(pipe, text) if part is not None]
+    return None if not known or None in known else max(len(ids) for ids in known)
+
+
 def fits(pipe: Any, arguments: Mapping[str, Any], text: str) -> bool:
     """Whether every text encoder of a pipeline reads `text` to its end, by the lengths of its tokenizers.
 
