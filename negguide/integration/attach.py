@@ -16,9 +16,9 @@ import torch
 from negguide.integration import swap
 from negguide.integration.call import Call
 from negguide.integration.callbacks import apart
-from negguide.integration.families import SIDE_MODELS, Family, check_call, check_kind, check_pipeline, family_of
+from negguide.integration.families import SIDE_MODELS, check_call, check_kind, check_pipeline, family_of
 from negguide.integration.front_end import FrontEnd
-from negguide.integration.guidance import Reading, read_mode, read_takeover
+from negguide.integration.guidance import Reading, read_mode, read_takeover, why_unguided
 from negguide.integration.plan import Plan, make_plan
 from negguide.integration.plan_cache import PLANS, plan_key
 from negguide.integration.probe import probe
@@ -282,7 +282,7 @@ class Attachment:
                 found = probe(self.pipe, denoisers, call.probing(changes))
                 mode = read_mode(found, name)
             if mode == "single":
-                raise ValueError(_without_guidance(name, needing, self._family, call))
+                raise ValueError(why_unguided(name, needing, self._family, call))
         return Reading(found, mode, changes)
 
 
@@ -290,14 +290,3 @@ def _after(first: Callable[[], None], handler: Any, *args: Any, **kwargs: Any) -
     """A handler with something to do before it."""
     first()
     return handler(*args, **kwargs)
-
-
-def _without_guidance(name: str, needing: list[str], family: Family, call: Call) -> str:
-    scales = [key for key in ("true_cfg_scale", "guidance_scale") if key in call.parameters]
-    given = f" ({scales[0]}={call.complete[scales[0]]!r})" if scales else ""
-    above = family.cfg_off.get(scales[0], 1.0) if scales else 1.0
-    if "negative_prompt" in call.parameters and scales:
-        advice = f"call it with {scales[0]} above {above:g}, or give guidance_scale= to attach"
-    else:
-        advice = "give guidance_scale= to attach, which then guides in the pipeline's stead"
-    return f"{', '.join(needing)} acts on classifier-free guidance, but {name} runs without it{given}: {advice}"

@@ -141,3 +141,15 @@ def measured_scale(guided: Tensor, cond: Tensor, uncond: Tensor) -> tuple[float,
         why = "what reaches its scheduler is not a combination of the conditional and unconditional prediction"
         raise unsupported("this pipeline's guidance", why)
     return float(f"{float((a / total).median()):.6g}"), 1.0 if float(total.median()) > 0 else -1.0
+
+
+def why_unguided(name: str, needing: list[str], family: Family, call: Call) -> str:
+    """What to say where methods act on guidance that a call does not have."""
+    scales = [key for key in ("true_cfg_scale", "guidance_scale") if key in call.parameters]
+    given = f" ({scales[0]}={call.complete[scales[0]]!r})" if scales else ""
+    above = family.cfg_off.get(scales[0], 1.0) if scales else 1.0
+    if "negative_prompt" in call.parameters and scales:
+        advice = f"call it with {scales[0]} above {above:g}, or give guidance_scale= to attach"
+    else:
+        advice = "give guidance_scale= to attach, which then guides in the pipeline's stead"
+    return f"{', '.join(needing)} acts on classifier-free guidance, but {name} runs without it{given}: {advice}"
