@@ -31,7 +31,7 @@ def served(options: Options | None = None, **more: Any) -> Iterator[Served]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     try:
-        launch(blocks, options, server_port=port, prevent_thread_lock=True, quiet=True, **more)
+        launch(blocks, engine, server_port=port, prevent_thread_lock=True, quiet=True, **more)
         yield Served(f"http://127.0.0.1:{port}", engine)
     finally:
         blocks.close(verbose=False)

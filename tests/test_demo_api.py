@@ -240,7 +240,7 @@ def test_watching_methods_tell_what_they_saw(server: Served) -> None:
 
 def test_files_outside_are_not_served_and_large_ones_not_taken(server: Served) -> None:
     secret = Path(__file__).resolve()
-    for path in (secret, "/etc/passwd", f"{server.engine._folder.name}/../../etc/passwd"):
+    for path in (secret, "/etc/passwd", f"{server.engine.files.root}/../../etc/passwd"):
         assert httpx.get(f"{server.url}/gradio_api/file={path}").status_code in (403, 404)
     large = httpx.post(
         f"{server.url}/gradio_api/upload", files={"files": ("a.png", b"x" * (server.engine.options.upload + 1))}
@@ -261,16 +261,16 @@ def test_the_api_is_named_and_private_events_stay_private(client: Client) -> Non
 
 
 def test_agents_find_the_tools_and_strangers_a_login() -> None:
-    with served(Options(first=FIRST), mcp_server=True) as open_one:
+    with served(Options(first=FIRST), agents=True) as open_one:
         tools = httpx.get(f"{open_one.url}/gradio_api/mcp/schema", timeout=60).json()
         found = {tool["name"].rpartition("negguide_")[2]: tool for tool in tools}
         generate = next(tool for name, tool in found.items() if name.endswith("generate"))
         assert "Make one picture" in generate["description"]
         assert "not show" in generate["inputSchema"]["properties"]["negatives"]["description"]
-    with served(Options(first=FIRST), auth=[("me", "secret")]) as closed:
+    with served(Options(first=FIRST), logins=[("me", "secret")]) as closed:
         assert httpx.post(f"{closed.url}/gradio_api/call/methods", json={"data": []}).status_code == 401
         assert httpx.get(f"{closed.url}/config").status_code == 401
-        folder = Path(closed.engine._folder.name)
+        folder = closed.engine.files.root
         assert folder.is_dir()
     assert not folder.exists()
 

@@ -42,6 +42,16 @@ Auth = Annotated[
         rich_help_panel=SAFE,
     ),
 ]
+Hosts = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow-host",
+        metavar="NAME",
+        help="Name that the server is reached by, such as demo.example.org; needed behind a proxy, against DNS rebinding. "
+        "Addresses and localhost always work; repeat; * for any.",
+        rich_help_panel=SAFE,
+    ),
+]
 Waiting = Annotated[int, typer.Option(min=1, help="Requests that may wait at once.", rich_help_panel=SAFE)]
 Each = Annotated[int, typer.Option(min=1, help="Of those, most from one person.", rich_help_panel=SAFE)]
 Mcp = Annotated[bool, typer.Option("--mcp", help="Offer the API to agents as MCP tools too.")]
@@ -57,6 +67,7 @@ def demo(
     host: Host = "127.0.0.1",
     port: Port = None,
     allow_models: Allow = None,
+    allow_host: Hosts = None,
     auth: Auth = None,
     waiting: Waiting = 60,
     each: Each = 24,
@@ -78,7 +89,7 @@ def demo(
         raise typer.TyperException(MISSING) from error
     del gradio
     from negguide.demo.options import Options
-    from negguide.demo.server import build, launch, warm
+    from negguide.demo.server import build, serve, warm
 
     quiet_libraries()
     with one_line():
@@ -92,17 +103,16 @@ def demo(
             watchers=tuple(watcher or ("toybox",)),
             waiting=waiting,
             each=each,
+            hosts=tuple(allow_host or ()),
         )
         blocks, engine = build(options)
     if host not in ("127.0.0.1", "localhost", "::1") and logins is None:
         typer.echo("negguide: anybody who reaches this machine can use the demo; --auth asks for a login", err=True)
     warm(engine)
     try:
-        launch(blocks, options, server_name=host, server_port=port, auth=logins, mcp_server=mcp, inbrowser=open_page)
+        serve(blocks, engine, server_name=host, server_port=port, logins=logins or (), agents=mcp, inbrowser=open_page)
     except OSError as error:
         raise typer.TyperException(str(error)) from error
-    finally:
-        engine.close()
 
 
 def _logins(text: str | None) -> list[tuple[str, str]] | None:

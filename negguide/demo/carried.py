@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import base64
 import binascii
-import io
 import json
 import zlib
 from typing import Any
 
-from PIL import Image
-
 from negguide.demo.controls import all_controls
 from negguide.demo.options import Options
+from negguide.demo.pictures import DROPPED
 from negguide.demo.settings import Settings, make_settings
 from negguide.experiment.arms import format_part, make_part
 from negguide.experiment.metadata import PictureMetadata
 from negguide.methods import METHODS, Negative, format_prompt
 from negguide.methods.negative import as_concepts
+from negguide.methods.picture_file import read_picture
 
 KEY = "negguide"
 """Under this key a PNG of the demo holds the settings that made it."""
@@ -40,7 +39,7 @@ def from_link(text: str, options: Options) -> Settings:
         raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
         data = zlib.decompressobj().decompress(raw, 64 * LINK_BYTES)
         values = json.loads(data)
-    except (binascii.Error, zlib.error, ValueError) as error:
+    except (binascii.Error, zlib.error, ValueError, RecursionError) as error:
         raise ValueError("the link holds no settings; copy it anew") from error
     if not isinstance(values, dict):
         raise ValueError("the link holds no settings; copy it anew")
@@ -49,14 +48,8 @@ def from_link(text: str, options: Options) -> Settings:
 
 def from_png(data: bytes, options: Options) -> Settings:
     """The settings inside a PNG that the demo or `negguide compare` made. `ValueError` says what is missing."""
-    try:
-        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
-            if max(image.size) > 4 * options.side:
-                raise ValueError(f"the picture is {image.size[0]}x{image.size[1]}; at most {4 * options.side} a side")
-            image.load()
-            texts = {str(key): str(value) for key, value in getattr(image, "text", {}).items()}
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError("this is no PNG, or it is damaged") from error
+    image = read_picture(data, max(DROPPED, options.side))
+    texts = {str(key): str(value) for key, value in getattr(image, "text", {}).items()}
     if KEY in texts:
         return make_settings(_loaded(texts[KEY]), options)
     metadata = PictureMetadata.read(texts)
@@ -102,7 +95,7 @@ def _from_compare(metadata: PictureMetadata, options: Options) -> Settings:
 def _loaded(text: str) -> dict[str, Any]:
     try:
         values = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError("the settings in this PNG are damaged") from error
     if not isinstance(values, dict):
         raise ValueError("the settings in this PNG are damaged")

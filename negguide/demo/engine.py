@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import tempfile
 import threading
 import time
 import warnings
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from negguide.demo.carried import KEY
+from negguide.demo.files import Files
 from negguide.demo.options import Options
 from negguide.demo.pictures import thumb
 from negguide.demo.results import Board, Result, State, looks_of
@@ -47,18 +47,21 @@ class Engine:
         self.options = options
         self.turns = Turns(options.waiting, options.each, options.seconds)
         self.shelf = Shelf(options)
-        self._folder = tempfile.TemporaryDirectory(prefix="negguide-demo-", ignore_cleanup_errors=True)
+        self.files = Files()
         self._judges: dict[str, list[Judge]] = {}
         self._made: OrderedDict[Settings, Board] = OrderedDict()
         self._lock = threading.Lock()
-        self._count = 0
 
     def known(self, settings: Settings) -> Board | None:
         """A comparison that was made before; equal settings give equal pictures."""
         with self._lock:
             board = self._made.get(settings)
-            if board is not None:
-                self._made.move_to_end(settings)
+            if board is None:
+                return None
+            if not all(Path(file).is_file() for result in board.results for file in result.files):
+                del self._made[settings]  # made so long ago that its files are removed
+                return None
+            self._made.move_to_end(settings)
             return board
 
     def blank(self, settings: Settings) -> Board:
@@ -67,8 +70,11 @@ class Engine:
         return Board(settings, tuple(Result(one.label, one.arm.summary) for one in asked))
 
     def submit(self, settings: Settings, person: str, session: str) -> Job:
+        """Check the settings and stand in line; `ValueError` as `blank`, `turns.Full` as `stand_in_line`."""
+        return self.stand_in_line(self.blank(settings), person, session)
+
+    def stand_in_line(self, board: Board, person: str, session: str) -> Job:
         """Stand in line for a comparison; the job's news are `Board`s. Raises `turns.Full`."""
-        board = self.blank(settings)
         job = self.turns.submit(lambda mine: self._run(mine, board), person, session)
         if job.news is None:
             job.tell(board)
@@ -76,7 +82,7 @@ class Engine:
 
     def close(self) -> None:
         """Remove what was written."""
-        self._folder.cleanup()
+        self.files.close()
 
     def _run(self, job: Job, board: Board) -> None:
         run = _Run(self, job, board)
@@ -104,12 +110,6 @@ class Engine:
         if bundle not in self._judges:
             self._judges[bundle] = judges_for(model.name, self.options.clip)
         return self._judges[bundle]
-
-    def folder(self) -> Path:
-        """A new folder for the pictures of one arm."""
-        with self._lock:
-            self._count += 1
-            return Path(self._folder.name) / str(self._count)
 
 
 class _Run:
@@ -238,7 +238,7 @@ class _Run:
         return scores, presence, tuple(verdict.notes or ()), tuple(verdict.shows_negative or ())
 
     def _write(self, asked: Asked, made: Made, methods: Sequence[Method], model: Model) -> tuple[str, ...]:
-        folder, request = self.engine.folder(), asked.request
+        folder, request = self.engine.files.folder(), asked.request
         files = []
         for seed, image in zip(request.seeds, made.images, strict=True):
             told = {

@@ -14,11 +14,10 @@ from negguide.demo.carried import from_link, from_png
 from negguide.demo.engine import Engine, explain
 from negguide.demo.page import Page
 from negguide.demo.parts import from_rows, initial
-from negguide.demo.pictures import enlarged, painted, png64
+from negguide.demo.pictures import dropped, enlarged, on_white, painted, png64
 from negguide.demo.results import Board
 from negguide.demo.settings import MASK_SIDE, PICTURE_SIDE, REFERENCES, Settings, make_settings
 from negguide.demo.shown import avoided_of, pair_of, slide_of
-from negguide.demo.turns import Full
 from negguide.demo.view import Updates, View
 
 PAUSE = 0.4
@@ -27,8 +26,9 @@ PAUSE = 0.4
 
 def person_of(request: gr.Request) -> tuple[str, str]:
     """(who is asking, in which of their sessions): the name they logged in with, or their address."""
-    host = request.client.host if request.client else "unknown"
-    return str(request.username or host), str(request.session_hash or "")
+    client = request.client
+    person = str(request.username or (client.host if client else "unknown"))
+    return person, str(request.session_hash or f"{person} without a session")
 
 
 class Handlers:
@@ -76,7 +76,9 @@ class Handlers:
         )
         page.avoid_clear.click(lambda: ([], []), None, [page.avoided_state, page.avoided], **quick)
         page.load.upload(self.load_png, {page.load}, {*fields, page.status, page.load}, **quick)
-        blocks.load(self.open, None, {*fields, page.status}, **quick).then(self.run, page.settings, outputs, **running)
+        blocks.load(self.open, None, {*fields, page.status, page.opened}, **quick).then(
+            self.run_opened, page.settings | {page.opened}, outputs, **running
+        )
         blocks.unload(self.leave)
 
     def settings_of(self, values: Mapping[Any, Any]) -> Settings:
@@ -109,12 +111,13 @@ class Handlers:
         try:
             if values[page.randomise]:
                 values[page.seed] = random.randrange(2**31)
-            settings = self.settings_of(values)
+            settings = await asyncio.to_thread(self.settings_of, values)
             yield {page.seed: settings.seed}
             if known := self.engine.known(settings):
                 yield {**self.view.final(known, request), **idle}
                 return
-            job = self.engine.submit(settings, *person_of(request))
+            blank = await asyncio.to_thread(self.engine.blank, settings)
+            job = self.engine.stand_in_line(blank, *person_of(request))
             yield {**self.view.start(job.news), **busy}
             before: Board | None = None
             async for board in job.follow():
@@ -125,9 +128,7 @@ class Handlers:
             if job.error is not None:
                 raise job.error
             yield {**self.view.final(job.news, request), **idle}
-        except Full as error:
-            yield {page.status: html.status(None, error=str(error)), **idle}
-        except (ValueError, TypeError) as error:
+        except Exception as error:  # whatever went wrong, the person is told, and the buttons work again
             yield {page.status: html.status(None, error=explain(error)), **idle}
         finally:
             if job is not None and not job.done:
@@ -183,13 +184,15 @@ class Handlers:
     def avoid(self, values: dict[Any, Any]) -> Updates:
         """Add the picture in the editor, with what is painted, to those to avoid."""
         page, editor, known = self.page, values[self.page.avoid], list(values[self.page.avoided_state] or [])
-        picture = (editor or {}).get("background")
+        try:
+            picture, mask = dropped((editor or {}).get("background")), painted(editor)
+        except ValueError as error:
+            return {page.status: html.status(None, error=str(error)), page.avoid: None}
         if picture is None:
             return {page.status: html.status(None, error="drop a picture first")}
         if len(known) >= REFERENCES:
             return {page.status: html.status(None, error=f"at most {REFERENCES} pictures can be avoided at once")}
-        mask = painted(editor)
-        one = {"png": png64(picture.convert("RGB"), PICTURE_SIDE), "mask": png64(mask, MASK_SIDE) if mask else None}
+        one = {"png": png64(on_white(picture), PICTURE_SIDE), "mask": png64(mask, MASK_SIDE) if mask else None}
         known.append({key: value for key, value in one.items() if value is not None})
         return {
             page.avoided_state: known,
@@ -202,7 +205,7 @@ class Handlers:
         """Settings from a PNG."""
         try:
             found = self.view.fields(from_png(values[self.page.load] or b"", self.options))
-        except (ValueError, TypeError) as error:
+        except Exception as error:  # a stranger's file may break anything; the page says so and goes on
             return {self.page.status: html.status(None, error=explain(error)), self.page.load: None}
         return {**found, self.page.status: html.status(None), self.page.load: None}
 
@@ -211,6 +214,15 @@ class Handlers:
         text = dict(request.query_params).get("s")
         try:
             settings = from_link(text, self.options) if text else initial(self.options)
-            return {**self.view.fields(settings), self.page.status: html.status(None)}
-        except (ValueError, TypeError) as error:
-            return {self.page.status: html.status(None, error=explain(error))}
+            return {**self.view.fields(settings), self.page.status: html.status(None), self.page.opened: True}
+        except Exception as error:  # a stranger's link may break anything; the page says so and runs nothing over it
+            reason = f"The link cannot be used: {explain(error)}"
+            return {self.page.status: html.status(None, error=reason), self.page.opened: False}
+
+    async def run_opened(self, values: dict[Any, Any], request: gr.Request) -> AsyncIterator[Updates]:
+        """Make the first pictures of a page that was opened well."""
+        if not values[self.page.opened]:
+            yield {self.page.run: gr.update(interactive=True)}
+            return
+        async for updates in self.run(values, request):
+            yield updates

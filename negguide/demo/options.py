@@ -26,8 +26,9 @@ class Options:
     VAE looks at smaller latents. `watchers`: who may look at forming pictures; a name of `negguide.watchers.as_watcher`.
 
     `waiting`: requests that may wait in all, `each` of them from one person. `pictures`, `methods`, `steps`, `side`: most per
-    request, the last in pixels. `upload`: bytes of a file. `seconds`: longest run of one request. `first`: settings of the first
-    screen (`negguide.demo.settings.Settings`), where they are others than the usual ones.
+    request, the last in pixels. `upload`: bytes of a file. `seconds`: longest run of one request. `hosts`: names the server may be
+    called by beside addresses, localhost and the machine's own name; "*" for any (`negguide.demo.guard`). `first`:
+    settings of the first screen (`negguide.demo.settings.Settings`), where they are others than the usual ones.
     """
 
     model: str = DEFAULT
@@ -44,6 +45,7 @@ class Options:
     side: int = 1536
     upload: int = 8 * 2**20
     seconds: float = 600.0
+    hosts: tuple[str, ...] = ()
     first: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -9,6 +9,7 @@ import gradio as gr
 
 from negguide.demo.options import HUB, Options
 from negguide.demo.parts import HEADERS, Panel, beside_names, initial, panel, to_rows
+from negguide.demo.pictures import keep_raw
 from negguide.demo.settings import OFFLOADS
 from negguide.experiment.arms import parse_parts
 from negguide.experiment.models import DTYPES
@@ -74,6 +75,7 @@ class Page:
     panel: Any = None
     last: Any = None
     place: Any = None
+    opened: Any = None
 
     @property
     def settings(self) -> set[Any]:
@@ -91,7 +93,7 @@ def layout(options: Options) -> Page:
     page, start = Page(), initial(options)
     gr.HTML(HEAD, elem_id="ng-head", padding=False)
     page.last, page.place = gr.State(None, time_to_live=3600), gr.State(0)
-    page.avoided_state, page.mask_state = gr.State([]), gr.State(None)
+    page.avoided_state, page.mask_state, page.opened = gr.State([]), gr.State(None), gr.State(True)
     with gr.Row(equal_height=False, elem_id="ng-main"):
         with gr.Column(scale=5, min_width=300):
             with gr.Group(elem_id="ng-ask"):
@@ -167,6 +169,24 @@ def _code(language: str, elem_id: str) -> Any:
     )
 
 
+def _editor(label: str, elem_id: str, sources: list[str]) -> Any:
+    """Where a region is painted; its files come undecoded (`pictures.keep_raw`)."""
+    return keep_raw(
+        gr.ImageEditor(
+            type="pil",
+            label=label,
+            elem_id=elem_id,
+            brush=gr.Brush(default_size=48, colors=["#ff3b30"], color_mode="fixed"),
+            sources=sources,
+            transforms=(),
+            layers=False,
+            height=380,
+            canvas_size=(384, 384),
+            buttons=[],
+        )
+    )
+
+
 def _gallery(label: str, elem_id: str) -> Any:
     return gr.Gallery(
         label=label,
@@ -206,32 +226,15 @@ def _advanced(page: Page, options: Options, start: Any) -> None:
         )
         page.add_row = gr.Button("Add a negative", size="sm")
     with gr.Accordion("Where: paint the region that must not have it", open=False, elem_id="ng-where"):
-        page.mask = gr.ImageEditor(
-            type="pil",
-            label="Painted is where the negatives hold; nothing painted: everywhere",
-            elem_id="ng-mask",
-            brush=gr.Brush(default_size=48, colors=["#ff3b30"], color_mode="fixed"),
-            sources=[],
-            transforms=(),
-            layers=False,
-            height=380,
-            canvas_size=(384, 384),
-            buttons=[],
-        )
+        page.mask = _editor("Painted is where the negatives hold; nothing painted: everywhere", "ng-mask", [])
         with gr.Row():
             page.mask_paint = gr.Button("Paint on the plain picture", size="sm", elem_id="ng-mask-paint")
             page.mask_clear = gr.Button("Clear", size="sm", elem_id="ng-mask-clear")
     with gr.Accordion("Pictures to avoid", open=False, elem_id="ng-avoid"):
-        page.avoid = gr.ImageEditor(
-            type="pil",
-            label="A picture; paint what of it is meant, or leave it unpainted for all of it",
-            brush=gr.Brush(default_size=48, colors=["#ff3b30"], color_mode="fixed"),
-            sources=["upload", "clipboard"],
-            transforms=(),
-            layers=False,
-            height=380,
-            canvas_size=(384, 384),
-            buttons=[],
+        page.avoid = _editor(
+            "A picture; paint what of it is meant, or leave it unpainted for all of it",
+            "ng-avoid-editor",
+            ["upload", "clipboard"],
         )
         with gr.Row():
             page.avoid_add = gr.Button("Add to those to avoid", size="sm", elem_id="ng-avoid-add")

@@ -1,20 +1,27 @@
-"""Starts the demo: the page, the API and the MCP tools on one server."""
+"""Starts the demo: the page, the API and the MCP tools on one server, and ends it so that nothing is left behind."""
 
 from __future__ import annotations
 
+import contextlib
+import signal
+import threading
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import gradio as gr
+from PIL import Image
+from starlette.middleware import Middleware
 
 from negguide.demo.api import add_api
 from negguide.demo.engine import Engine
+from negguide.demo.files import KEPT_SECONDS
+from negguide.demo.guard import Guard
 from negguide.demo.handlers import Handlers
 from negguide.demo.options import Options
 from negguide.demo.page import layout
+from negguide.demo.pictures import DROPPED
 from negguide.demo.style import css, theme
 
-KEPT_SECONDS = 3600
-"""How long files of the page are kept."""
 TITLE = "negguide: say no to a diffusion model"
 
 
@@ -31,8 +38,36 @@ def build(options: Options) -> tuple[gr.Blocks, Engine]:
     return blocks, engine
 
 
-def launch(blocks: gr.Blocks, options: Options, **more: Any) -> Any:
-    """Start it with the manners of a public server; `more`: further arguments of `gr.Blocks.launch`."""
+def launch(
+    blocks: gr.Blocks, engine: Engine, agents: bool = False, logins: Sequence[tuple[str, str]] = (), **more: Any
+) -> Any:
+    """Start it with the manners of a public server.
+
+    Args:
+        blocks: from `build`.
+        engine: from `build`.
+        agents: offer the tools for agents (MCP) too.
+        logins: (user, password) pairs, one of which everybody must have; empty for none.
+        more: further arguments of `gr.Blocks.launch`.
+
+    Returns:
+        What `gr.Blocks.launch` returns.
+    """
+    options = engine.options
+    Image.MAX_IMAGE_PIXELS = max(DROPPED, options.side) ** 2  # whatever is decoded unchecked elsewhere is bounded too
+    app: dict[str, Any] = {"middleware": [Middleware(Guard, hosts=options.hosts, logins=tuple(logins))]}
+    app |= {"openapi_url": None, "docs_url": None, "redoc_url": None}
+    if agents:
+        from negguide.demo.agents import Agents
+
+        tools = Agents(engine)
+
+        @contextlib.asynccontextmanager
+        async def lifespan(app: Any) -> AsyncIterator[None]:
+            async with tools.running():
+                yield
+
+        app |= {"routes": tools.routes(), "lifespan": lifespan}
     given = {
         "server_name": "127.0.0.1",
         "theme": theme(),
@@ -47,13 +82,45 @@ def launch(blocks: gr.Blocks, options: Options, **more: Any) -> Any:
         "strict_cors": True,
         "share": False,
         "ssr_mode": False,
+        "mcp_server": False,
+        "auth": list(logins) or None,
+        "app_kwargs": app,
         **more,
     }
     return blocks.launch(**given)
+
+
+def serve(blocks: gr.Blocks, engine: Engine, **more: Any) -> None:
+    """`launch` until the server is told to end (Ctrl-C, SIGTERM), then remove what was written. `OSError`: the port is taken."""
+    with ended_by_sigterm():
+        try:
+            launch(blocks, engine, **more)
+        finally:
+            blocks.close(verbose=False)
+            engine.close()
+
+
+@contextlib.contextmanager
+def ended_by_sigterm() -> Any:
+    """A SIGTERM (docker stop, systemd) is like Ctrl-C, so that what stands in `finally` runs."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    except KeyboardInterrupt:
+        pass
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def warm(engine: Engine) -> None:
     """Make the first screen's pictures before anybody opens the page."""
     from negguide.demo.parts import initial
 
-    engine.submit(initial(engine.options), "the server", "")
+    engine.submit(initial(engine.options), "the server", "the server")

@@ -4,23 +4,35 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from negguide.demo.controls import all_controls
 from negguide.demo.options import Options
+from negguide.demo.pictures import from_png64
 from negguide.experiment.arms import PLAIN, WEIGHT, Arm, Part, format_part, make_arm, make_part, parse_parts
 from negguide.experiment.models import DTYPES
 from negguide.experiment.tasks import Request, make_tasks, parse_size
-from negguide.methods import Avoid, Mask, Negative
+from negguide.methods import Mask, Negative
 from negguide.names import DEFAULT
 
 REFERENCES, MASK_SIDE, PICTURE_SIDE = 4, 256, 512
+HEAVIEST = 100.0
+"""The largest weight of a negative."""
 _INLINE = 96_000
 """Letters of one word of a command line, at most (Linux allows 131 072)."""
 OFFLOADS = ("none", "model", "sequential")
+
+
+def _small(png: str) -> str:
+    try:
+        from_png64(png)
+    except ValueError as error:
+        raise ValueError(f"it cannot be read: {error}") from error
+    return png
 
 
 class Avoided(BaseModel):
@@ -28,8 +40,8 @@ class Avoided(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    png: str = Field(max_length=2_000_000)
-    mask: str | None = Field(None, max_length=200_000)
+    png: Annotated[str, Field(max_length=2_000_000), AfterValidator(_small)]
+    mask: Annotated[str, Field(max_length=200_000), AfterValidator(_small)] | None = None
 
     def value(self) -> dict[str, Any]:
         """The JSON form of an `Avoid`."""
@@ -48,7 +60,7 @@ class Settings(BaseModel):
     prompt: str = Field("a pet on grass", max_length=600)
     negatives: str = Field("cat", max_length=600)
     methods: tuple[Annotated[str, Field(max_length=600)], ...] = ("perp_neg",)
-    mask: str | None = Field(None, max_length=200_000)
+    mask: Annotated[str, Field(max_length=200_000), AfterValidator(_small)] | None = None
     pictures: tuple[Avoided, ...] = Field((), max_length=REFERENCES)
     seed: int = Field(0, ge=0, lt=2**32)
     count: int = Field(4, ge=1)
@@ -119,6 +131,10 @@ def request_of(settings: Settings, options: Options, steps: int = 1, guidance: f
     """
     shared = [settings.negatives] if settings.negatives.strip() else []
     tasks = make_tasks([settings.prompt], shared)
+    if heavy := [one for one in tasks[0].negatives if one.weight > HEAVIEST]:
+        raise ValueError(
+            f"the weight of {str(heavy[0].prompt)[:40]!r} is {heavy[0].weight:g}; at most {HEAVIEST:g} here"
+        )
     asked = [(PLAIN, Arm(PLAIN))]
     for text in settings.methods:
         if text == PLAIN:
@@ -171,9 +187,9 @@ def _completed(part: Part, settings: Settings, negatives: Sequence[Negative], op
         given["mask"] = read_mask(settings.mask).to_dict()
     if settings.pictures:
         if "reference" in fields and "reference" not in given:
-            given["reference"] = [one.value() for one in _avoided(settings)]
+            given["reference"] = [one.value() for one in settings.pictures]
         elif "references" in fields:
-            given["references"] = [one.value()["picture"] for one in _avoided(settings)]
+            given["references"] = [one.value()["picture"] for one in settings.pictures]
     return make_part(part.entry.name, given)
 
 
@@ -183,15 +199,7 @@ def _masked(negative: Negative, weight: float, mask: Mask) -> dict[str, Any]:
     return {"prompt": negative.prompt, "weight": negative.weight * weight, "window": window, "mask": mask.to_dict()}
 
 
-def _avoided(settings: Settings) -> tuple[Avoided, ...]:
-    for one in settings.pictures:
-        try:
-            Avoid(one.value()["picture"], one.value().get("mask"))
-        except ValueError as error:
-            raise ValueError(f"a picture to avoid cannot be read: {error}") from error
-    return settings.pictures
-
-
+@lru_cache(maxsize=16)
 def read_mask(png: str) -> Mask:
     """A mask from its base64 PNG; `ValueError` where it is none or holds nothing."""
     mask = Mask.from_dict({"png": png})

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import io
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
+
+from negguide.methods.picture_file import read_base64
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -78,15 +79,12 @@ class Mask:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Mask:
         """Inverse of `to_dict`; `ValueError` when the data is no PNG."""
-        from PIL import Image, UnidentifiedImageError
-
         if set(data) != {"png"}:
             raise ValueError(f"a mask has the keys {sorted(data)}; it needs exactly 'png', a base64 PNG")
         try:
-            with Image.open(io.BytesIO(base64.b64decode(data["png"], validate=True)), formats=["PNG"]) as image:
-                return cls(image)
-        except (binascii.Error, TypeError, UnidentifiedImageError, OSError) as error:
-            raise ValueError("a mask's 'png' is not the base64 text of a PNG picture") from error
+            return cls(read_base64(data["png"]))
+        except ValueError as error:
+            raise ValueError(f"a mask's 'png' cannot be read: {error}") from error
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"masks are immutable; make a new one instead of setting {name!r}")

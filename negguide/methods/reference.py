@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import io
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +12,8 @@ from negguide.methods.tensor import is_tensor
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+from negguide.methods.picture_file import rgb_png
 
 
 class Reference:
@@ -40,6 +41,15 @@ class Reference:
         if isinstance(value, Reference):
             return value
         return cls.from_dict(value) if isinstance(value, Mapping) else cls(value)
+
+    @classmethod
+    def _of_png(cls, data: bytes) -> Reference:
+        """A reference to what is the PNG of an RGB picture already."""
+        reference = object.__new__(cls)
+        object.__setattr__(reference, "_kind", "png")
+        object.__setattr__(reference, "_data", data)
+        object.__setattr__(reference, "_shape", ())
+        return reference
 
     @property
     def is_latents(self) -> bool:
@@ -80,11 +90,11 @@ class Reference:
             if set(data) == {"path"}:
                 return cls(str(data["path"]))
             if set(data) == {"png"}:
-                return cls(_decoded_png(base64.b64decode(data["png"], validate=True)))
+                return cls._of_png(rgb_png(str(data["png"])))
             if set(data) == {"latents", "shape"}:
                 raw = bytearray(base64.b64decode(data["latents"], validate=True))
                 return cls(torch.frombuffer(raw, dtype=torch.float32).view(tuple(data["shape"])))
-        except (binascii.Error, TypeError, OSError, RuntimeError) as error:
+        except (TypeError, ValueError, RuntimeError) as error:
             raise ValueError(f"a reference's data cannot be read: {error}") from error
         raise ValueError(f"a reference has the keys {sorted(data)}; possible: path; png; latents and shape")
 
@@ -160,10 +170,3 @@ def _read(source: Any) -> tuple[str, bytes, tuple[int, ...]]:
     raise TypeError(
         f"a reference is {source!r:.80}; possible: a path, a PIL picture, or latents of one picture (a float tensor)"
     )
-
-
-def _decoded_png(data: bytes) -> Any:
-    from PIL import Image
-
-    with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
-        return image.convert("RGB")
