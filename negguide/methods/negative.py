@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from negguide import maths
 from negguide.methods.base import OWN, Condition, EachImage, Guidance, Step, Window
+from negguide.methods.emphasis import holds_emphasis, items, literal, read_emphasis
 from negguide.methods.mask import Mask
 
 if TYPE_CHECKING:
@@ -26,8 +28,9 @@ class Concept:
 
     def __post_init__(self) -> None:
         kind = type(self).__name__.lower()
-        object.__setattr__(self, "prompt", _texts(self.prompt, kind))
-        object.__setattr__(self, "weight", finite(f"the weight of {kind} {self.prompt!r}", self.weight))
+        prompt, factor = _weighted(_texts(self.prompt, kind))
+        object.__setattr__(self, "prompt", prompt)
+        object.__setattr__(self, "weight", factor * finite(f"the weight of {kind} {self.prompt!r}", self.weight))
         object.__setattr__(self, "window", as_window(self.window))
         object.__setattr__(self, "mask", None if self.mask is None else Mask.of(self.mask))
         if self.weight < 0:
@@ -39,7 +42,10 @@ class Concept:
     @property
     def condition(self) -> Condition:
         """The prediction it needs."""
-        return Condition(self.prompt)
+        prompt = self.prompt
+        if isinstance(prompt, EachImage):
+            return Condition(prompt)
+        return Condition(literal(prompt) if isinstance(prompt, str) else tuple(map(literal, prompt)))
 
     @property
     def is_idle(self) -> bool:
@@ -49,12 +55,15 @@ class Concept:
 
 @dataclasses.dataclass(frozen=True)
 class Negative(Concept):
-    """Something that is not wanted.
+    r"""Something that is not wanted.
 
     `prompt`: its text, or a tuple with one text for each prompt of the call (an empty text there: no negative for
     that prompt), or `EachImage` with one for each image. `weight`: 0 (no effect, no pass) or more; choose 1 first, 0.5
     to 2 is the useful range, and Perp-Neg bears more. `window`: when it holds; `Window(0, 0.5)` keeps most of the
     effect at half the extra cost. `mask`: where it holds (`Mask`, PIL picture, array or tensor; white = holds).
+
+    A prompt that is weighted as a whole, as web UIs and compel write it (`(cat:1.5)`, `((cat))`, `[cat]`, `cat++`), is read as
+    such, and a warning says so; `\(` stands for the bracket itself.
 
     Wherever negatives are taken, a string stands for `Negative(string)` and a pair `("hat", 0.8)` for
     `Negative("hat", 0.8)`.
@@ -216,6 +225,32 @@ def _is_pair(value: object) -> bool:
 
 def _possible(kind: type[Concept]) -> str:
     return f"possible: a text, a pair like ('hat', 0.8), or {kind.__name__}('hat', weight=0.8, window=Window(0, 0.4))"
+
+
+def _weighted(prompt: str | tuple[str, ...] | EachImage) -> tuple[str | tuple[str, ...] | EachImage, float]:
+    """The prompt, and the factor of its weight that it holds in words; a warning says how it is read."""
+    if isinstance(prompt, EachImage):
+        return prompt, 1.0
+    if isinstance(prompt, str):
+        text, factor = read_emphasis(prompt)
+        if text != prompt:
+            warnings.warn(
+                f"{prompt!r} is read as {text!r} with weight {factor:g}, as web UIs and compel write it; give "
+                f"({text!r}, {factor:g}) to say so without this word, or \\( \\) for brackets that belong to the text",
+                stacklevel=4,
+            )
+            return text, factor
+    weighted = next(filter(holds_emphasis, (prompt,) if isinstance(prompt, str) else prompt), None)
+    if weighted is not None:
+        parts = [read_emphasis(part) for part in items(weighted)]
+        apart = ", ".join(repr(text) if factor == 1 else f"({text!r}, {factor:g})" for text, factor in parts)
+        warnings.warn(
+            f"brackets and signs in {weighted!r} stand in the text as they are, since only a text that is weighted as a "
+            f"whole, like (cat:1.5), is read as a weight; give what has another weight apart: [{apart}]. Write \\( \\) "
+            "for brackets that belong to the text",
+            stacklevel=4,
+        )
+    return prompt, 1.0
 
 
 def _texts(prompt: object, kind: str) -> str | tuple[str, ...] | EachImage:

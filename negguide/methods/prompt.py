@@ -7,9 +7,11 @@ import re
 from collections.abc import Sequence
 
 from negguide.methods.base import Window
+from negguide.methods.emphasis import pairs
 from negguide.methods.negative import Negative
 
 _FLAG = re.compile(r"(?<!\S)--no(?!\S)")
+_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 _ESCAPED_FLAG = re.compile(r"(?<!\S)\\(\\*--no)(?!\S)")
 _FLAG_TO_ESCAPE = re.compile(r"(?<!\S)(\\*--no)(?!\S)")
 _NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
@@ -24,8 +26,9 @@ def parse_prompt(text: str) -> tuple[str, tuple[Negative, ...]]:
     `--no` (a word of its own, at any place, several times) starts a list that goes to the next `--no` or the end. Its
     items are separated by commas; each is `text[:weight][@start-stop]`: a weight of 0 or more (1 when left out) and a
     window in fractions of sampling, or in sigma with `@14.6-1sigma`. A backslash takes the meaning off the next
-    character: `\,` `\:` `\@` `\\` in an item; `\--no` in the prompt is the word itself. Without `--no`, the prompt
-    comes back as it is; otherwise without the space at its ends.
+    character: `\,` `\:` `\@` `\\` in an item; `\--no` in the prompt is the word itself. Inside brackets the three mean
+    nothing, so that `(cat, dog:1.3)` is one item, weighted as `Negative` reads it. Without `--no`, the prompt comes back
+    as it is; otherwise without the space at its ends.
 
     >>> parse_prompt("a portrait --no glasses:0.8, hat@0-0.4")[0]
     'a portrait'
@@ -66,7 +69,7 @@ def _next(marks: Sequence[int], at: int, end: int) -> int:
 def _item(text: str, start: int, end: int) -> Negative:
     """One item, `text[start:end]`."""
     marks = [at for at in _plain(text, start, end) if text[at] in ":@"]
-    name = re.sub(r"(?s)\\(.)", r"\1", text[start : marks[0] if marks else end].strip())
+    name = _ESCAPED.sub(_unescaped, text[start : marks[0] if marks else end].strip())
     if not name.strip():
         raise _error(text, start, "a negative without text; every item between commas needs one")
     options: dict[str, float | Window] = {}
@@ -107,12 +110,21 @@ def window_at(text: str, at: int, stop: int) -> Window:
         raise _error(text, at, f"the window {given!r}: {error}") from error
 
 
+def _unescaped(match: re.Match[str]) -> str:
+    """What a backslash and the next character stand for; `Negative` itself reads those before brackets and signs."""
+    return match[0] if match[1] in "()[]+" else match[1]
+
+
 def _plain(text: str, start: int, end: int) -> list[int]:
-    """Positions in `text[start:end]` of the characters that no backslash has taken the meaning off."""
+    """Positions in `text[start:end]`, brackets aside, of the characters that no backslash has taken the meaning off."""
     positions, at = [], start
+    closed = pairs(text, start, end)
     while at < end:
         if text[at] == "\\":
             at += 2
+            continue
+        if at in closed:
+            at = closed[at] + 1
             continue
         positions.append(at)
         at += 1
