@@ -201,12 +201,15 @@ def test_groups_are_rows_of_the_same_prompt() -> None:
 def test_a_compiled_denoiser_is_refused_with_the_remedy() -> None:
     pipe = families.build.__wrapped__("sd15")
     pipe.unet = torch.compile(pipe.unet, backend="eager")
-    with attach(pipe, Ear()), pytest.raises(Unsupported, match="skip_nnmodule_hook_guards = False"):
+    with (
+        attach(pipe, Ear()),
+        pytest.raises(Unsupported, match=r"skip_nnmodule_hook_guards = False.*_dynamo\.reset\(\)"),
+    ):
         families.run("sd15", pipe=pipe, steps=1)
 
 
-def test_a_compiled_denoiser_is_heard_with_hook_guards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch._dynamo.config, "skip_nnmodule_hook_guards", False)
+@torch._dynamo.config.patch(skip_nnmodule_hook_guards=False)
+def test_a_compiled_denoiser_is_heard_with_hook_guards() -> None:
     torch._dynamo.reset()
     pipe = families.build.__wrapped__("sd15")
     expected = []
@@ -217,6 +220,28 @@ def test_a_compiled_denoiser_is_heard_with_hook_guards(monkeypatch: pytest.Monke
         with attach(pipe, Ear(scaled("cond"), when=lambda step: step.index < 2)):
             expected.append(families.run("sd15", pipe=pipe))
     assert torch.allclose(*expected, atol=1e-5)
+    torch._dynamo.reset()
+
+
+@pytest.mark.parametrize("how", ["module", "wrapped", "repeated blocks"])
+@torch._dynamo.config.patch(skip_nnmodule_hook_guards=False)
+def test_whole_graphs_are_refused_with_the_remedy(how: str) -> None:
+    torch._dynamo.reset()
+    name = "flux" if how == "repeated blocks" else "sd15"
+    pipe = families.build.__wrapped__(name)
+    if how == "module":
+        pipe.unet.compile(backend="eager", fullgraph=True)
+    elif how == "wrapped":
+        pipe.unet = torch.compile(pipe.unet, backend="eager", fullgraph=True)
+    else:
+        pipe.transformer.compile_repeated_blocks(backend="eager", fullgraph=True)
+    plain = families.run(name, pipe=pipe, steps=1)
+    with (
+        attach(pipe, Ear(scaled("cond"))),
+        pytest.raises(Unsupported, match=r"fullgraph=True.*torch._dynamo.reset\(\)"),
+    ):
+        families.run(name, pipe=pipe, steps=1)
+    assert torch.equal(families.run(name, pipe=pipe, steps=1), plain)
     torch._dynamo.reset()
 
 

@@ -33,7 +33,9 @@ class Site:
     def text_values(self) -> torch.nn.Module:
         """The projection that makes the values of the text tokens. Raises `Unsupported` where it is fused."""
         processor = type(getattr(self.module, "processor", None)).__name__
-        if getattr(self.module, "fused_projections", False) or processor.startswith("Fused"):
+        # Older layers keep the mark after `unfuse_qkv_projections`; there the processor alone says which projections run.
+        marked = hasattr(self.module, "unfuse_projections") and getattr(self.module, "fused_projections", False)
+        if marked or processor.startswith("Fused"):
             raise Unsupported(
                 f"{self.layer.name} has fused query, key and value projections, so the values of its text cannot be "
                 "reached; call pipe.unfuse_qkv_projections() before"

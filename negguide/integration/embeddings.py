@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -43,4 +42,4 @@ def edited(
         return ask, []
     changed = whole.clone()
     changed[rows] = event.text
-    return dataclasses.replace(ask, args=(), kwargs={**ask.named, _TEXT: changed}), names
+    return ask.changed({**ask.named, _TEXT: changed}), names

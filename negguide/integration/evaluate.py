@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,13 +14,13 @@ from negguide.integration import riders, tree
 from negguide.integration.families import unsupported
 from negguide.integration.layout import prediction_of
 from negguide.integration.plan import OWN_KEY, Plan
-from negguide.integration.probe import main_input, named_arguments, rows_of
+from negguide.integration.probe import main_input, named_arguments, placed, rows_of
 from negguide.integration.side import SideModel
 from negguide.integration.taps import COND, Taps
 from negguide.methods.tokens import Label
 
 
-@dataclass
+@dataclasses.dataclass
 class Ask:
     """One call that the pipeline makes to its denoiser."""
 
@@ -38,6 +38,15 @@ class Ask:
     def unchanged(self) -> Any:
         """The very call that the pipeline made."""
         return self.original(*self.args, **self.kwargs)
+
+    def repeated(self, named: Mapping[str, Any]) -> Any:
+        """The answer to the same call with other values."""
+        return self.changed(named).unchanged()
+
+    def changed(self, named: Mapping[str, Any]) -> Ask:
+        """The same call with other values."""
+        args, kwargs = placed(self.module, self.args, named)
+        return dataclasses.replace(self, args=args, kwargs=kwargs)
 
 
 class Evaluator:
@@ -110,7 +119,7 @@ class Evaluator:
     def _forward(self, ask: Ask, named: Mapping[str, Any], keys: Sequence[int]) -> Tensor:
         self.passes += len(keys)
         with self._heard(ask, keys, named):
-            self.output = ask.original(**named)
+            self.output = ask.repeated(named)
         return prediction_of(self.output)
 
     def _heard(self, ask: Ask, keys: Sequence[int], named: Mapping[str, Any]) -> AbstractContextManager[None]:
@@ -137,7 +146,7 @@ class Evaluator:
                 continue
             self.passes += ride.rows / plan.rows
             with taps.forward(ask.name, ride.labels, ride.named, ride.parts):
-                self.output = ask.original(**ride.named)
+                self.output = ask.repeated(ride.named)
             found |= dict(zip(part, prediction_of(self.output).split(plan.rows), strict=False))
         return found
 

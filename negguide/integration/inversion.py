@@ -70,4 +70,4 @@ def _moved(time: Tensor, ratio: float) -> Tensor:
 def _predicted(evaluator: Evaluator, ask: Ask, named: dict[str, Any], at: int, rows: int) -> Tensor:
     evaluator.passes += rows / evaluator.plan.rows
     with evaluator.context(ask.module, "inversion", at):
-        return evaluator.plan.layout.core(prediction_of(ask.original(**named)))
+        return evaluator.plan.layout.core(prediction_of(ask.repeated(named)))

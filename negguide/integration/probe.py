@@ -71,6 +71,15 @@ def named_arguments(module: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapp
     return {**dict(zip(_parameters(base_class(inner)), args, strict=False)), **kwargs}
 
 
+def placed(
+    module: torch.nn.Module, args: tuple[Any, ...], named: Mapping[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Values `named` in the form of a call: what came by position in `args` goes by position, as hooks expect it."""
+    rest = dict(named)
+    inner = getattr(module, "_orig_mod", module)
+    return tuple(rest.pop(name) for name in _parameters(base_class(inner))[: len(args)]), rest
+
+
 @lru_cache(maxsize=64)
 def _parameters(cls: Any) -> tuple[str, ...]:
     """Names of what the forward of a class takes."""

@@ -9,7 +9,7 @@ import torch
 
 from negguide.integration import tree
 from negguide.integration.plan import Plan
-from negguide.integration.probe import named_arguments
+from negguide.integration.probe import named_arguments, placed
 
 
 class SideModel:
@@ -27,7 +27,8 @@ class SideModel:
     def watch(self, original: Any, *args: Any, **kwargs: Any) -> Any:
         """Handler of its `__call__`."""
         output = original(*args, **kwargs)
-        self._original, self._named = original, named_arguments(self._module, args, kwargs)
+        self._named = named_arguments(self._module, args, kwargs)
+        self._asked = original, args
         self._answers = {id(leaf): path for path, leaf in _leaves(_plain(output)).items()}
         self._output = output
         return output
@@ -46,7 +47,9 @@ class SideModel:
         if not used or not shared:
             return {}
         call = tree.overlaid(plan.half(self._named, "uncond") if plan.mode == "batch" else self._named, shared)
-        answers = _leaves(_plain(self._original(**call)))
+        original, args = self._asked
+        args, kwargs = placed(self._module, args, call)
+        answers = _leaves(_plain(original(*args, **kwargs)))
         return {path: answers[where] for path, where in used.items()}
 
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from negguide.integration.attention import Picture, Site, picture, sites
+from negguide.integration.compiled import refuse_deaf, whole_graphs_are_refused
 from negguide.integration.families import Unsupported
 from negguide.integration.finite import FiniteGuard
 from negguide.integration.plan import OWN_KEY, Plan
@@ -158,7 +159,8 @@ class Taps:
                 weighs = [ear for ear in ears if type(ear.method).values is not Method.values]
                 if weighs and site.layer.kind != "self":
                     handles.append(site.text_values().register_forward_hook(self._values_hook(site, weighs, lie)))
-            yield
+            with whole_graphs_are_refused():
+                yield
         finally:
             for handle in handles:
                 handle.remove()
@@ -269,22 +271,6 @@ def groups_of(plan: Plan) -> tuple[tuple[int, ...], ...]:
         same = tuple(t[at] for t in texts) if texts else at
         found.setdefault(same, []).extend(range(at * each, (at + 1) * each))
     return tuple(tuple(rows) for rows in found.values())
-
-
-def refuse_deaf(denoiser: torch.nn.Module) -> None:
-    """Refuse denoisers whose layers cannot be heard: compiled without hook guards, or sharded by context."""
-    compiled = hasattr(denoiser, "_orig_mod") or any(
-        hasattr(part, "_orig_mod") or getattr(part, "_compiled_call_impl", None) is not None
-        for part in denoiser.modules()
-    )
-    if compiled and torch._dynamo.config.skip_nnmodule_hook_guards:
-        raise Unsupported(
-            "the denoiser is compiled, and torch.compile ignores hooks that come after its first run: nothing would be "
-            "heard. Set torch._dynamo.config.skip_nnmodule_hook_guards = False before torch.compile, then attach"
-        )
-    parallel = getattr(denoiser, "_parallel_config", None)
-    if getattr(parallel, "context_parallel_config", None) is not None:
-        raise Unsupported("the denoiser is sharded by context (each device holds some tokens only); run without it")
 
 
 def conditions_of(methods: Sequence[Method]) -> list[Condition]:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from negguide.integration.families.family import Family, Unsupported
+from negguide.integration.families.patches import refuse_patches
 from negguide.integration.families.registry import family_of, refusal_of, unsupported
 
 SIDE_MODELS = ("controlnet",)
@@ -70,6 +71,7 @@ def check_call(family: Family, denoisers: Mapping[str, torch.nn.Module], argumen
         if argument in arguments and forbidden(arguments[argument]):
             why = "the guidance formula then is not one fixed combination of two predictions"
             raise unsupported(f"{argument}={arguments[argument]!r} ({family.name})", why)
+    refuse_patches(denoisers)
     present = {hook for module in denoisers.values() for hook in hook_names(module)}
     for hook, title in _REFUSED_HOOKS.items():
         if hook in present:
