@@ -6,8 +6,6 @@ from typing import Any
 
 from diffusers import (
     AutoencoderKL,
-    BriaPipeline,
-    BriaTransformer2DModel,
     ChromaPipeline,
     ChromaTransformer2DModel,
     DDPMScheduler,
@@ -16,8 +14,6 @@ from diffusers import (
     HiDreamImageTransformer2DModel,
     HunyuanDiT2DModel,
     HunyuanDiTPipeline,
-    LongCatImagePipeline,
-    LongCatImageTransformer2DModel,
     Lumina2Pipeline,
     Lumina2Transformer2DModel,
     LuminaNextDiT2DModel,
@@ -52,6 +48,8 @@ def chroma() -> Any:
 
 
 def bria() -> Any:
+    from diffusers import BriaPipeline, BriaTransformer2DModel
+
     transformer = BriaTransformer2DModel(
         patch_size=1,
         in_channels=16,
@@ -233,6 +231,8 @@ def hunyuan_dit() -> Any:
 
 
 def longcat() -> Any:
+    from diffusers import LongCatImagePipeline, LongCatImageTransformer2DModel
+
     transformer = LongCatImageTransformer2DModel(
         patch_size=1,
         in_channels=64,

@@ -14,8 +14,6 @@ from diffusers import (
     QwenImageTransformer2DModel,
     SanaPipeline,
     SanaTransformer2DModel,
-    ZImagePipeline,
-    ZImageTransformer2DModel,
 )
 from families_parts import (
     VOCABULARY,
@@ -32,6 +30,7 @@ from transformers import (
     Qwen3ForCausalLM,
     Qwen3Model,
 )
+from transformers.models.qwen2_5_vl import configuration_qwen2_5_vl as qwen
 
 
 def flux2_klein() -> Any:
@@ -126,20 +125,21 @@ def sana() -> Any:
 
 
 def qwen_vl() -> Any:
-    ids = {"image_start_token_id": 250, "vision_start_token_id": 250, "image_token_id": 251, "vision_token_id": 251}
+    ids = {name: 250 for name in ("image_start_token_id", "vision_start_token_id", "image_token_id", "video_token_id")}
+    text = {
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "rope_scaling": {"mrope_section": [1, 1, 2], "rope_type": "default", "type": "default"},
+        "vocab_size": VOCABULARY,
+        "pad_token_id": 0,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+    }
+    is_nested = hasattr(qwen, "Qwen2_5_VLTextConfig")  # from transformers 4.52 on
     config = Qwen2_5_VLConfig(
-        text_config={
-            "hidden_size": 16,
-            "intermediate_size": 16,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 2,
-            "num_key_value_heads": 2,
-            "rope_scaling": {"mrope_section": [1, 1, 2], "rope_type": "default", "type": "default"},
-            "vocab_size": VOCABULARY,
-            "pad_token_id": 0,
-            "bos_token_id": 1,
-            "eos_token_id": 2,
-        },
         vision_config={
             "depth": 1,
             "hidden_size": 16,
@@ -147,6 +147,7 @@ def qwen_vl() -> Any:
             "num_heads": 2,
             "out_hidden_size": 16,
         },
+        **({"text_config": text} if is_nested else text),
         **ids,
     )
     return Qwen2_5_VLForConditionalGeneration(config)
@@ -186,6 +187,8 @@ def qwen_image() -> Any:
 
 
 def z_image() -> Any:
+    from diffusers import ZImagePipeline, ZImageTransformer2DModel
+
     transformer = ZImageTransformer2DModel(
         all_patch_size=(2,),
         all_f_patch_size=(1,),

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import string
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import transformers
 from diffusers import (
     AutoencoderKL,
     DDIMScheduler,
@@ -23,26 +28,48 @@ from transformers import (
     T5Tokenizer,
 )
 
+MODERN = int(transformers.__version__.split(".")[0]) >= 5
+"""From transformers 5 on, a tokenizer is made from a vocabulary; before, from files."""
+
 LETTERS = string.ascii_letters + string.digits + string.punctuation
 
 
 def clip_tokenizer() -> CLIPTokenizer:
     tokens = [*LETTERS, *(letter + "</w>" for letter in LETTERS), "<|startoftext|>", "<|endoftext|>"]
-    return CLIPTokenizer(vocab={t: i for i, t in enumerate(tokens)}, merges=[], model_max_length=24)
+    return CLIPTokenizer(**_byte_pairs({t: i for i, t in enumerate(tokens)}), model_max_length=24)
 
 
-def t5_tokenizer() -> T5Tokenizer:
+def t5_tokenizer() -> Any:
     tokens = ["<pad>", "</s>", "<unk>", "\u2581", *LETTERS]
-    return T5Tokenizer(vocab=[(t, -float(i > 2)) for i, t in enumerate(tokens)], extra_ids=0, model_max_length=24)
+    vocab = [(t, -float(i > 2)) for i, t in enumerate(tokens)]
+    if MODERN:
+        return T5Tokenizer(vocab=vocab, extra_ids=0, model_max_length=24)
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import T5TokenizerFast
+
+    pieces = Tokenizer(models.Unigram(vocab, unk_id=2))
+    pieces.pre_tokenizer = pre_tokenizers.Metaspace()
+    pieces.post_processor = processors.TemplateProcessing("$A </s>", "$A </s> $B </s>", [("</s>", 1)])
+    return T5TokenizerFast(tokenizer_object=pieces, extra_ids=0, model_max_length=24)
 
 
 def qwen_tokenizer() -> Qwen2Tokenizer:
     letters = [*LETTERS, "\u0120", "\u010a"]
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
     vocab = {t: i for i, t in enumerate([*letters, *special])}
-    tokenizer = Qwen2Tokenizer(vocab=vocab, merges=[], model_max_length=512)
+    tokenizer = Qwen2Tokenizer(**_byte_pairs(vocab), model_max_length=512)
     tokenizer.chat_template = "{% for m in messages %}<|im_start|>{{ m.content }}<|im_end|>{% endfor %}"
     return tokenizer
+
+
+def _byte_pairs(vocab: Mapping[str, int]) -> dict[str, Any]:
+    """A byte-pair vocabulary without merges, as the tokenizers of this transformers take it."""
+    if MODERN:
+        return {"vocab": vocab, "merges": []}
+    folder = Path(tempfile.mkdtemp(prefix="negguide-tokenizer-"))
+    (folder / "vocab.json").write_text(json.dumps(vocab))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    return {"vocab_file": str(folder / "vocab.json"), "merges_file": str(folder / "merges.txt")}
 
 
 VOCABULARY = 256

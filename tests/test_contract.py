@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import diffusers
 import families
 import pytest
 import torch
@@ -125,18 +126,25 @@ def test_contract(method: str, family: str) -> None:
 
     if n > 1:
         prompts[1] = "one red apples"  # Qwen-Image mixes the masks of texts of several lengths up when it repeats them
+    errors = []
     with attach(pipe, row.active()) as attached:
         both = images(prompts, *seeds[0], *seeds[1])
         assert attached.passes <= row.passes * len(attached.trace)
         for i, own in enumerate(seeds):
             alone = images(prompts[i], *own)
-            error = float((both[i * n : (i + 1) * n] - alone).abs().max() / alone.abs().max())
-            assert error < (2e-4 if n == 1 else MATCHED.get(family, 5e-4)), (
-                f"image {i} of the batch differs from the image alone"
-            )
+            errors.append(float((both[i * n : (i + 1) * n] - alone).abs().max() / alone.abs().max()))
         assert both.isfinite().all()
     assert not torch.equal(both[:n], images(prompts[0], *seeds[0])), "at work it changes the picture"
     assert torch.equal(families.run(family), plain), "detached: the plain pixels"
+    tolerance = 2e-4 if n == 1 else MATCHED.get(family, 5e-4)
+    if max(errors) >= tolerance:
+        stock = images(prompts, *seeds[0], *seeds[1])
+        parts = zip(
+            stock.split(n), [images(prompt, *own) for prompt, own in zip(prompts, seeds, strict=True)], strict=True
+        )
+        if any(not torch.allclose(part, alone, atol=tolerance) for part, alone in parts):
+            pytest.skip(f"diffusers {diffusers.__version__} mixes the prompts of a batch of {family} up without us too")
+    assert max(errors) < tolerance, f"images of the batch differ from the images alone: {errors}"
 
 
 @pytest.mark.parametrize("family", ["sd15", "sd3", "flux", "wan", "zimage"])

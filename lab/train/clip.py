@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from lab.train.card import stages_of, write_card
 from lab.train.common import Settings, Trainer, autocast, batches, device, to_model
 from lab.train.data import SIZE, Dataset
+from lab.train.portable import make_portable
 from lab.train.spoil import spoil
 from lab.train.vae import RECONSTRUCTED, reconstruct
 from negguide.metrics.clip import Clip
@@ -120,6 +121,7 @@ def save_clip(model: open_clip.CLIP, folder: Path) -> None:
     config = {"model_cfg": model_config(), "preprocess_cfg": PREPROCESS}
     (folder / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n")
     make_tokenizer().save_pretrained(folder)
+    make_portable(folder)
 
 
 def score_clip(

@@ -17,6 +17,7 @@ from lab.train import denoiser, mmdit, student, vae
 from lab.train.card import stages_of, write_card
 from lab.train.common import Settings
 from lab.train.data import Dataset
+from lab.train.portable import make_portable
 from negguide.toybox.load import load_folder
 from negguide.toybox.oracle import Oracle
 
@@ -81,6 +82,7 @@ def export_pipeline(pipe: DiffusionPipeline, folder: Path) -> None:
         file.write_text("".join(line for line in lines if '"_name_or_path"' not in line))
     for file in folder.rglob("*.safetensors"):
         file.chmod(0o644)
+    make_portable(folder)
 
 
 @dataclass(frozen=True)

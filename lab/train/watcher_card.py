@@ -16,6 +16,7 @@ from lab.train.card import stages_of, write_card
 from lab.train.data import SIZE, Dataset
 from lab.train.denoiser import latents_of
 from lab.train.half_formed import half_formed
+from lab.train.portable import make_portable
 from lab.train.quiz import ASKED, FINER, Pair, ask_for
 from lab.train.vae import reconstruct
 from lab.train.watcher import FINE, READING, SETTINGS, WHOLE, make_words, train_reading, train_watcher
@@ -56,6 +57,7 @@ def save_watcher(model: BlipForQuestionAnswering, folder: Path) -> None:
     BlipProcessor(images, make_words()).save_pretrained(folder)
     for file in folder.iterdir():
         file.chmod(0o644)
+    make_portable(folder)
 
 
 def answers(watcher: VisualQuestionAnswering, images: Sequence[Image.Image], texts: Sequence[str]) -> list[Answer]:

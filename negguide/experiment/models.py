@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from negguide.names import BundledModel, bundled_model
+from negguide.versions import dtype_argument
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -103,13 +104,14 @@ def _load_bundled(model: BundledModel, dtype: Any) -> Any:
 
 
 def _load(name: str, dtype: Any) -> Any:
-    from diffusers import DiffusionPipeline
+    import diffusers
 
     folder = Path(name).expanduser()
+    named = dtype_argument(diffusers, dtype)
     try:
         if folder.is_dir():
-            return DiffusionPipeline.from_pretrained(str(folder), dtype=dtype, **absent(folder))
-        return DiffusionPipeline.from_pretrained(name, dtype=dtype)
+            return diffusers.DiffusionPipeline.from_pretrained(str(folder), **named, **absent(folder))
+        return diffusers.DiffusionPipeline.from_pretrained(name, **named)
     except Exception as error:  # diffusers, transformers and the Hub raise all kinds
         raise ValueError(f"the model {name!r} cannot be loaded: {_short(error)}; {_POSSIBLE}") from error
 

@@ -55,7 +55,8 @@ class Layout:
         if tensor.shape[1:] == want:
             return tensor
         if tensor.ndim == len(self.sample_shape) and all(a >= b for a, b in zip(tensor.shape[1:], want, strict=True)):
-            return tensor[(slice(None), *(slice(n) for n in want))]
+            part = (slice(None), *(slice(n) for n in want))
+            return tensor[part]
         if tensor[0].numel() == math.prod(want):
             return tensor.reshape(tensor.shape[0], *want)
         raise ValueError(
@@ -70,7 +71,8 @@ class Layout:
         if whole.ndim != core.ndim:
             return core.reshape(whole.shape)
         result = whole.clone()
-        result[(slice(None), *(slice(n) for n in core.shape[1:]))] = core
+        part = (slice(None), *(slice(n) for n in core.shape[1:]))
+        result[part] = core
         return result
 
     def mask(self, mask: Mask, like: Tensor) -> Tensor:

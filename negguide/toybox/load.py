@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from negguide.experiment.models import absent
 from negguide.names import Sampling
+from negguide.versions import dtype_argument
 
 if TYPE_CHECKING:
     import torch
@@ -72,9 +73,10 @@ def load_pipeline(name: str = "sd", dtype: torch.dtype | None = None) -> Diffusi
 
 def load_folder(folder: Path, dtype: torch.dtype | None = None) -> DiffusionPipeline:
     """`load_pipeline` from any folder. What its index names as absent is told to diffusers, which else asks for it."""
+    import diffusers
     import torch
-    from diffusers import DiffusionPipeline
 
-    pipe = DiffusionPipeline.from_pretrained(str(folder), dtype=dtype or torch.float32, **absent(folder))
+    named = dtype_argument(diffusers, dtype or torch.float32)
+    pipe = diffusers.DiffusionPipeline.from_pretrained(str(folder), **named, **absent(folder))
     pipe.set_progress_bar_config(disable=True)
     return pipe

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from negguide.versions import dtype_argument
 from negguide.watchers.protocol import Answer
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def load(auto: str, model: str, device: str | None, dtype: str | None) -> Loaded
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     kind = getattr(torch, dtype) if dtype else (torch.float32 if place.type == "cpu" else torch.bfloat16)
     try:
-        loaded = getattr(transformers, auto).from_pretrained(model, dtype=kind)
+        loaded = getattr(transformers, auto).from_pretrained(model, **dtype_argument(transformers, kind))
         processor = transformers.AutoProcessor.from_pretrained(model)
     except (OSError, ValueError, ImportError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
