@@ -16,7 +16,7 @@ from diffusers import (
 from negguide.integration import Unsupported, attach
 from negguide.integration.guidance import measured_scale, read_mode
 from negguide.integration.probe import Asked, Probe
-from negguide.methods import Method, Negative, PerpNeg, Rescale
+from negguide.methods import Method, PerpNeg, Rescale
 
 ACTIVE = PerpNeg("cat")
 
@@ -100,16 +100,6 @@ def test_guidance_off_is_explained(name: str) -> None:
             families.run(name, **off)
         families.run(name)
         assert attached.runs == 1
-
-
-def test_flux_gets_its_negative_place_by_itself() -> None:
-    for name in ("flux", "qwen"):
-        pipe, more = families.build(name), families.arguments(name)
-        expected = pipe(**more).images
-        del more["negative_prompt"]
-        with attach(pipe, PerpNeg(Negative("cat", 0.0))):
-            found = pipe(**more | {"generator": torch.Generator().manual_seed(0)}).images
-        assert torch.equal(found, expected)
 
 
 def test_methods_that_need_no_guidance_work_without() -> None:

@@ -15,7 +15,7 @@ from negguide.methods import Method
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from negguide.integration.runner import StepRecord
+    from negguide.integration.record import StepRecord
 
 
 class Lost(RuntimeError):

@@ -2,6 +2,6 @@
 
 from negguide.integration.attach import Attachment, attach, detach
 from negguide.integration.families import Unsupported
-from negguide.integration.runner import StepRecord
+from negguide.integration.record import StepRecord
 
 __all__ = ["Attachment", "StepRecord", "Unsupported", "attach", "detach"]

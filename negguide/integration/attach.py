@@ -18,13 +18,15 @@ from negguide.integration.call import Call
 from negguide.integration.callbacks import apart
 from negguide.integration.families import SIDE_MODELS, check_call, check_kind, check_pipeline, family_of
 from negguide.integration.front_end import FrontEnd
-from negguide.integration.guidance import Reading, read_mode, read_takeover, why_unguided
+from negguide.integration.guidance import Reading, first_probe, read_mode, why_unguided
 from negguide.integration.plan import Plan, make_plan
 from negguide.integration.plan_cache import PLANS, plan_key
 from negguide.integration.probe import probe
-from negguide.integration.runner import Runner, StepRecord
+from negguide.integration.record import StepRecord
+from negguide.integration.runner import Runner
 from negguide.integration.side import SideModel
 from negguide.integration.stale import Check, Rewind, Stale
+from negguide.integration.takeover import read_takeover
 from negguide.integration.tree import copied
 from negguide.methods.base import Method
 
@@ -212,7 +214,7 @@ class Attachment:
         step: Any = runner.step_done if check is None else functools.partial(check.step, runner.step_done)
         with ExitStack() as stack:
             front_end_over = stack.enter_context(front_end.remembering(run, by_rows=False))
-            handlers: dict[str, Any] = {"step": step, "set_timesteps": None}
+            handlers: dict[str, Any] = {"step": step, "set_timesteps": runner.schedule_set}
             if hasattr(self.pipe.scheduler, "scale_model_input"):
                 handlers["scale_model_input"] = runner.scale_input
             stack.enter_context(swap.entered(self.pipe.scheduler, handlers, run, _TAKEN.format("a scheduler")))
@@ -246,7 +248,7 @@ class Attachment:
             warnings.warn(message, stacklevel=5)
 
     def _key(self, call: Call) -> Any:
-        needing = any(method.needs_guidance for method in self.methods)
+        needing = any(method.needs_guidance and not method.is_neutral for method in self.methods)
         return plan_key(self.pipe, call, self._scale, needing)
 
     def _plan(self, call: Call, denoisers: dict[str, torch.nn.Module], plan: Plan | None = None) -> Plan:
@@ -272,10 +274,10 @@ class Attachment:
         return make_plan(self.pipe, call, self._family, denoisers, reading, self._scale, caching)
 
     def _read(self, call: Call, denoisers: dict[str, torch.nn.Module]) -> Reading:
-        found = probe(self.pipe, denoisers, call.probing())
+        found = first_probe(self.pipe, call, denoisers)
         name = self._cls.__name__
         mode, changes = read_mode(found, name), {}
-        needing = [m.name or type(m).__name__ for m in self.methods if m.needs_guidance]
+        needing = [m.name or type(m).__name__ for m in self.methods if m.needs_guidance and not m.is_neutral]
         if mode == "single" and needing:
             if "negative_prompt" in call.parameters and not call.has_negative:
                 changes = {"negative_prompt": call.texts("")}

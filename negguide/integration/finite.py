@@ -1,4 +1,4 @@
-"""Catch NaN and infinity at the step and the method where they arise, without a host sync per step on accelerators."""
+"""Catch what goes wrong at the step where it arises (NaN, infinity), without a host sync per step on accelerators."""
 
 from __future__ import annotations
 
@@ -14,30 +14,35 @@ class FiniteGuard:
     def __init__(self, deferred: bool | None = None) -> None:
         self._deferred = deferred
         self._flags: list[Tensor] = []
-        self._where: list[tuple[str, int]] = []
+        self._errors: list[Exception] = []
 
     def check(self, result: Tensor, inputs: Sequence[Tensor], name: str, index: int) -> None:
         """Blame `name` if `result` is not finite although every one of `inputs` is."""
-        deferred = result.device.type != "cpu" if self._deferred is None else self._deferred
         good = torch.isfinite(result).all()
-        if not deferred and bool(good):
+        if not self._waits(good) and bool(good):
             return
         for tensor in inputs:
             good = good | ~torch.isfinite(tensor).all()
-        if not deferred:
-            if not bool(good):
-                raise _error(name, index)
-            return
-        self._flags.append(good)
-        self._where.append((name, index))
+        self.require(good, _error(name, index))
+
+    def require(self, good: Tensor, error: Exception) -> None:
+        """Raise `error` if `good` (one truth value) is false: at once, or in `finish`."""
+        if self._waits(good):
+            self._flags.append(good)
+            self._errors.append(error)
+        elif not bool(good):
+            raise error
 
     def finish(self) -> None:
         """Raise for the first flag that fell."""
         if not self._flags:
             return
-        for good, (name, index) in zip(torch.stack(self._flags).tolist(), self._where, strict=True):
+        for good, error in zip(torch.stack(self._flags).tolist(), self._errors, strict=True):
             if not good:
-                raise _error(name, index)
+                raise error
+
+    def _waits(self, tensor: Tensor) -> bool:
+        return tensor.device.type != "cpu" if self._deferred is None else self._deferred
 
 
 def _error(name: str, index: int) -> FloatingPointError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,17 +11,21 @@ from torch import Tensor
 
 from negguide.integration import tree
 from negguide.integration.call import Call
-from negguide.integration.families import Family, unsupported
-from negguide.integration.probe import Probe, probe
+from negguide.integration.families import Family, Unsupported, unsupported
+from negguide.integration.probe import Probe, first_step_fails, probe
 
 Mode = Literal["batch", "sequential", "single"]
 """How predictions are asked for: both halves in one call; conditional, then unconditional; the conditional only."""
 
-_SCALES = ("true_cfg_scale", "guidance_scale")
+SCALES = ("true_cfg_scale", "guidance_scale")
 """Arguments that may switch classifier-free guidance; where there are both, the second is an input of a distilled model."""
 
-_EMBEDDED = ("guidance", "guidance_scale", "timestep_cond")
+EMBEDDED = ("guidance", "guidance_scale", "timestep_cond")
 """Denoiser arguments through which a distilled model reads its guidance scale: never part of a condition, never changed."""
+
+
+_FROM_LATENTS = ("residual", "controlnet", "block_samples", "mid_block", "down_block")
+"""Arguments that follow the noisy latents of a step: never part of a text overlay."""
 
 
 @dataclass(frozen=True)
@@ -54,74 +58,49 @@ def read_mode(found: Probe, name: str) -> Mode:
     raise unsupported(name, why)
 
 
-def read_takeover(pipe: Any, call: Call, family: Family, denoisers: Mapping[str, torch.nn.Module]) -> Reading:
-    """The call with the pipeline's own classifier-free guidance off, and what that guidance would have been.
+def first_probe(pipe: Any, call: Call, denoisers: Mapping[str, torch.nn.Module]) -> Probe:
+    """`probe` of the call as given. What fails in the plain call, too, is raised as the pipeline raises it.
 
-    A call that is not guided is left as it is: what its `guidance_scale` says to a distilled model is the user's choice.
+    Raises `Unsupported` where only the probe fails.
     """
-    name = call.cls.__name__
-    found = probe(pipe, denoisers, call.probing())
-    assert found.sample is not None
-    if read_mode(found, name) == "single":
-        guided, on = _switched_on(pipe, call, denoisers)
-        return Reading(found, "single", {}, guided, on)
-    tried = []
-    for off in _switches_off(family, call):
-        alone = probe(pipe, denoisers, call.probing(off))
-        if [asked.rows for asked in alone.asked] == [found.sample.shape[0]] and _tells_the_same(found, alone):
-            return Reading(alone, "single", off, found, {})
-        tried.append(" and ".join(f"{key}={value}" for key, value in off.items()))
-    raise ValueError(f"takeover: {name} still guides with {', '.join(tried)}; call it with its own guidance off")
+    try:
+        return probe(pipe, denoisers, call.probing())
+    except Unsupported:
+        raise
+    except Exception as error:
+        plain = first_step_fails(pipe, call.probing())
+        if plain is not None:
+            raise plain from None
+        why = f"the plain call works, but fails inside the pipeline when what it asks of its denoiser is read ({_said(error)})"
+        raise unsupported(call.cls.__name__, why) from error
 
 
-def _switches_off(family: Family, call: Call) -> Iterator[dict[str, Any]]:
-    """Changes that may switch the pipeline's own guidance off, the likeliest first."""
-    known = {key: value for key, value in family.cfg_off.items() if key in call.parameters}
-    seen: list[dict[str, Any]] = [{}]
-    for changes in (known, *({key: off} for key in _SCALES for off in (1.0, 0.0) if key in call.parameters)):
-        if changes not in seen and ("true_cfg_scale" in changes or "true_cfg_scale" not in call.parameters):
-            seen.append(changes)
-            yield changes
+def probe_of_text(
+    pipe: Any, call: Call, denoisers: Mapping[str, torch.nn.Module], arguments: Mapping[str, Any]
+) -> Probe:
+    """`probe` of the same call with another text; `Unsupported` says what failed in it."""
+    try:
+        return probe(pipe, denoisers, arguments, True)
+    except Unsupported:
+        raise
+    except Exception as error:
+        text = arguments.get("negative_prompt", arguments.get("prompt"))
+        why = f"the call works, but not the same call with the text {text!r} in its place ({_said(error)})"
+        raise unsupported(call.cls.__name__, why) from error
 
 
-def _switched_on(
-    pipe: Any, call: Call, denoisers: Mapping[str, torch.nn.Module]
-) -> tuple[Probe | None, dict[str, Any] | None]:
-    """A probe of the call with the pipeline's own guidance, and the changes for it; (None, None) where it has none."""
-    for changes in _switches_on(call):
-        try:
-            found = probe(pipe, denoisers, call.probing(changes))
-            if read_mode(found, call.cls.__name__) != "single":
-                return found, changes
-        except Exception:  # whatever a pipeline says to a scale that is not the user's
-            continue
-    return None, None
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}".rstrip(". ")
 
 
-def _switches_on(call: Call) -> Iterator[dict[str, Any]]:
-    negative = {"negative_prompt": call.texts("")}
-    for key in _SCALES:
-        if key not in call.parameters:
-            continue
-        if key == "guidance_scale" or call.has_negative:
-            yield {key: 2.0}
-        if "negative_prompt" in call.parameters and not call.has_negative:
-            yield {key: 2.0, **negative}
-
-
-def _tells_the_same(guided: Probe, alone: Probe) -> bool:
-    """Whether the denoiser hears of the same embedded guidance."""
-    before, after = guided.asked[0].named, alone.asked[0].named
-    return all(tree.same(_first_row(before.get(name)), _first_row(after.get(name))) for name in _EMBEDDED)
-
-
-def _first_row(value: Any) -> Any:
-    return value[:1] if isinstance(value, Tensor) and value.ndim else value
+def follows_latents(path: tree.Path) -> bool:
+    """Whether an argument of the denoiser is made of the noisy latents of its step."""
+    return any(word in str(path[0]) for word in _FROM_LATENTS)
 
 
 def without_embedded(overlay: Mapping[tree.Path, Any]) -> dict[tree.Path, Any]:
     """The overlay without what tells a distilled model its guidance scale."""
-    return {path: value for path, value in overlay.items() if path[0] not in _EMBEDDED}
+    return {path: value for path, value in overlay.items() if path[0] not in EMBEDDED}
 
 
 def measured_scale(guided: Tensor, cond: Tensor, uncond: Tensor) -> tuple[float, float]:

@@ -9,20 +9,18 @@ from typing import Any, Literal
 
 import torch
 
-from negguide.integration import each_image, tree
+from negguide.integration import each_image, takeover, tree
 from negguide.integration.call import Call
+from negguide.integration.checks import check_rows, checked_formula
 from negguide.integration.families import Family
-from negguide.integration.guidance import Mode, Reading, measured_scale, read_mode, without_embedded
+from negguide.integration.guidance import Mode, Reading, follows_latents, probe_of_text, read_mode, without_embedded
 from negguide.integration.layout import Layout, token_grid
-from negguide.integration.probe import Asked, Probe, main_input, probe
+from negguide.integration.probe import Asked, Probe, main_input
 from negguide.integration.schedule import Schedule, is_part, read_schedule
 from negguide.methods.base import Condition
 
 OWN_KEY = 0
 """Key of what the pipeline itself puts in the negative place."""
-
-_FROM_LATENTS = ("residual", "controlnet", "block_samples", "mid_block", "down_block")
-"""Arguments that follow the noisy latents of a step: never part of a text overlay."""
 
 
 @dataclass
@@ -50,7 +48,11 @@ class Plan:
     reference: Asked
     through: Literal["negative_prompt", "prompt"]
     property_scale: float | None
+    settings: Mapping[str, Any]
+    """What the pipeline kept of the call's guidance when it was probed."""
     main: str
+    lent: bool = False
+    """Whether guidance is on only for the sake of the methods: steps at which none of them acts are the plain call's."""
     on: Mapping[str, Any] | None = None
     """Takeover: changes to the arguments under which the pipeline would guide by itself; None: it never does."""
     guided: Mode = "single"
@@ -63,6 +65,8 @@ class Plan:
     keys: dict[Condition, int] = field(default_factory=dict)
     texts: dict[str | None, each_image.Text] = field(default_factory=dict)
     """Texts that were encoded, also in earlier calls; None: as if no negative had been given."""
+    first_schedule: Schedule | None = None
+    """That of the first section, in later ones of a video that is made in sections."""
     checked: set[str | None] = field(default_factory=set)
     """Those of them that were encoded in this call, or would be encoded alike now."""
     text_paths: dict[tree.Path, None] = field(default_factory=dict)
@@ -87,6 +91,7 @@ class Plan:
         """Make ready for a run, which may be a repetition: forget what callbacks did to the last one."""
         self.call, self.pipe, self.denoisers, self.caching = call, pipe, denoisers, caching
         self.overlays, self.keys = {OWN_KEY: dict(self.own)}, {}
+        self.schedule, self.first_schedule = self.first_schedule or self.schedule, None
 
     def rest(self) -> None:
         """Until the next run: let go of the pipeline, of what the user gave, and of what follows from the noise."""
@@ -161,7 +166,7 @@ class Plan:
         return count * (2 if asks == "batch" else 1)
 
     def _run(self, arguments: Mapping[str, Any]) -> Probe:
-        return probe(self.pipe, self.denoisers, arguments, True)
+        return probe_of_text(self.pipe, self.call, self.denoisers, arguments)
 
     def stood(self) -> dict[str, Any]:
         """The part of the reference call that stands where `texts_in` finds other texts."""
@@ -185,6 +190,7 @@ class Plan:
         texts = self.texts_in(found, self.rows)
         there = self.half(self.reference.named, "uncond") if self.mode == "batch" else self.reference.named
         overlay = self.text_part(tree.diff(there, texts, batches))
+        check_rows(self, overlay)
         if self.mode == "batch" and self.through == "prompt":
             # Halves differ in more than their texts (a picture that only the prompt's half gets).
             changed = {**tree.diff(self.stood(), texts, batches), **self.text_paths}
@@ -206,7 +212,7 @@ class Plan:
         texts = {
             path: value
             for path, value in without_embedded(overlay).items()
-            if path[0] != self.main and not _follows_latents(path)
+            if path[0] != self.main and not follows_latents(path)
         }
         return {**texts, **self.silenced}
 
@@ -223,10 +229,6 @@ class Plan:
         part = slice(0, rows) if first else slice(rows, 2 * rows)
         result: dict[str, Any] = tree.take(named, part, 2 * rows, self.family.rows)
         return result
-
-
-def _follows_latents(path: tree.Path) -> bool:
-    return any(word in str(path[0]) for word in _FROM_LATENTS)
 
 
 def _equal(first: Mapping[tree.Path, Any], second: Mapping[tree.Path, Any]) -> bool:
@@ -265,34 +267,18 @@ def make_plan(
         reference=reference,
         through="negative_prompt" if takes_negative else "prompt",
         property_scale=found.property_scale,
+        settings=found.settings,
+        lent=scale is None and bool(reading.arguments),
         main=main_input(reference.named)[0],
         on=reading.on,
     )
-    first = layout.core(reference.answer)
-    if mode == "batch":
-        halves = (first[: plan.rows], first[plan.rows :])
-        cond, uncond = halves if family.cond_first else halves[::-1]
-        plan.scale, plan.sign = measured_scale(layout.core(found.guided), cond, uncond)
-    elif mode == "sequential":
-        plan.scale, plan.sign = measured_scale(layout.core(found.guided), first, layout.core(found.asked[1].answer))
-        plan.own = plan.text_part(tree.diff(reference.named, found.asked[1].named, family.rows.batches))
+    if mode != "single":
+        plan.scale, plan.sign = checked_formula(plan, found, complete)
+        if mode == "sequential":
+            plan.own = plan.text_part(tree.diff(reference.named, found.asked[1].named, family.rows.batches))
     else:
         plan.scale = 1.0 if scale is None else scale
-        plan.sign = 1.0 if float((layout.core(found.guided) * first).sum()) > 0 else -1.0
+        plan.sign = 1.0 if float((layout.core(found.guided) * layout.core(reference.answer)).sum()) > 0 else -1.0
         if plan.takeover:
-            _own_of_takeover(plan, reading.guided)
+            takeover.set_own(plan, reading.guided)
     return plan
-
-
-def _own_of_takeover(plan: Plan, guided: Probe | None) -> None:
-    """What the pipeline would have in the negative place if it guided; where it never does, as if that were its prompt."""
-    if guided is None:
-        plan.own = plan.overlay_of(plan._run({**plan.call.with_own_negative_as_prompt(), **plan.arguments}))
-        return
-    plan.guided = read_mode(guided, plan.call.cls.__name__)
-    own = plan.unconditional_of(guided)
-    there = plan.half(guided.asked[0].named, "cond") if plan.guided == "batch" else guided.asked[0].named
-    for path, value in tree.diff(there, own, plan.family.rows.batches).items():
-        if _follows_latents(path) and isinstance(value, torch.Tensor) and not value.any():
-            plan.silenced[path] = value
-    plan.own = plan.text_part(tree.diff(plan.reference.named, own, plan.family.rows.batches))

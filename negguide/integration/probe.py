@@ -7,6 +7,7 @@ prompt shows exactly what that pipeline would feed for it. No prompt is encoded 
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
 import threading
 from collections.abc import Iterator, Mapping
@@ -61,6 +62,17 @@ class Probe:
     count: int | None = None
     property_scale: float | None = None
     """The pipeline's `guidance_scale` property during this call, where it has one."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """`guidance_settings` of the pipeline during this call."""
+
+
+def guidance_settings(pipe: Any) -> dict[str, Any]:
+    """What a pipeline keeps of a call that says how it guides: numbers that callbacks may change."""
+    return {
+        key: value
+        for key, value in pipe.__dict__.items()
+        if key.startswith("_") and ("guidance" in key or "cfg" in key) and isinstance(value, (int, float, type(None)))
+    }
 
 
 def named_arguments(module: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -188,11 +200,17 @@ def _quiet() -> Iterator[None]:
 
 
 def probe(
-    pipe: Any, denoisers: Mapping[str, torch.nn.Module], arguments: Mapping[str, Any], by_rows: bool = False
+    pipe: Any,
+    denoisers: Mapping[str, torch.nn.Module],
+    arguments: Mapping[str, Any],
+    by_rows: bool = False,
+    then: Mapping[str, Any] | None = None,
 ) -> Probe:
     """Ask what `pipe(**arguments)` would ask its denoiser first.
 
-    Within a call its encoders answer from memory where they can (`by_rows`: see `FrontEnd`).
+    Within a call its encoders answer from memory where they can (`by_rows`: see `FrontEnd`). `then`: ask about
+    the second step instead, these attributes of the pipeline being changed after the first; there may be none (`guided` is
+    then None).
 
     Works on a shallow copy of the pipeline with a copy of its scheduler and of the generators; global random state is
     restored. Also fit for use while the pipeline is running (adaptive negatives). Raises what the pipeline raises.
@@ -203,13 +221,20 @@ def probe(
     twin.__dict__.pop("_num_timesteps", None)
     result, run = Probe(scheduler=scheduler), Run(twin)
 
+    changes = [] if then is None else [then]
+
     def stop(original: Any, *args: Any, **kwargs: Any) -> Any:
+        if changes:
+            twin.__dict__.update(changes.pop())
+            result.asked.clear()
+            return original(*args, **kwargs)
         bound = inspect.signature(original).bind(*args, **kwargs).arguments
         result.guided, result.sample = bound["model_output"], bound["sample"]
         result.timestep = float(bound["timestep"])
         result.count = twin.__dict__.get("_num_timesteps")
         scale = twin.__dict__.get("_guidance_scale")
         result.property_scale = float(scale) if isinstance(scale, (int, float)) else None
+        result.settings = guidance_settings(twin)
         raise _Stop
 
     given = {key: clone_generators(copied(value)) for key, value in arguments.items()}
@@ -232,7 +257,33 @@ def probe(
             cls.__call__(twin, *args, **given)
         except _Stop:
             return result
+    if then is not None:
+        return result
     raise ValueError(
         f"{cls.__name__} finished without one scheduler step: negguide reads the call from the first step, "
         "so ask for at least one inference step"
     )
+
+
+def first_step_fails(pipe: Any, arguments: Mapping[str, Any]) -> Exception | None:
+    """What the plain `pipe(**arguments)` raises before its first scheduler step; None if nothing.
+
+    Nothing is intercepted: the denoiser is the real one, classes are what they are.
+    """
+    twin, scheduler = copy.copy(pipe), copy.deepcopy(pipe.scheduler)
+    twin.__dict__.update(scheduler=scheduler, _progress_bar_config={"disable": True})
+
+    @functools.wraps(scheduler.step)
+    def stop(*args: Any, **kwargs: Any) -> Any:
+        raise _Stop
+
+    scheduler.step = stop
+    given = {key: clone_generators(copied(value)) for key, value in arguments.items()}
+    with torch.random.fork_rng(devices=[]), _quiet():
+        try:
+            base_class(pipe).__call__(twin, **given)
+        except _Stop:
+            return None
+        except Exception as error:
+            return error
+    return None

@@ -7,45 +7,26 @@ pipeline's own formula, affine with weights that sum to one, yields exactly T.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from negguide.integration.checks import check_foreseen
 from negguide.integration.embeddings import edited
 from negguide.integration.evaluate import Ask, Evaluator
 from negguide.integration.finite import FiniteGuard
-from negguide.integration.layout import prediction_of, stacked, with_prediction
+from negguide.integration.layout import stacked
+from negguide.integration.live import LiveGuidance
 from negguide.integration.model import model_of
 from negguide.integration.plan import OWN_KEY, Plan
+from negguide.integration.record import StepRecord
+from negguide.integration.replies import Replies
+from negguide.integration.schedule import is_part, read_schedule
 from negguide.integration.side import SideModel
 from negguide.integration.taps import COND, Taps
 from negguide.methods.base import Condition, Denoised, Guidance, Method, Step
-
-
-@dataclass(frozen=True)
-class StepRecord:
-    """What happened at one step: `passes` in units of one denoiser row per image."""
-
-    index: int
-    sigma: float
-    timestep: float
-    conditions: tuple[Condition, ...]
-    passes: float
-    methods: tuple[str, ...]
-    """Names of the methods that asked for a prediction or changed one."""
-    notes: tuple[Mapping[str, Any], ...] = ()
-    """What methods have to tell of this step, as JSON types; see `Method`."""
-
-
-@dataclass
-class _Second:
-    """What waits for the unconditional call of sequential guidance."""
-
-    output: Any
-    touched: bool
 
 
 class Runner:
@@ -73,28 +54,47 @@ class Runner:
         self.own_used = False
         """Whether what the pipeline put in the negative place had a part in any step."""
         self._calls = 0
-        self._second: _Second | None = None
+        self._replies = Replies(plan, self.evaluator, self.guard)
         self._unscaled: Tensor | None = None
         self._noted: tuple[tuple[Condition, ...], tuple[str, ...]] = ((), ())
         self._counted = 0.0
-        self._combines = any(m.acts_alone and type(m).combine is not Method.combine for m in methods)
+        self._section_is_due = False
+        self._live = LiveGuidance(plan)
+        acting = [m for m in methods if m.acts_alone and not m.is_neutral]
+        self._combines = any(type(m).combine is not Method.combine for m in acting)
         self._seeing = [pair for pair in zip(methods, self.states, strict=True) if pair[0].sees_denoised]
 
     def scale_input(self, original: Callable[..., Any], sample: Tensor, *args: Any, **kwargs: Any) -> Any:
         self._unscaled = sample
         return original(sample, *args, **kwargs)
 
+    def schedule_set(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """The scheduler's `set_timesteps`: after the first step, the beginning of another section of a long video."""
+        self._section_is_due = self.index > 0
+        return original(*args, **kwargs)
+
+    def _begin_section(self) -> None:
+        """Methods act in it as in a run of its own."""
+        plan, scheduler = self.plan, self.plan.pipe.scheduler
+        plan.first_schedule = plan.first_schedule or plan.schedule
+        first = float(scheduler.timesteps[getattr(scheduler, "_begin_index", None) or 0])
+        plan.schedule = read_schedule(scheduler, first, None, is_part(plan.call.complete))
+        self.index, self._section_is_due = 0, False
+        for state in self.states:
+            state.clear()
+
     def step_done(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """The scheduler's step: the end of ours."""
+        """The scheduler's step: the end of ours. Raises `Unsupported` for one that the schedule did not foresee."""
         schedule, passes = self.plan.schedule, self.evaluator.passes - self._counted
-        at = min(self.index, len(schedule.timesteps) - 1)
+        check_foreseen(type(self.plan.pipe).__name__, self.index, len(schedule.timesteps))
         live, names = self._noted
         notes = tuple(note for state in self.states for note in state.pop("notes", ()))
-        self.trace.append(
-            StepRecord(self.index, schedule.sigmas[at], schedule.timesteps[at], live, passes, names, notes)
-        )
+        sigma, timestep = schedule.sigmas[self.index], schedule.timesteps[self.index]
+        self.trace.append(StepRecord(self.index, sigma, timestep, live, passes, names, notes))
+        self._replies.check_kept(args[0] if args else kwargs["model_output"])
         self._counted, self._noted = self.evaluator.passes, ((), ())
-        self._calls, self._second, self._unscaled = 0, None, None
+        self._calls, self._unscaled = 0, None
+        self._replies.begin_step()
         self.index += 1
         for side in self.sides:
             side.forget()
@@ -105,12 +105,16 @@ class Runner:
     ) -> Any:
         """A denoiser call of the pipeline. Calls that are not in the plan (callbacks that cut rows) pass through."""
         ask = Ask(name, module, original, args, kwargs)
+        if self._section_is_due:
+            self._begin_section()
         self._calls += 1
         expected = self.plan.rows * (2 if self.plan.mode == "batch" else 1)
-        if self._second is not None and self._calls == 2:
-            return self._answer_second(ask, self._second)
+        if self._replies.waits_for_second and self._calls == 2:
+            return self._replies.second(ask)
         if ask.rows != expected or self._calls > 1 or self.index >= len(self.plan.schedule.timesteps):
             return self.evaluator.unchanged(ask)
+        if self.plan.mode == "sequential" and not self.plan.takeover and self._live.scale() is None:
+            return self._unguided(ask, self._step(ask), [])
         return self._guided(ask)
 
     def _guided(self, ask: Ask) -> Any:
@@ -119,6 +123,8 @@ class Runner:
         if unguided:
             return self._unguided(ask, step, unguided)
         live, bases, names = self._wanted(step)
+        if self.plan.lent and not live and not self._combines:
+            return self._unguided(ask, step, [])
         ask, editors = edited(ask, self.plan, step, self.methods, self.states, self.guard)
         names += [name for name in editors if name not in names]
         heard = self._listeners(ask, step)
@@ -141,7 +147,7 @@ class Runner:
         target = self._combine(guidance, names, replaced)
         target = self._denoised(ask, guidance, target, looking, names)
         self._noted = (tuple(live), tuple(names))
-        return self._answer(found, target, bool(heard))
+        return self._replies.first(found, target, bool(heard))
 
     def _predict(self, ask: Ask, keys: Sequence[int]) -> dict[int, Tensor]:
         """The predictions of a step; who listens to it hears these forwards and no other."""
@@ -169,9 +175,9 @@ class Runner:
         cond = self.plan.layout.core(found[COND])
         names = [*names, *heard]
         guidance = Guidance(step, cond, cond, self._scale(ask), {})
-        target = self._denoised(ask, guidance, self._post_of(cond, cond), self._looking(step), names)
+        target = self._denoised(ask, guidance, cond, self._looking(step), names)
         self._noted = ((), tuple(names))
-        return self._answer(found, target, bool(heard))
+        return self._replies.first(found, target, bool(heard))
 
     def _step(self, ask: Ask) -> Step:
         plan, i = self.plan, self.index
@@ -229,7 +235,8 @@ class Runner:
             return plan.scale if second is None else float(second)
         if plan.family.live_scale and plan.property_scale is not None:
             return plan.scale + float(plan.pipe._guidance_scale) - plan.property_scale
-        return plan.scale
+        live = self._live.scale()
+        return plan.scale if live is None else live
 
     def _combine(self, guidance: Guidance, names: list[str], replaced: bool) -> Tensor | None:
         """The guided prediction, or None where no method touched it."""
@@ -281,25 +288,3 @@ class Runner:
                     names.append(name)
             event.touched |= before
         return step.from_denoised(event.x0).to(guided.dtype) if event.touched else target
-
-    def _answer(self, found: dict[int, Tensor], target: Tensor | None, heard: bool) -> Any:
-        """What the pipeline gets: its own predictions where nothing was touched, else T in every half."""
-        plan, output = self.plan, self.evaluator.output
-        cond, own = found[COND], found.get(OWN_KEY)
-        if target is not None:
-            cond = own = plan.layout.placed(cond, target)
-        elif plan.mode == "batch" and len(found) == 2 and prediction_of(output).shape[0] == 2 * plan.rows:
-            return output
-        if plan.mode == "batch":
-            assert own is not None
-            return with_prediction(output, torch.cat([cond, own] if plan.family.cond_first else [own, cond]))
-        if plan.mode == "sequential":
-            assert own is not None
-            self._second = _Second(with_prediction(output, own), target is not None or heard)
-        return with_prediction(output, cond)
-
-    def _answer_second(self, ask: Ask, waiting: _Second) -> Any:
-        """The unconditional call: already answered, unless the pipeline now asks something else than foreseen."""
-        own = self.plan.overlays[OWN_KEY]
-        changed = self.plan.refresh_own(ask.named) if own else False
-        return self.evaluator.unchanged(ask) if changed and not waiting.touched else waiting.output

@@ -148,6 +148,10 @@ class AdaptiveNegatives(Method):
         return free or kind.acts_alone
 
     @property
+    def is_neutral(self) -> bool:
+        return not self._acts
+
+    @property
     def couples(self) -> bool:
         return self._sample.couples
 

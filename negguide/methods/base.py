@@ -55,6 +55,11 @@ class Method:
     """Whether its `combine` may do something at a step for which it asked no condition."""
 
     @property
+    def is_neutral(self) -> bool:
+        """Whether these settings change no step of any call: no guidance is switched on, and no pass paid, for its sake."""
+        return not self.acts_alone and type(self).prompts is not Method.prompts and not self.prompts()
+
+    @property
     def couples(self) -> bool:
         """Whether the pictures of a call look at each other. Where no method says so, picture i of a batch is picture i
         alone, so that a batch may be split; what couples must also be given the same companions to be made again.

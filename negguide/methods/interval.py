@@ -31,5 +31,9 @@ class Interval(Method):
     def __post_init__(self) -> None:
         object.__setattr__(self, "window", as_window(self.window))
 
+    @property
+    def is_neutral(self) -> bool:
+        return self.window == Window()
+
     def guides(self, step: Step) -> bool:
         return as_window(self.window).is_open(step)

@@ -33,6 +33,10 @@ class Rescale(Method):
             self, "guidance_rescale", finite("guidance_rescale", self.guidance_rescale, low=0.0, high=1.0)
         )
 
+    @property
+    def is_neutral(self) -> bool:
+        return self.guidance_rescale == 0
+
     def combine(self, guidance: Guidance, state: dict[str, Any]) -> None:
         if self.guidance_rescale != 0:
             cond, phi = guidance.cond, self.guidance_rescale
