@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
 import os
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -238,23 +241,76 @@ def test_a_failing_method_is_recorded_and_tried_again(
     assert _files(tmp_path) == _files(undisturbed)
 
 
-def test_a_full_disk_is_told_and_the_rest_goes_on(
-    undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
+@pytest.mark.parametrize("owner", ["pictures", "records", "claims"])
+def test_a_disk_that_takes_nothing_more_stops_the_run(
+    undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, owner: str
 ) -> None:
-    original, left = Store.put, [3]
+    calls: list[int] = []
+    make_unit = engine.make_unit
 
-    def full(self: Store, unit: Any, seed: int, data: bytes) -> Any:
+    def counted(*rest: Any) -> Any:
+        calls.append(1)
+        return make_unit(*rest)
+
+    what, name, at = {"pictures": (Store, "put", 3), "records": (Store, "record", 2), "claims": (os, "link", 2)}[owner]
+    original, left = getattr(what, name), [at]
+
+    def full(*rest: Any) -> Any:
         left[0] -= 1
-        if left[0] == 0:
-            raise OSError(28, "No space left on device")
-        return original(self, unit, seed, data)
+        if left[0] <= 0:
+            raise OSError(number, os.strerror(number))
+        return original(*rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Store, "put", full)
+        patch.setattr(engine, "make_unit", counted)
+        patch.setattr(what, name, full)
         outcome = run_plan(tmp_path)
-    assert outcome.missing == 1 and "No space left" in outcome.errors[0] and len(outcome.errors) == 1
+    assert len(calls) == (1 if owner == "claims" else 2), "no call whose pictures could not be kept"
+    (told,) = outcome.errors
+    assert told.startswith("stopped: nothing more can be written") and os.strerror(number) in told
+    assert outcome.missing == PICTURES - outcome.made > 0
     assert run_plan(tmp_path).missing == 0
     assert _files(tmp_path) == _files(undisturbed)
+
+
+def test_no_call_is_begun_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine.shutil, "disk_usage", lambda place: SimpleNamespace(free=1000))
+    outcome = run(plan_of(tmp_path), load=_fails)
+    assert outcome.missing == PICTURES and "less than 1 MiB are free" in outcome.errors[0]
+
+
+def test_a_hung_process_is_overtaken_and_hurts_nobody_when_it_wakes(
+    undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = tmp_path / "gate"
+
+    def hang() -> None:
+        original, calls = engine.make_unit, []
+
+        def stuck(*rest: Any) -> Any:
+            calls.append(1)
+            until = time.monotonic() + 20
+            while len(calls) == 2 and not gate.exists() and time.monotonic() < until:
+                time.sleep(0.01)
+            if time.monotonic() >= until:
+                (tmp_path / "never overtaken").touch()
+            return original(*rest)
+
+        engine.make_unit = stuck
+        run_plan(tmp_path / "batch")
+
+    worker = FORK.Process(target=hang)
+    worker.start()
+    while len(list(tmp_path.rglob("*.png"))) < 2:
+        time.sleep(0.01)
+    outcome = run_plan(tmp_path / "batch", lease=1 / 600)  # a tenth of a second
+    assert outcome.missing == 0 and not (tmp_path / "never overtaken").exists() and worker.is_alive()
+    gate.touch()
+    worker.join()
+    assert worker.exitcode == 0
+    assert _files(tmp_path / "batch") == _files(undisturbed)
+    assert len(read_table(tmp_path / "batch")) == PICTURES
 
 
 def _fails(model: ModelPlan, device: str) -> Model:

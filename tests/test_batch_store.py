@@ -95,15 +95,127 @@ def test_a_dead_process_loses_its_claims_at_once(tmp_path: Path, reap: bool) -> 
     worker.join()
 
 
-def test_of_another_machine_only_the_signs_of_life_count(tmp_path: Path) -> None:
-    with Claims(tmp_path) as far, Claims(tmp_path, dead_after=30) as here:
-        file = tmp_path / "claims" / "workers" / f"{far.name}.json"
-        file.write_text(json.dumps({**json.loads(file.read_text()), "host": "elsewhere", "pid": 1}))
+class _Clock:
+    """Seconds that pass when they are told to."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def _elsewhere(root: Path, claims: Claims, **about: Any) -> Path:
+    """Say of a worker that it runs on another machine; the file of its signs of life."""
+    file = root / "claims" / "workers" / f"{claims.name}.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "place": "elsewhere", **about}))
+    return file
+
+
+@pytest.mark.parametrize("ahead", [0.0, 86400.0, -86400.0], ids=["right", "a day ahead", "a day behind"])
+@pytest.mark.parametrize("pid", [1, None], ids=["pid 1", "own pid"])
+def test_of_another_machine_only_the_signs_of_life_count(tmp_path: Path, ahead: float, pid: int | None) -> None:
+    clock = _Clock()
+    with Claims(tmp_path) as far, Claims(tmp_path, dead_after=30, clock=clock) as here:
+        file = _elsewhere(tmp_path, far, pid=pid or os.getpid())
         far.take("a")
+        beat = time.time() + ahead
+        for now in (0, 29, 58, 87):
+            clock.now = now
+            seen = beat + now * (-1 if ahead else 1)  # as that machine's clock has it, which may be set back meanwhile
+            os.utime(file, (seen, seen))
+            assert here.take("a") == "busy" and here.others()
+        clock.now = 116
+        assert here.take("a") == "busy", "29 seconds without a sign"
+        clock.now = 118
+        assert here.take("a") == "mine" and not here.others()
+
+
+def test_containers_with_one_host_name_and_own_process_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every container's process has the number 1 and the host name of the others; it lives, and is not taken for dead."""
+    from negguide.batch import signs
+
+    monkeypatch.setattr(signs.os, "getpid", lambda: 1)
+    monkeypatch.setattr(signs.socket, "gethostname", lambda: "batch")
+    names = []
+    for number in range(2):
+        monkeypatch.setattr(signs, "place_of_this_process", lambda place=f"boot pid:[{number}]": place)
+        monkeypatch.setattr(signs, "_started", lambda pid, number=number: str(number))
+        names.append(Claims(tmp_path))
+        names[-1].__enter__()
+    one, two = names
+    try:
+        assert one.name != two.name
+        one.take("a")
+        assert two.take("a") == "busy" and two.others()
+    finally:
+        one.__exit__()
+        two.__exit__()
+
+
+@pytest.mark.skipif(not Path("/proc/self/ns/pid").exists(), reason="only Linux has namespaces of process numbers")
+def test_a_process_number_means_something_in_its_namespace_only() -> None:
+    from negguide.batch.signs import place_of_this_process
+
+    place = place_of_this_process()
+    assert place is not None and os.readlink("/proc/self/ns/pid") in place
+    assert Path("/proc/sys/kernel/random/boot_id").read_text().strip() in place
+
+
+def test_temporary_names_are_never_shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from negguide.experiment import files
+
+    seen = []
+    original = os.replace
+    monkeypatch.setattr(os, "getpid", lambda: 1)
+    monkeypatch.setattr(files.os, "replace", lambda a, b: (seen.append(a), original(a, b)))
+    for _ in range(20):
+        files.write(tmp_path / "a.png", b"x")
+    assert len(set(seen)) == 20
+
+
+def test_a_worker_that_lives_and_hangs_loses_its_unit_when_its_lease_ends(tmp_path: Path) -> None:
+    clock = _Clock()
+    with Claims(tmp_path) as hung, Claims(tmp_path, lease=100, clock=clock) as here:
+        hung.take("a")
         assert here.take("a") == "busy"
-        old = time.time() - 31
-        os.utime(file, (old, old))
-        assert here.take("a") == "mine"
+        clock.now = 60
+        hung.signs.gets_on(at_once=True)
+        assert here.take("a") == "busy"
+        clock.now = 159
+        assert here.take("a") == "busy"
+        clock.now = 161
+        assert here.take("a") == "mine" and here.others(), "it is not dead, and its claims are not cleared away"
+        hung.take("b")
+        assert here.take("b") == "busy", "it gets on again"
+
+
+def test_who_waits_for_others_does_not_hang(tmp_path: Path) -> None:
+    clock = _Clock()
+    with Claims(tmp_path) as waiting, Claims(tmp_path, lease=100, clock=clock) as here:
+        here.take("a")
+        waiting.take("b")
+        waiting.finish("b")
+        assert here.signs.life(waiting.name) == "alive"
+        clock.now = 200  # it has waited for a all the time
+        waiting.take("c")
+        assert here.take("c") == "busy"
+
+
+def test_without_links_a_claim_without_its_name_is_held_for_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = _Clock()
+
+    def no_links(*rest: Any) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(os, "link", no_links)
+    with Claims(tmp_path) as one, Claims(tmp_path, dead_after=30, clock=clock) as here:
+        assert one.take("a") == "mine" and here.take("a") == "busy"
+        (tmp_path / "claims" / "b.0").touch()  # created, its name about to be written
+        assert here.take("b") == "busy"
+        clock.now = 31
+        assert here.take("b") == "mine"
 
 
 def test_what_is_damaged_or_not_recorded_is_missing(tmp_path: Path) -> None:

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import shutil
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 from negguide.batch.claims import Claims
 from negguide.batch.make import Result, make_unit
+from negguide.batch.notes import notes_before
 from negguide.batch.plan import ModelPlan, Plan
 from negguide.batch.process import Place, hardware, pinned_threads, place_of_process
 from negguide.batch.store import Record, Store, labels
 from negguide.batch.units import Unit, count, fingerprint, machine_of, units
+from negguide.experiment.files import is_full
 from negguide.experiment.models import Model, load_model
 from negguide.experiment.recipe import versions
 
 POLL = 0.5
 """Seconds between two looks at units that others work on."""
+LEAST_FREE = 2**20
+"""Bytes without which no picture is begun."""
 NOTES = 10
 """So many different warnings are kept."""
 
@@ -37,7 +42,7 @@ class Outcome:
     """What a run did. `pictures`: of the plan; `there`: before the run; `made`: by this process; `errors`: a line each.
 
     Of `seconds`, `calling` went by inside the pipeline, `loading` for models, `checking` for pictures that were there; the
-    rest is the batch's own. `notes`: what should be known.
+    rest is the batch's own. `notes`: what should be known. `stopped`: it was asked to end before all was made.
     """
 
     pictures: int = 0
@@ -51,6 +56,11 @@ class Outcome:
     errors: list[str] = dataclasses.field(default_factory=list)
     notes: list[str] = dataclasses.field(default_factory=list)
     is_main: bool = True
+    stopped: bool = False
+
+
+class DiskFull(Exception):
+    """Nothing more can be written, so that making more pictures would be for nothing."""
 
 
 def run(
@@ -59,19 +69,22 @@ def run(
     progress: Progress = lambda what, pictures: None,
     load: Load | None = None,
     place: Place | None = None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Outcome:
     """Make the pictures of a plan that are not there yet, into `plan.output`; errors of units are recorded, not raised.
 
     Start it in as many processes as you like, by `accelerate launch` or by hand, at the same time or later: each picture is
     made by one of them, and those that die are replaced by the others. `only`: the pictures whose key begins so.
     `load`: how a model gets onto a device, in place of `load_model`. `place`: which of the processes this one is, in
-    place of what `accelerate launch` says.
+    place of what `accelerate launch` says. `stop`: asked before each unit; when it says yes the run ends in order.
+
+    The first write that a disk refuses (full, quota, read-only) ends the run: what is there stays, and is told.
     """
     started = time.monotonic()
     root = Path(plan.output)
     place = place or place_of_process(plan.device)
     load = load or _load
-    with pinned_threads(plan.threads), Claims(root) as claims:
+    with pinned_threads(plan.threads), Claims(root, lease=plan.lease * 60) as claims:
         store = Store(root, claims.name)
         outcome = Outcome(is_main=place.is_main)
         found, loaded = _units(plan, place.device, load, only)
@@ -81,13 +94,16 @@ def run(
         todo = store.missing(found)
         outcome.checking = time.monotonic() - begun
         outcome.pictures, outcome.there = count(found), count(found) - count(todo)
-        outcome.notes += _other_versions(store, found)
-        worker = _Worker(store, claims, outcome, progress, place.rank)
-        for index, model in enumerate(plan.models):
-            mine = [unit for unit in todo if unit.model == model]
-            start = place.rank * len(mine) // place.world  # ranks begin apart, so that they seldom want the same
-            ready = partial(_ready, loaded.pop(index, None), model, place.device, load)
-            worker.work(mine[start:] + mine[:start], ready)
+        outcome.notes += notes_before(store, found)
+        worker = _Worker(store, claims, outcome, progress, place.rank, stop)
+        try:
+            for index, model in enumerate(plan.models):
+                mine = [unit for unit in todo if unit.model == model]
+                start = place.rank * len(mine) // place.world  # ranks begin apart, so that they seldom want the same
+                ready = partial(_ready, loaded.pop(index, None), model, place.device, load)
+                worker.work(mine[start:] + mine[:start], ready)
+        except DiskFull as full:
+            outcome.errors.append(str(full))
         _finish(store, outcome, found, place.is_main and only is None)
     if not claims.others():  # whoever leaves last puts out the light
         store.tidy()
@@ -109,8 +125,17 @@ def conclude(plan: Plan, only: str | None = None) -> Outcome:
 class _Worker:
     """One process at work."""
 
-    def __init__(self, store: Store, claims: Claims, outcome: Outcome, progress: Progress, rank: int) -> None:
-        self.store, self.claims, self.outcome, self.progress, self.rank = store, claims, outcome, progress, rank
+    def __init__(
+        self,
+        store: Store,
+        claims: Claims,
+        outcome: Outcome,
+        progress: Progress,
+        rank: int,
+        stop: Callable[[], bool],
+    ) -> None:
+        self.store, self.claims, self.outcome, self.rank, self.stop = store, claims, outcome, rank, stop
+        self._progress = progress
 
     def work(self, todo: Sequence[Unit], load: Callable[[], Model]) -> None:
         """Make or see made all of these units of one model, which is loaded when the first one is claimed."""
@@ -119,9 +144,13 @@ class _Worker:
         while pending:
             busy = []
             for unit in pending:
+                if self.stop():
+                    self.outcome.stopped = True
+                    return
+                self._check_disk()
                 try:
                     state = self.claims.take(unit.id)
-                except OSError as error:  # a full disk has no room for a claim either
+                except OSError as error:
                     self._failed(unit, error)
                     continue
                 if state == "busy":
@@ -149,7 +178,7 @@ class _Worker:
         what = f"{unit.variant.label} · {unit.task.prompt}"
         try:
             with warnings.catch_warnings(record=True) as heard:
-                result = make_unit(model, unit, lambda more: self.progress(what, more))
+                result = make_unit(model, unit, partial(self._tell, what))
             self._note(unit, heard)
             records = [self._record(unit, seed, data, result) for seed, data in result.files]
             self.store.record(records)
@@ -158,6 +187,16 @@ class _Worker:
             return
         self.outcome.made += len(unit.seeds)
         self.outcome.calling += result.seconds
+
+    def _tell(self, what: str, pictures: float) -> None:
+        self.claims.signs.gets_on()
+        self._progress(what, pictures)
+
+    def _check_disk(self) -> None:
+        """A full disk is better met before a call of the pipeline than after it."""
+        with contextlib.suppress(OSError):
+            if shutil.disk_usage(self.store.root).free < LEAST_FREE:
+                raise DiskFull(_full(self.store.root, f"less than {LEAST_FREE // 2**20} MiB are free"))
 
     def _note(self, unit: Unit, heard: Sequence[warnings.WarningMessage]) -> None:
         """Keep what a method warned of (a setting without effect, a watcher that cannot be had), for the end."""
@@ -192,6 +231,8 @@ class _Worker:
         }
 
     def _failed(self, unit: Unit, error: BaseException) -> None:
+        if is_full(error):
+            raise DiskFull(_full(self.store.root, getattr(error, "strerror", None) or str(error))) from error
         told = f"{type(error).__name__}: {' '.join(str(error).split())}"
         line = f"{unit.variant.label} on {unit.task.text!r}: {told}"
         self.outcome.errors.append(line)
@@ -202,14 +243,16 @@ class _Worker:
             "group": list(unit.seeds),
             **self._now(),
         }
-        try:
+        with contextlib.suppress(OSError):  # it is told at the end all the same
             self.store.record([record])
-        except OSError:  # a full disk: it is told at the end all the same
-            return
 
     def _now(self) -> Record:
         now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds")
         return {"time": now, "rank": self.rank, "worker": self.claims.name}
+
+
+def _full(root: Path, reason: str) -> str:
+    return f"stopped: nothing more can be written to {str(root)!r} ({reason}); make room, and the same line goes on"
 
 
 def _load(model: ModelPlan, device: str) -> Model:
@@ -245,21 +288,3 @@ def _finish(store: Store, outcome: Outcome, found: Sequence[Unit], merges: bool)
         store.merge(found)
     except OSError as error:
         outcome.errors.append(f"the table of pictures: {error.strerror or error}")
-    free = shutil.disk_usage(store.root).free
-    if free < 2**20:
-        outcome.notes.append(f"the disk of {str(store.root)!r} is full")
-
-
-def _other_versions(store: Store, found: Sequence[Unit]) -> list[str]:
-    """Whether pictures of this plan were made with other versions than those at work here."""
-    here: Mapping[str, str] = versions()
-    others: dict[str, set[str]] = {}
-    for unit in found:
-        record = store.records.get(unit.key(unit.seeds[0]))
-        for name, version in (record or {}).get("versions", {}).items():
-            if here.get(name) != version:
-                others.setdefault(name, set()).add(version)
-    told = [f"{name} {', '.join(sorted(seen))} (now {here.get(name)})" for name, seen in others.items()]
-    return (
-        [f"pictures that are there were made with {'; '.join(told)}: for one version, use a new folder"] if told else []
-    )

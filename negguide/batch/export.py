@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import secrets
 import shutil
 import tarfile
 from collections import defaultdict
@@ -53,7 +54,7 @@ def geneval(root: Path, records: list[Record]) -> Path:
 
 def webdataset(root: Path, records: list[Record]) -> Path:
     """`pictures.tar`: for each picture `KEY.png`, `KEY.txt` (its prompt) and `KEY.json`; the same bytes every time."""
-    buffer = root / ".pictures.tar.tmp"
+    buffer = root / f".pictures.tar.{secrets.token_hex(6)}.tmp"
     try:
         with tarfile.open(buffer, "w", format=tarfile.USTAR_FORMAT) as tar:
             for record in records:

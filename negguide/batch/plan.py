@@ -152,8 +152,9 @@ class Plan(_Part):
     """Everything that determines a batch; what is None is left to the model.
 
     `threads`: of each process on a CPU. Sums are rounded otherwise with other numbers of threads, so that it stands in the
-    keys there; on a GPU it means nothing. `clip`, `measures`, `baseline`: see `negguide measure --help` (`--clip`,
-    `--with`, `--baseline`).
+    keys there; on a GPU it means nothing. `lease`: minutes without a step of sampling after which others take over the unit of
+    a process that lives and hangs; more where a step or the loading of a model takes longer. `clip`, `measures`, `baseline`:
+    see `negguide measure --help` (`--clip`, `--with`, `--baseline`).
     """
 
     title: Text | None = None
@@ -169,6 +170,7 @@ class Plan(_Part):
     takeover: bool = False
     device: Text = "auto"
     threads: int = Field(1, ge=1)
+    lease: Annotated[float, Field(gt=0)] = 30
     output: Text = "out/batch"
     clip: Text | None = None
     measures: Texts = ()
