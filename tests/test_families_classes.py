@@ -31,6 +31,7 @@ FAMILY_OF: dict[str, str] = {
     "Flux.2": "Flux2KleinInpaint Flux2KleinKV Flux2Klein Flux2",
     "HiDream": "HiDreamImage",
     "HunyuanVideo": ("HunyuanSkyreelsImageToVideo HunyuanVideoFramepack HunyuanVideoImageToVideo HunyuanVideo"),
+    "Kandinsky 5": "Kandinsky5I2I Kandinsky5T2I Kandinsky5T2V",
     "Kolors": "KolorsImg2Img Kolors",
     "LTX": "LTXCondition LTXI2VLongMultiPrompt LTX",
     "LongCat-Image": "LongCatImageEdit LongCatImage",
@@ -67,11 +68,10 @@ FAMILY_OF: dict[str, str] = {
         "AnyFlow AudioLDM2 AudioLDM ChronoEdit CogView3Plus Cosmos2_5_PredictBase Cosmos2_5_Transfer "
         "EasyAnimateControl EasyAnimateInpaint EasyAnimate ErnieImage Helios HunyuanDiTControlNet HunyuanDiT "
         "IFImg2Img IFImg2ImgSuperResolution IFInpainting IFInpaintingSuperResolution IF IFSuperResolution "
-        "JoyImageEdit JoyImageEditPlus Kandinsky3Img2Img Kandinsky3 Kandinsky5I2I Kandinsky5I2V Kandinsky5T2I "
-        "Kandinsky5T2V KandinskyImg2Img KandinskyInpaint Kandinsky Krea2 LDMTextToImage "
-        "LatentConsistencyModelImg2Img LatentConsistencyModel Latte LongCatAudioDiT Mochi MusicLDM "
-        "NucleusMoEImage PRX PRXPixel QwenImage21 StableAudio3AudioToAudio StableAudio3Inpaint StableAudio3 "
-        "StableAudio StableUnCLIPImg2Img StableUnCLIP"
+        "JoyImageEdit JoyImageEditPlus Kandinsky3Img2Img Kandinsky3 KandinskyImg2Img KandinskyInpaint Kandinsky "
+        "Krea2 LDMTextToImage LatentConsistencyModelImg2Img LatentConsistencyModel Latte LongCatAudioDiT Mochi "
+        "MusicLDM NucleusMoEImage PRX PRXPixel QwenImage21 StableAudio3AudioToAudio StableAudio3Inpaint "
+        "StableAudio3 StableAudio StableUnCLIPImg2Img StableUnCLIP"
     ),
 }
 """Family -> class names without "Pipeline"."""
@@ -98,9 +98,9 @@ REFUSED: dict[str, str] = {
         "AnimateDiffSDXL AnimateDiffSparseControlNet AnimateDiffVideoToVideoControlNet AnimateDiffVideoToVideo "
         "AnyFlowFAR BlipDiffusionControlNet BlipDiffusion Cosmos2TextToImage Cosmos2VideoToWorld Cosmos3Omni "
         "CosmosTextToWorld CosmosVideoToWorld CycleDiffusion DreamLiteMobile DreamLite GlmImage HeliosPyramid "
-        "I2VGenXL Ideogram4 Kandinsky6TI2VA KandinskyCombined KandinskyImg2ImgCombined KandinskyInpaintCombined "
-        "KandinskyPrior KandinskyV22Combined KandinskyV22Img2ImgCombined KandinskyV22InpaintCombined "
-        "KandinskyV22PriorEmb2Emb KandinskyV22Prior LEditsPPPipelineStableDiffusion "
+        "I2VGenXL Ideogram4 Kandinsky5I2V Kandinsky6TI2VA KandinskyCombined KandinskyImg2ImgCombined "
+        "KandinskyInpaintCombined KandinskyPrior KandinskyV22Combined KandinskyV22Img2ImgCombined "
+        "KandinskyV22InpaintCombined KandinskyV22PriorEmb2Emb KandinskyV22Prior LEditsPPPipelineStableDiffusion "
         "LEditsPPPipelineStableDiffusionXL LTX2Condition LTX2DFR LTX2DFRTemporalRefine LTX2HDR LTX2ImageToVideo "
         "LTX2InContext LTX2LatentUpsample LTX2 LTX2VideoDiffusionDecode LTXImageToVideo OmniGen PIA "
         "SanaWMLTX2Refiner SanaWM SemanticStableDiffusion ShapEImg2Img ShapE "

@@ -29,6 +29,7 @@ from negguide.integration.stale import Check, Rewind, Stale
 from negguide.integration.takeover import read_takeover
 from negguide.integration.tree import copied
 from negguide.methods.base import Method
+from negguide.methods.mask import masks_in
 
 
 def attach(
@@ -206,6 +207,8 @@ class Attachment:
         self, run: swap.Run, original: Any, call: Call, plan: Plan, front_end: FrontEnd, check: Check | None
     ) -> Any:
         """One run of the pipeline, guided; `check` looks whether the plan still holds."""
+        for warning in filter(None, map(plan.layout.misfit, masks_in(self.methods))):
+            self._warn_once(warning)
         parts = [getattr(self.pipe, name, None) for name in SIDE_MODELS]
         sides = {part: SideModel(part) for part in parts if isinstance(part, torch.nn.Module)}
         runner = Runner(plan, self.methods, self._one_call, self._max_batch, list(sides.values()))

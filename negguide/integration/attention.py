@@ -119,7 +119,7 @@ def picture(denoiser: torch.nn.Module, value: Any, layout: Layout) -> Picture:
     if base_class(getattr(denoiser, "_orig_mod", denoiser)).__name__.startswith("UNet2D"):
         return Picture(0, 0, None, (sample[-2], sample[-1]))
     if len(sample) == 3:
-        return Picture(shape[1], sample[1], layout.grid)
+        return Picture(shape[1], sample[1], layout.grid if layout.frames == 1 else None)
     patch = config.get("patch_size") or (config.get("all_patch_size") or (1,))[0]
     time, side = (patch[0], patch[-1]) if isinstance(patch, (list, tuple)) else (config.get("patch_size_t") or 1, patch)
 

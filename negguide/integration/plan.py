@@ -249,7 +249,9 @@ def make_plan(
     assert found.sample is not None and found.guided is not None
     complete = {**call.complete, **reading.arguments}
     reference = found.asked[0]
-    layout = Layout(tuple(found.sample.shape), token_grid(tuple(found.sample.shape), reference.named, complete))
+    shape = tuple(found.sample.shape)
+    frames, grid = token_grid(shape, reference.named, complete)
+    layout = Layout(shape, grid, frames, family.channels_last)
     takes_negative = "negative_prompt" in call.parameters and (mode != "single" or reading.on is not None)
     plan = Plan(
         mode=mode,

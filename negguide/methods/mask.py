@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import io
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from negguide.methods.picture_file import read_base64
@@ -55,17 +56,15 @@ class Mask:
         return torch.frombuffer(bytearray(self._bytes), dtype=torch.uint8).view(self._size)
 
     def tensor(self, height: int, width: int) -> Tensor:
-        """(height, width) float32 in [0, 1] on the CPU; anti-aliased: a value is about the mean of what it covers."""
+        """(height, width) float32 in [0, 1] on the CPU; a value is the mean of what it covers."""
         import torch
 
         if height < 1 or width < 1:
             raise ValueError(f"mask size {height}x{width} (height x width) must be at least 1x1")
         pixels = self.pixels.float() / 255
         if self._size != (height, width):
-            resize = torch.nn.functional.interpolate
-            pixels = resize(pixels[None, None], (height, width), mode="bilinear", antialias=True, align_corners=False)[
-                0, 0
-            ]
+            # Means of whole areas: a filter with soft ends would reach over the painted edge.
+            pixels = torch.nn.functional.adaptive_avg_pool2d(pixels[None], (height, width))[0]
         return pixels.clamp(0.0, 1.0)
 
     def to_dict(self) -> dict[str, str]:
@@ -102,6 +101,18 @@ class Mask:
         height, width = self._size
         covered = sum(self._bytes) / (255 * height * width)
         return f"Mask({height}x{width}, {covered:.0%} covered)"
+
+
+def masks_in(config: Any) -> Iterator[Mask]:
+    """Every mask that a method, a negative, or a list of them holds."""
+    if isinstance(config, Mask):
+        yield config
+    elif dataclasses.is_dataclass(config) and not isinstance(config, type):
+        for field in dataclasses.fields(config):
+            yield from masks_in(getattr(config, field.name))
+    elif isinstance(config, (list, tuple)):
+        for item in config:
+            yield from masks_in(item)
 
 
 def _luminance(source: Any) -> Tensor:

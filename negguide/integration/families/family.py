@@ -56,6 +56,8 @@ class Family:
     """Arguments whose value (predicate) makes the pipeline's guidance something else than one affine formula."""
     refused_pipelines: Mapping[str, str] = field(default_factory=dict)
     """Names as in `pipelines` of those that cannot be guided, with the reason."""
+    channels_last: bool = False
+    """Samples are (B, F, H, W, C)."""
     layers: tuple[Rule, ...] = ()
     """Attention layers over image tokens."""
     taken_over: bool = False
