@@ -98,7 +98,7 @@ def test_json() -> None:
     assert set(data) == {"png"}
     assert Mask.from_dict(data) == Mask.of(data) == Mask(noise)
     for broken in ({"png": "not base64!"}, {"png": "aGVsbG8="}, {"png": 3}):
-        with pytest.raises(ValueError, match="base64 text of a PNG"):
+        with pytest.raises(ValueError, match="a mask's 'png'"):
             Mask.from_dict(broken)
     with pytest.raises(ValueError, match="needs exactly 'png'"):
         Mask.from_dict({"jpg": ""})
