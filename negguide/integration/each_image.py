@@ -149,8 +149,8 @@ def _alone(plan: Plan, text: str) -> Row | None:
 def _together(plan: Plan, texts: Sequence[str]) -> list[Row] | None:
     """Encode several texts as if each had an image; None where that is not what the pipeline makes of each alone.
 
-    A pipeline that pads to the longest text of a batch, without a mask that says so, shows when the shortest is asked for
-    alone as well (its encoders answer from memory). One that pads far beyond all of them pads each to a fixed length.
+    It is where padding is masked, and where all are padded far beyond the longest, so to a fixed length. Elsewhere the
+    shortest is asked for alone as well: its encoders answer from memory, unless its length now is another one.
     """
     try:
         found = plan.probe_of_texts(texts)
@@ -159,11 +159,7 @@ def _together(plan: Plan, texts: Sequence[str]) -> list[Row] | None:
     rows = _rows_of(plan, found, len(texts))
     if rows is None:
         return None
-    lengths = [
-        leaf.shape[0] for row in rows for leaf in row.values() if isinstance(leaf, torch.Tensor) and leaf.ndim == 2
-    ]
-    words = [text_tokens.length(plan.pipe, text) for text in texts]
-    if lengths and None not in words and min(lengths) >= _FAR + max(word or 0 for word in words):
+    if all(_is_masked(row) for row in rows) or _is_far_padded(plan, texts, rows):
         return rows
     shortest = min(range(len(texts)), key=lambda at: len(texts[at]))
     alone = _alone(plan, texts[shortest])
@@ -184,9 +180,9 @@ def _rows_of(plan: Plan, found: Probe, count: int) -> list[Row] | None:
         if not tree.has_rows(path, leaf, count, layout):
             if not tree.same(leaf, before):
                 return None
-        elif not tree.has_rows(path, before, plan.rows, layout) or any(
+        elif any(
             not tree.same(
-                tree.row(leaf, at, path, layout), tree.row(before, at if count == plan.rows else 0, path, layout)
+                tree.row(leaf, at, path, layout), _row_of(plan, path, before, at if count == plan.rows else 0)
             )
             for at in range(count)
         ):
@@ -195,24 +191,40 @@ def _rows_of(plan: Plan, found: Probe, count: int) -> list[Row] | None:
     return [{path: _copy(tree.row(leaves[path], at, path, layout)) for path in kept} for at in range(count)]
 
 
+def _row_of(plan: Plan, path: tree.Path, leaf: Any, at: int) -> Any:
+    """A row of an argument of the reference call; ABSENT where it has none."""
+    layout = plan.family.rows
+    if tree.has_rows(path, leaf, plan.rows, layout):
+        return tree.row(leaf, at, path, layout)
+    # Qwen-Image lists one shape for each prompt, not for each image.
+    return leaf[0] if path[0] in layout.batches and isinstance(leaf, (list, tuple)) and leaf else tree.ABSENT
+
+
+def _is_masked(row: Row) -> bool:
+    """Whether every sequence of a row has a mask beside it, which leaves padding out."""
+    tensors = [leaf for leaf in row.values() if isinstance(leaf, torch.Tensor)]
+    masks = {len(leaf) for leaf in tensors if leaf.ndim == 1 and not leaf.is_floating_point()}
+    return all(len(leaf) in masks for leaf in tensors if leaf.ndim == 2)
+
+
+def _is_far_padded(plan: Plan, texts: Sequence[str], rows: Sequence[Row]) -> bool:
+    lengths = [len(leaf) for row in rows for leaf in row.values() if isinstance(leaf, torch.Tensor) and leaf.ndim == 2]
+    words = [text_tokens.length(plan.pipe, text) for text in texts]
+    longest = max((count for count in words if count is not None), default=0)
+    return bool(lengths) and None not in words and min(lengths) >= longest + _FAR
+
+
 def _agree(together: Row, alone: Row) -> bool:
-    """Whether a row of a batch says what the text says alone, but for rounding and for padding that a mask leaves out."""
-    masks = [leaf for leaf in together.values() if isinstance(leaf, torch.Tensor) and leaf.ndim == 1]
-    masks = [mask for mask in masks if not mask.is_floating_point()]
-    for path in dict.fromkeys([*together, *alone]):
-        first, second = together.get(path), alone.get(path)
-        if not isinstance(first, torch.Tensor) or not isinstance(second, torch.Tensor):
-            if not any(first is mask for mask in masks) and not (first is not None and tree.same(first, second)):
-                return False
-            continue
-        if first.shape != second.shape:
-            length = len(second)
-            if not any(len(mask) == len(first) and not mask[length:].any() for mask in masks):
-                return False
-            first = first[:length]
-        if first.shape != second.shape or not torch.allclose(first.float(), second.float(), rtol=0.05, atol=0.05):
-            return False
-    return True
+    """Whether a row of a batch says what the text says alone, but for rounding."""
+    if together.keys() != alone.keys():
+        return False
+    return all(_close(leaf, alone[path]) for path, leaf in together.items())
+
+
+def _close(first: Any, second: Any) -> bool:
+    if not isinstance(first, torch.Tensor) or not isinstance(second, torch.Tensor):
+        return tree.same(first, second)
+    return first.shape == second.shape and torch.allclose(first.float(), second.float(), rtol=0.05, atol=0.05)
 
 
 def _gathered(plan: Plan, rows: Sequence[Row | None]) -> dict[tree.Path, Any] | None:
