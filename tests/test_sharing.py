@@ -304,7 +304,7 @@ def test_the_undecorated_call_is_guided_with_gradients() -> None:
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")
             swap.base_class(a).__call__.__wrapped__(a, **families.arguments("sd15"))
-        assert attached.runs == 1 and "runs unguided" in str(told[0].message)
+        assert attached.runs == 1 and "runs unguided" in str(told[0].message) and told[0].filename == __file__
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             run(a)

@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 import io
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -100,9 +101,21 @@ def make(
         call["callback_on_step_end"] = tick
     started = time.perf_counter()
     with attach(
-        model.pipe, *methods, *onlookers, guidance_scale=scale_of_takeover(settings, methods), max_batch=max_batch
+        model.pipe,
+        *methods,
+        *onlookers,
+        guidance_scale=scale_of_takeover(settings, methods),
+        max_batch=max_batch,
+        seeded=True,
     ) as attached:
         output = model.pipe(**call)
+    if attached.unseeded:
+        warnings.warn(
+            f"seeds do not hold: {type(model.pipe.scheduler).__name__} draws noise from the random state of the process, "
+            "so that a seed gives another picture each time, and arms differ by more than their methods; use a "
+            "scheduler that takes a generator, or one without noise in its steps",
+            stacklevel=2,
+        )
     check()
     seconds = time.perf_counter() - started
     tell(len(seeds) - told)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import functools
 import math
-import threading
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Any
 
@@ -19,6 +18,7 @@ from negguide.integration.callbacks import apart
 from negguide.integration.families import SIDE_MODELS, check_call, check_kind, check_pipeline, family_of
 from negguide.integration.front_end import FrontEnd
 from negguide.integration.guidance import Reading, first_probe, read_mode, why_unguided
+from negguide.integration.noise import Draws
 from negguide.integration.plan import Plan, make_plan
 from negguide.integration.plan_cache import PLANS, plan_key
 from negguide.integration.probe import probe
@@ -28,6 +28,7 @@ from negguide.integration.side import SideModel
 from negguide.integration.stale import Check, Rewind, Stale
 from negguide.integration.takeover import read_takeover
 from negguide.integration.tree import copied
+from negguide.integration.turns import TAKEN, Turns
 from negguide.methods.base import Method
 from negguide.methods.mask import masks_in
 
@@ -39,6 +40,7 @@ def attach(
     guidance_scale: float | None = None,
     one_call: bool = False,
     max_batch: int | None = None,
+    seeded: bool = False,
 ) -> Attachment:
     """Let methods guide every call of a diffusers pipeline until detached.
 
@@ -55,7 +57,9 @@ def attach(
     scale that the model reads as an input stays the call's, and so does its negative prompt. `takeover`: None takes
     over only if `guidance_scale` is given; True or False insist. `one_call`: one forward for all conditions also
     where the pipeline itself makes several calls (faster on large GPUs; rounding differs). `max_batch`: most rows per
-    forward when conditions are joined; lower it if memory runs out.
+    forward when conditions are joined; lower it if memory runs out. `seeded`: noise that the scheduler would draw from
+    the process's random state in its steps comes from the call's generators, a picture's from its own, so that a seed
+    is a picture (False: as the pipeline does it; `Attachment.unseeded` tells).
 
     Raises `TypeError` for something that is no pipeline or no method, `RuntimeError` if the pipeline is attached
     already (see `detach`), `ValueError` for methods that exclude each other, `Unsupported` for pipelines whose guidance
@@ -82,7 +86,7 @@ def attach(
         raise RuntimeError(
             "this pipeline is attached already: call negguide.detach(pipe) first, or give one attach all methods"
         )
-    return Attachment(pipe, methods, guidance_scale, one_call, max_batch)
+    return Attachment(pipe, methods, guidance_scale, one_call, max_batch, seeded)
 
 
 def detach(pipe: Any) -> None:
@@ -94,47 +98,45 @@ def detach(pipe: Any) -> None:
     A pipeline that is not attached stays as it is. A call that is running is finished under its methods. Raises
     `TypeError` for something that is no pipeline.
     """
-    from diffusers import DiffusionPipeline
-
-    if not isinstance(pipe, DiffusionPipeline):
-        raise TypeError(f"detach needs a diffusers pipeline, got {type(pipe).__name__}")
+    check_kind(pipe)
     for handler in swap.handlers_of(pipe, "__call__"):
         owner = getattr(handler, "__self__", None)
         if isinstance(owner, Attachment):
             owner.detach()
 
 
-_TAKEN = (
-    "another call is at work on what this one needs: {} keeps the state of one call at a time. Let that call end first (put "
-    "a lock around the calls of a server), or give this one a pipeline of its own on the same weights: "
-    "type(pipe)(**{{**pipe.components, 'scheduler': copy.deepcopy(pipe.scheduler)}})"
-)
-
-
 class Attachment:
     """Methods at work on a pipeline, until `detach` (or the end of the `with` block).
 
-    `trace`: a `StepRecord` per step of the last call; `passes`: its denoiser passes; `runs`: calls finished so far.
+    `trace`: a `StepRecord` per step of the last call; `passes`: its denoiser passes; `runs`: calls finished so far;
+    `unseeded`: whether the scheduler's steps drew from the process's random state, so that no generator gives them again.
     """
 
     def __init__(
-        self, pipe: Any, methods: tuple[Method, ...], scale: float | None, one_call: bool, max_batch: int | None
+        self,
+        pipe: Any,
+        methods: tuple[Method, ...],
+        scale: float | None,
+        one_call: bool,
+        max_batch: int | None,
+        seeded: bool,
     ) -> None:
         self.pipe = pipe
         self.methods = methods
         self.trace: list[StepRecord] = []
         self.passes = 0.0
         self.runs = 0
+        self.unseeded = False
+        self._seeded = seeded
         self._scale = scale
         self._one_call = one_call
         self._max_batch = max_batch
         self._cls = swap.base_class(pipe)
         self._family = family_of(self._cls)
         self._warned: set[str] = set()
-        self._lock = threading.Lock()
         call = Call.parameters_of(self._cls)
         check_pipeline(pipe, self._cls, call)
-        self._at: swap.Run | None = None
+        self._turns = Turns()
         self._undo: Any = swap.enter(pipe, {"__call__": self._run, "progress_bar": self._looped})
 
     def __enter__(self) -> Attachment:
@@ -149,24 +151,13 @@ class Attachment:
             self._undo()
             self._undo = None
 
-    @contextmanager
-    def _at_work(self, run: swap.Run) -> Iterator[None]:
-        """One call at a time. Raises `RuntimeError` while another one runs."""
-        with self._lock:
-            if self._at is not None and (self._at.is_here or self._at.is_elsewhere):
-                raise RuntimeError(_TAKEN.format("a pipeline"))
-            self._at = run
-        try:
-            yield
-        finally:
-            self._at = None
-
     def _looped(self, original: Any, *args: Any, **kwargs: Any) -> Any:
         """Handler of `progress_bar`, which every pipeline's own loop asks for: tells of loops that we do not see."""
-        if self._at is None or not self._at.is_here:
+        if not self._turns.is_here:
             self._warn_once(
                 "this pipeline is attached, but its loop runs unguided: it was entered by its class's own function, or "
-                "written by hand. Call pipe(...), or type(pipe).__call__.__wrapped__(pipe, ...) for gradients"
+                "written by hand. Call pipe(...), or type(pipe).__call__.__wrapped__(pipe, ...) for gradients",
+                level=5,
             )
         return original(*args, **kwargs)
 
@@ -178,8 +169,7 @@ class Attachment:
         return found
 
     def _run(self, original: Any, *args: Any, **kwargs: Any) -> Any:
-        run = swap.Run(self.pipe)
-        with self._at_work(run):
+        with self._turns.take(self.pipe) as run:
             return self._guided(run, original, Call(self._cls, args, kwargs))
 
     def _guided(self, run: swap.Run, original: Any, call: Call) -> Any:
@@ -215,12 +205,16 @@ class Attachment:
         self.trace = runner.trace  # grows while it runs, for callbacks
         denoise: Any = runner.denoise if check is None else functools.partial(check.denoise, runner.denoise)
         step: Any = runner.step_done if check is None else functools.partial(check.step, runner.step_done)
+        draws = Draws(self.pipe.scheduler, call.complete, self._seeded)
         with ExitStack() as stack:
             front_end_over = stack.enter_context(front_end.remembering(run, by_rows=False))
+            stack.enter_context(draws.watched())
+            step = functools.partial(_around, draws.step, step)
             handlers: dict[str, Any] = {"step": step, "set_timesteps": runner.schedule_set}
             if hasattr(self.pipe.scheduler, "scale_model_input"):
                 handlers["scale_model_input"] = runner.scale_input
-            stack.enter_context(swap.entered(self.pipe.scheduler, handlers, run, _TAKEN.format("a scheduler")))
+            taken = TAKEN.format("a scheduler")
+            stack.enter_context(swap.entered(self.pipe.scheduler, handlers, run, taken, reserved=["set_timesteps"]))
             for part, side in sides.items():
                 stack.enter_context(swap.entered(part, {"__call__": side.watch}, run))
             for name, module in plan.denoisers.items():
@@ -230,7 +224,7 @@ class Attachment:
                 given = apart(copied({**call.arguments, **plan.arguments}), run)
                 output = original(*front_end.by_position(given), **given)
             finally:
-                self.passes = runner.evaluator.passes
+                self.passes, self.unseeded = runner.evaluator.passes, draws.are_global
         if not runner.trace:
             raise RuntimeError(
                 f"{self._cls.__name__} sampled without a step of its own scheduler and denoiser, so nothing was guided; "
@@ -245,10 +239,10 @@ class Attachment:
             )
         return output
 
-    def _warn_once(self, message: str) -> None:
+    def _warn_once(self, message: str, level: int = 6) -> None:
         if message not in self._warned:
             self._warned.add(message)
-            warnings.warn(message, stacklevel=5)
+            warnings.warn(message, stacklevel=level)
 
     def _key(self, call: Call) -> Any:
         needing = any(method.needs_guidance and not method.is_neutral for method in self.methods)
@@ -289,6 +283,11 @@ class Attachment:
             if mode == "single":
                 raise ValueError(why_unguided(name, needing, self._family, call))
         return Reading(found, mode, changes)
+
+
+def _around(around: Any, handler: Any, original: Any, *args: Any, **kwargs: Any) -> Any:
+    """A handler whose original has something around it."""
+    return handler(functools.partial(around, original), *args, **kwargs)
 
 
 def _after(first: Callable[[], None], handler: Any, *args: Any, **kwargs: Any) -> Any:

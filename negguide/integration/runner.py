@@ -147,7 +147,7 @@ class Runner:
         target = self._combine(guidance, names, replaced)
         target = self._denoised(ask, guidance, target, looking, names)
         self._noted = (tuple(live), tuple(names))
-        return self._replies.first(found, target, bool(heard))
+        return self._replies.first(found, target, bool(heard), self._noted[1], self.index)
 
     def _predict(self, ask: Ask, keys: Sequence[int]) -> dict[int, Tensor]:
         """The predictions of a step; who listens to it hears these forwards and no other."""
@@ -177,7 +177,7 @@ class Runner:
         guidance = Guidance(step, cond, cond, self._scale(ask), {})
         target = self._denoised(ask, guidance, cond, self._looking(step), names)
         self._noted = ((), tuple(names))
-        return self._replies.first(found, target, bool(heard))
+        return self._replies.first(found, target, bool(heard), self._noted[1], self.index)
 
     def _step(self, ask: Ask) -> Step:
         plan, i = self.plan, self.index

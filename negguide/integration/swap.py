@@ -15,7 +15,7 @@ import functools
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -77,10 +77,13 @@ class Run:
 class _Entry:
     """Handlers of one run; `run` None: of whoever calls. `alone`: the object serves no other run meanwhile."""
 
-    def __init__(self, handlers: Mapping[str, Callable[..., Any] | None], run: Run | None, alone: str) -> None:
+    def __init__(
+        self, handlers: Mapping[str, Callable[..., Any]], run: Run | None, alone: str, reserved: Sequence[str]
+    ) -> None:
         self.handlers = dict(handlers)
         self.run = run
         self.alone = alone
+        self.reserved = frozenset(reserved)
 
 
 def _answering(obj: Any, name: str) -> _Entry | None:
@@ -90,8 +93,7 @@ def _answering(obj: Any, name: str) -> _Entry | None:
         if entry.run is None or entry.run.asks():
             return entry
     for entry in entries:
-        # A method without a handler is there to be refused, also to code that the run's own thread calls in between.
-        if entry.alone and (entry.run.is_elsewhere or (entry.handlers[name] is None and entry.run.is_here)):
+        if entry.alone and (entry.run.is_elsewhere or (name in entry.reserved and entry.run.is_here)):
             raise RuntimeError(entry.alone)
     return None
 
@@ -100,9 +102,9 @@ def _forwarding(original: Callable[..., Any], name: str) -> Callable[..., Any]:
     @functools.wraps(original)
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         entry = _answering(self, name)
-        handler = None if entry is None else entry.handlers[name]
-        if entry is None or handler is None:
+        if entry is None:
             return original(self, *args, **kwargs)
+        handler = entry.handlers[name]
         if entry.run is None:
             return handler(functools.partial(original, self), *args, **kwargs)
         with entry.run.away():
@@ -165,21 +167,24 @@ def is_intercepted(obj: Any) -> bool:
 
 def handlers_of(obj: Any, name: str) -> list[Callable[..., Any]]:
     """The handlers of a method of an object, the newest last."""
-    found = (entry.handlers.get(name) for entry in obj.__dict__.get(SLOT, ()))
-    return [handler for handler in found if handler is not None]
+    return [entry.handlers[name] for entry in obj.__dict__.get(SLOT, ()) if name in entry.handlers]
 
 
 def enter(
-    obj: Any, handlers: Mapping[str, Callable[..., Any] | None], run: Run | None = None, alone: str = ""
+    obj: Any,
+    handlers: Mapping[str, Callable[..., Any]],
+    run: Run | None = None,
+    alone: str = "",
+    reserved: Sequence[str] = (),
 ) -> Callable[[], None]:
     """Route methods of `obj` through `handler(original, *args, **kwargs)`; returns the function that undoes exactly this.
 
     `run`: only calls that this run's own pipeline makes, in its thread; while a handler works, its calls go through to
     the original. `alone`: an object that serves one run at a time: raises `RuntimeError` with this text if it serves
-    another, and so does whoever calls one of these methods from another thread meanwhile. A handler None leaves the
-    method to the run, and refuses it to everybody else.
+    another, and so does whoever calls one of these methods from another thread meanwhile; those of the methods that are
+    `reserved` are refused to all but the run's own pipeline, also to what its callbacks call.
     """
-    entry = _Entry(handlers, run, alone)
+    entry = _Entry(handlers, run, alone, reserved)
     with _lock:
         others = obj.__dict__.get(SLOT, ())
         if alone and any(other.alone and (other.run.is_here or other.run.is_elsewhere) for other in others):
@@ -205,10 +210,14 @@ def _put(obj: Any, entries: tuple[_Entry, ...]) -> None:
 
 @contextmanager
 def entered(
-    obj: Any, handlers: Mapping[str, Callable[..., Any] | None], run: Run | None = None, alone: str = ""
+    obj: Any,
+    handlers: Mapping[str, Callable[..., Any]],
+    run: Run | None = None,
+    alone: str = "",
+    reserved: Sequence[str] = (),
 ) -> Iterator[None]:
     """`enter` for the length of a block, undone also after an exception."""
-    undo = enter(obj, handlers, run, alone)
+    undo = enter(obj, handlers, run, alone, reserved)
     try:
         yield
     finally:
