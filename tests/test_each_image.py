@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from negguide import EachImage, NegativePrompt, PerpNeg, attach
+from negguide.integration import guidance
 from negguide.integration import plan as plans
 from negguide.integration.plan_cache import PLANS
 from negguide.methods import Negative
@@ -44,8 +45,8 @@ def test_each_image_of_a_batch_equals_the_image_alone(family: str) -> None:
 
 def test_texts_are_encoded_once_and_forgotten_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     probes: list[Any] = []
-    real = plans.probe
-    monkeypatch.setattr(plans, "probe", lambda *args: probes.append(args) or real(*args))
+    real = guidance.probe_of_text
+    monkeypatch.setattr(plans, "probe_of_text", lambda *args: probes.append(args) or real(*args))
     pipe = families.build("sd15")
     with attach(pipe, NegativePrompt(Negative(EachImage(("cat", "dog", "cat"))))):
         families.run("sd15", steps=2, num_images_per_prompt=3)
