@@ -151,7 +151,7 @@ def test_interval() -> None:
     [
         (lambda: APG(eta=-1), "eta is -1; possible: at least 0"),
         (lambda: APG(norm_threshold=float("inf")), "finite"),
-        (lambda: APG(momentum=1.5), "momentum is 1.5; possible: from -0.999 to 0.999"),
+        (lambda: APG(momentum=1.5), "momentum is 1.5; possible: more than -1, less than 1"),
         (lambda: Rescale(1.2), "guidance_rescale is 1.2; possible: from 0 to 1"),
         (lambda: CFGZeroStar(zero_init_steps=0.5), "whole number"),
         (lambda: Interval((0.5, 0.1)), "0 <= start <= stop <= 1"),

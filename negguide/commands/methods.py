@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from negguide.commands.terminal import one_line
+
 
 def methods(
+    name: Annotated[str | None, typer.Argument(help="A method: its options, what they mean, their ranges.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
 ) -> None:
     """List the methods: what each does, what it costs, what it needs.
@@ -16,6 +19,11 @@ def methods(
     """
     import json
 
+    if name is not None:
+        with one_line():
+            described = describe(name)
+        typer.echo(json.dumps(described, indent=2) if as_json else _described(described))
+        return
     rows = table()
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
@@ -50,3 +58,53 @@ def table() -> list[dict[str, str]]:
         }
         for entry in METHODS.values()
     ]
+
+
+def describe(name: str) -> dict[str, Any]:
+    """One method with its options, each with help, range, possible texts and default. `ValueError` for an unknown name."""
+    import dataclasses
+
+    from negguide.methods import get_method
+    from negguide.methods.options import default_text, has_default, option_of, possible_texts, types_of
+
+    entry = get_method(name)
+    options = []
+    for field in dataclasses.fields(entry.method):
+        if field.name in entry.presets or field.name == "negatives":
+            continue
+        meaning, parts = option_of(field), types_of(entry.method)[field.name]
+        options.append(
+            {
+                "name": field.name,
+                "help": meaning.help,
+                "range": meaning.range,
+                "possible": list(possible_texts(meaning, parts)),
+                "default": default_text(field) if has_default(field) else "",
+            }
+        )
+    return {**next(row for row in table() if row["name"] == name), "options": options}
+
+
+def _described(method: dict[str, Any]) -> str:
+    """A method as a text of the terminal."""
+    import textwrap
+
+    def wrapped(text: str) -> list[str]:
+        return textwrap.wrap(text, 100, initial_indent="    ", subsequent_indent="    ")
+
+    lines = [
+        f"{typer.style(method['name'], bold=True)}  {method['does']}",
+        f"passes per step: {method['cost']} · {method['paper']}",
+    ]
+    if method["needs"]:
+        lines += ["", typer.style("weight", bold=True), *wrapped("Multiplies the weights of the negatives.")]
+    for option in method["options"]:
+        facts = [option["range"] and f"{option['range'][:1].upper()}{option['range'][1:]}."]
+        facts += [option["possible"] and f"Possible: {', '.join(option['possible'])}."]
+        facts += [option["default"] and f"Default: {option['default']}."]
+        lines += [
+            "",
+            typer.style(option["name"], bold=True),
+            *wrapped(" ".join(filter(None, [option["help"], *facts]))),
+        ]
+    return "\n".join(lines)

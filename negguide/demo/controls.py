@@ -7,28 +7,19 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import types
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin
 
-from negguide.demo.configs import bounds_of, help_of
 from negguide.experiment.arms import WEIGHT
 from negguide.methods import METHODS, Window
-from negguide.methods.adaptive import KINDS
 from negguide.methods.negative import as_window
-from negguide.methods.policy import POLICIES
+from negguide.methods.options import Option, alternatives, default_of, option_of, possible_texts, types_of
 from negguide.methods.registry import Entry
 
 Kind = Literal["number", "whole", "flag", "choice", "text", "texts", "window"]
 Value = Any
 
-CHOICES: Mapping[str, Sequence[str]] = {
-    "policy": tuple(POLICIES),
-    "kind": tuple(KINDS),
-    "reference": ("first", "all"),
-}
-"""Fields whose possible texts their type does not tell."""
 WATCHER = "watcher"
 LONGEST, MOST = 300, 16
 """Letters of a text; texts of a list."""
@@ -36,19 +27,17 @@ LONGEST, MOST = 300, 16
 
 @dataclasses.dataclass(frozen=True)
 class Control:
-    """One option of a method. `default`: a JSON value, None where the method decides (`optional`). `low`, `high`: None
-    where there is no bound. `choices`: of kind "choice".
+    """One option of a method. `default`: a JSON value, None where the method decides (`optional`). `meaning`: help and range.
+    `choices`: of kind "choice".
     """
 
     method: str
     field: str
     kind: Kind
     default: Value
-    low: float | None = None
-    high: float | None = None
+    meaning: Option = dataclasses.field(default_factory=Option)
     optional: bool = False
     choices: tuple[str, ...] = ()
-    help: str = ""
 
     @property
     def label(self) -> str:
@@ -113,14 +102,8 @@ class Control:
             raise ValueError(f"{self._name} is {value!r:.80}; a number is needed")
         if self.kind == "whole" and value != int(value):
             raise ValueError(f"{self._name} is {value:g}; a whole number is needed")
-        low, high = self.low, self.high
-        if (low is not None and value < low) or (high is not None and value > high):
-            bounds = (
-                f"from {low:g} to {high:g}"
-                if None not in (low, high)
-                else f"at {'least' if high is None else 'most'} {low if high is None else high:g}"
-            )
-            raise ValueError(f"{self._name} is {value:g}; possible: {bounds}")
+        if not self.meaning.holds(value):
+            raise ValueError(f"{self._name} is {value:g}; possible: {self.meaning.range}")
         return int(value) if self.kind == "whole" else value
 
 
@@ -140,12 +123,10 @@ def controls_of(entry: Entry, watchers: Sequence[str]) -> tuple[Control, ...]:
                 WEIGHT,
                 "number",
                 1.0,
-                0.0,
-                10.0,
-                help="Multiplies the weight of every negative for this method.",
+                Option("Multiplies the weight of every negative for this method.", 0, 10),
             )
         )
-    hints = get_type_hints(entry.method)
+    parts = types_of(entry.method)
     for field in dataclasses.fields(entry.method):
         if field.name in entry.presets or field.name == "negatives":
             continue
@@ -156,40 +137,34 @@ def controls_of(entry: Entry, watchers: Sequence[str]) -> tuple[Control, ...]:
                     WATCHER,
                     "choice",
                     watchers[0],
+                    option_of(field),
                     choices=tuple(watchers),
-                    help=help_of(entry.method, WATCHER),
                 )
             )
-        elif control := _control(entry, field, hints[field.name]):
+        elif control := _control(entry, field, parts[field.name]):
             found.append(control)
     return tuple(found)
 
 
-def _control(entry: Entry, field: dataclasses.Field[Any], hint: Any) -> Control | None:
-    default = _default(field)
-    parts = _parts(hint)
-    optional = type(None) in parts
-    more: dict[str, Any] = {"optional": optional, "help": help_of(entry.method, field.name)}
-    if field.name in CHOICES and (str in parts or Any in parts):
-        return Control(entry.name, field.name, "choice", default, choices=tuple(CHOICES[field.name]), **more)
-    if literal := [choice for part in parts if get_origin(part) is Literal for choice in get_args(part)]:
-        if all(isinstance(choice, str) for choice in literal):
-            return Control(entry.name, field.name, "choice", default, choices=tuple(dict.fromkeys(literal)), **more)
-        return None
+def _control(entry: Entry, field: dataclasses.Field[Any], parts: Sequence[Any]) -> Control | None:
+    default, meaning = default_of(field), option_of(field)
+    texts = possible_texts(meaning, parts)
+
+    def control(kind: Kind, default: Value, choices: tuple[str, ...] = ()) -> Control:
+        return Control(entry.name, field.name, kind, default, meaning, type(None) in parts, choices)
+
+    if texts and (str in parts or Any in parts or any(get_origin(part) is Literal for part in parts)):
+        return control("choice", default, texts)
     if Window in parts:
-        return Control(
-            entry.name, field.name, "window", None if default is None else _window_value(as_window(default)), **more
-        )
+        return control("window", None if default is None else _window_value(as_window(default)))
     if bool in parts:
-        return Control(entry.name, field.name, "flag", default, **more)
+        return control("flag", default)
     if int in parts or float in parts:
-        kind: Kind = "number" if float in parts else "whole"
-        low, high = bounds_of(entry, field.name, default, kind)
-        return Control(entry.name, field.name, kind, default, low, high, **more)
+        return control("number" if float in parts else "whole", default)
     if any(_is_texts(part) for part in parts):
-        return Control(entry.name, field.name, "texts", _texts(default), **more)
+        return control("texts", _texts(default))
     if str in parts and (default is None or isinstance(default, str)):
-        return Control(entry.name, field.name, "text", default, **more)
+        return control("text", default)
     return None
 
 
@@ -197,24 +172,11 @@ def _texts(default: Any) -> list[str] | None:
     return default if default is None else [default] if isinstance(default, str) else list(default)
 
 
-def _default(field: dataclasses.Field[Any]) -> Any:
-    if field.default is not dataclasses.MISSING:
-        return field.default
-    return field.default_factory() if field.default_factory is not dataclasses.MISSING else None
-
-
-def _parts(hint: Any) -> tuple[Any, ...]:
-    """The alternatives of a type."""
-    if get_origin(hint) in (Union, types.UnionType):
-        return tuple(part for one in get_args(hint) for part in _parts(one))
-    return (hint,)
-
-
 def _is_texts(part: Any) -> bool:
     """`Sequence[str]`, `Sequence[Literal[...]]` and unions with texts in them."""
     if get_origin(part) is not Sequence or not get_args(part):
         return False
-    inner = _parts(get_args(part)[0])
+    inner = alternatives(get_args(part)[0])
     return str in inner or any(get_origin(one) is Literal for one in inner)
 
 

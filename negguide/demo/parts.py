@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -79,7 +80,7 @@ def panel(options: Options) -> Panel:
 def component_of(control: Control) -> Any:
     """The component for an option."""
     default, label = control.show(control.default), control.label
-    help = control.help or None
+    help = control.meaning.help or None
     if control.kind == "flag":
         return gr.Checkbox(default, label=label, info=help, min_width=200)
     if control.kind == "choice":
@@ -88,7 +89,7 @@ def component_of(control: Control) -> Any:
         )
     if control.kind in ("number", "whole"):
         whole = control.kind == "whole"
-        low, high = control.low, control.high
+        low, high = (None if math.isinf(bound) else bound for bound in (control.meaning.low, control.meaning.high))
         bounded = low is not None and high is not None and high - low <= 10 and default is not None
         if bounded and not whole:
             return gr.Slider(low, high, value=default, step=0.01, label=label, info=help, min_width=200)

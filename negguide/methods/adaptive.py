@@ -9,7 +9,8 @@ from typing import Any, ClassVar, Literal
 from negguide.methods import watching
 from negguide.methods.base import Condition, Denoised, EachImage, Guidance, Method, Step, Window
 from negguide.methods.looks import Unit, as_looks
-from negguide.methods.negative import Negative, as_window, finite
+from negguide.methods.negative import Negative, as_window
+from negguide.methods.options import check_options, option
 from negguide.methods.policy import POLICIES, Policy
 from negguide.methods.registry import get_method, register, register_preset
 from negguide.methods.rows import estimate_of_rows, guidance_of_rows, tokens_of_rows, without_guidance
@@ -42,23 +43,19 @@ class AdaptiveNegatives(Method):
 
     `policy`: "creative" lets answers accumulate, so that the picture is driven away from all that it began to become;
     "guard" steers away from what of the list `watch` is seen now, and is off, at no cost, while nothing is; or a
-    function of a `Sight`. `kind`: how the negative acts: "replace" (in the place of the unconditional, no extra pass;
-    default of creative, joined with the call's own `negative_prompt`), "signed" (default otherwise), "perp_neg", "nag"
-    (needs no guidance), or a function `Negative -> Method`. `weight`, `window` are the negative's; `scale` that of kinds
-    "signed" and "nag". Weight 0: nobody looks.
+    function of a `Sight`. `kind`: "replace" (in the place of the unconditional, no extra pass; default of creative,
+    joined with the call's own `negative_prompt`), "signed" (default otherwise), "perp_neg", "nag" (needs no guidance),
+    or a function `Negative -> Method`.
 
     `questions`: texts (`{noun}`: what the prompt is of) or `Question`s; else those for the list `watch`, else those for
     `category`, else derived from each prompt ("What kind of pet is it?"). Words of the prompt and of `keep` never
     become negatives (in a guard's list they may); nor do empty answers, yes and no, "unknown", or plurals and `synonyms`
-    (groups of texts) of what is there. Answers below `min_confidence` do not count. At most `most`
-    negatives, and as many as the text encoder reads to the end; the "oldest" or the "weakest" leave first (`drop`).
+    of what is there. At most `most` negatives, and as many as the text encoder reads to the end.
 
     `looks`: how many, dense early (`negguide.methods.looks.dense`; a guard not at the first step), or marks in fractions
     of sampling, or of sigma with `looks_unit="sigma"`; None: six, of a guard three, at 0.12, 0.36 and 0.6.
     `asynchronous`: the watcher thinks while the next step runs and its answer takes effect exactly one step later than
     otherwise; it must then not draw from torch's global random state.
-    `preview`: hub id or module of a tiny autoencoder for these latents; None: the pipeline's own. `preview_size`: pixels
-    of the longer side, at most.
 
     What was asked, seen and decided stands in `StepRecord.notes` of the trace.
 
@@ -71,35 +68,51 @@ class AdaptiveNegatives(Method):
     cost: ClassVar[str] = "2 (kind 'replace'); 3 while something is seen ('signed', 'perp_neg'); looks by the watcher"
     paper: ClassVar[str] = "arXiv:2510.10715"
 
-    watcher: str | Watcher | Mapping[str, Any]
-    policy: str | Policy = "creative"
-    watch: str | Sequence[str] = ()
-    questions: QuestionLike | Sequence[QuestionLike] = ()
-    category: str | None = None
-    keep: str | Sequence[str] = ()
-    kind: str | Callable[[Negative], Method] | None = None
-    weight: float = 1.0
-    scale: float | None = None
-    window: Window = dataclasses.field(default_factory=Window)
-    looks: int | Sequence[float] | None = None
-    looks_unit: Unit = "progress"
-    asynchronous: bool = False
-    timeout: float | None = None
-    min_confidence: float = 0.0
-    most: int | None = None
-    drop: Literal["oldest", "weakest"] = "oldest"
-    synonyms: Sequence[Sequence[str]] = ()
-    preview: Any = None
-    preview_size: int = 512
+    watcher: str | Watcher | Mapping[str, Any] = option(help="Who looks at the forming pictures.")
+    policy: str | Policy = option(
+        "creative",
+        help="creative drives the picture away from all that it began to become; guard steers away from the watched things "
+        "while they are seen.",
+        choices=tuple(POLICIES),
+    )
+    watch: str | Sequence[str] = option((), help="What a guard watches for.")
+    questions: QuestionLike | Sequence[QuestionLike] = option(
+        (), help="What is asked about the picture; {noun} is what the prompt is of. Empty: made from the rest."
+    )
+    category: str | None = option(None, help="What the picture is of, for the questions. Empty: taken from the prompt.")
+    keep: str | Sequence[str] = option((), help="Words that never become negatives, beside those of the prompt.")
+    kind: str | Callable[[Negative], Method] | None = option(
+        None, help="How what was seen is avoided. Empty: replace for creative, signed for guard.", choices=tuple(KINDS)
+    )
+    weight: float = option(1.0, help="Weight of what was seen; 0: nobody looks.", low=0)
+    scale: float | None = option(None, help="Strength of the kinds signed and nag. Empty: theirs.", low=0)
+    window: Window = option(default_factory=Window, help="When negatives act, in fractions of sampling or in sigma.")
+    looks: int | Sequence[float] | None = option(
+        None, help="How often the watcher looks, mostly early. Empty: six times, a guard three times.", low=0, high=1000
+    )
+    looks_unit: Unit = option("progress", help="Unit of looks that are given as marks.")
+    asynchronous: bool = option(
+        False, help="The watcher thinks while the next step runs; what it sees acts one step later."
+    )
+    timeout: float | None = option(
+        None, help="How long the watcher may think. Empty: as long as it takes.", low=0, unit="s"
+    )
+    min_confidence: float = option(0.0, help="Answers that are less sure do not count.", low=0, high=1)
+    most: int | None = option(None, help="Negatives at most. Empty: as many as the text encoder reads.", low=1)
+    drop: Literal["oldest", "weakest"] = option("oldest", help="Which negatives leave first when there are too many.")
+    synonyms: Sequence[Sequence[str]] = option((), help="Groups of words that mean the same.")
+    preview: Any = option(None, help="A tiny autoencoder for the watcher's pictures. Empty: the pipeline's own.")
+    preview_size: int = option(512, help="Longer side of the watcher's pictures, at most.", low=1, unit="pixels")
 
     def __post_init__(self) -> None:
         put = object.__setattr__
+        check_options(self)
         if not isinstance(self.watcher, str):
             put(self, "watcher", as_watcher(self.watcher))
         as_watcher(self.watcher)
-        for option in ("watch", "keep"):
-            value = getattr(self, option)
-            put(self, option, (value,) if isinstance(value, str) else tuple(value))
+        for name in ("watch", "keep"):
+            value = getattr(self, name)
+            put(self, name, (value,) if isinstance(value, str) else tuple(value))
         put(self, "questions", as_questions(self.questions))
         put(self, "window", as_window(self.window))
         guards = self.policy == "guard"
@@ -107,9 +120,6 @@ class AdaptiveNegatives(Method):
             put(self, "looks", GUARD_LOOKS if guards and self.looks_unit == "progress" else LOOKS)
         put(self, "looks", as_looks(self.looks, self.looks_unit, at_once=not guards))
         put(self, "synonyms", tuple(tuple(group) for group in self.synonyms))
-        put(self, "min_confidence", finite("min_confidence", self.min_confidence, low=0.0, high=1.0))
-        if self.timeout is not None:
-            put(self, "timeout", finite("timeout", self.timeout, low=0.0))
         self._check()
         self._steer(_SOMETHING)
 
@@ -123,14 +133,8 @@ class AdaptiveNegatives(Method):
             raise ValueError(
                 f"kind is {self.kind!r}; possible: {', '.join(map(repr, KINDS))}, or a function Negative -> Method"
             )
-        if self.drop not in ("oldest", "weakest"):
-            raise ValueError(f"drop is {self.drop!r}; possible: 'oldest' or 'weakest'")
         if self.policy == "guard" and not self.watch:
             raise ValueError("policy='guard' needs the list of what to watch for, e.g. watch=['hat', 'glasses']")
-        if self.most is not None and self.most < 1:
-            raise ValueError(f"most={self.most}; at least one negative, or None for as many as fit")
-        if self.preview_size < 1:
-            raise ValueError(f"preview_size={self.preview_size}; a number of pixels, e.g. 512")
         kept = {canonical(text, self.synonyms) for text in self.keep}
         if both := [thing for thing in self.watch if canonical(thing, self.synonyms) in kept]:
             raise ValueError(f"{both[0]!r} is to be kept and watched for at once; leave it out of one of the two")

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from negguide import maths
 from negguide.methods.base import Guidance, Method
-from negguide.methods.negative import finite
+from negguide.methods.options import check_options, option
 from negguide.methods.registry import register
 
 
@@ -29,14 +29,21 @@ class APG(Method):
     cost: ClassVar[str] = "no extra pass"
     paper: ClassVar[str] = "arXiv:2410.02416"
 
-    eta: float = 0.0
-    norm_threshold: float = 0.0
-    momentum: float = -0.5
+    eta: float = option(0.0, help="How much of the saturating part of guidance stays; 0 removes it, 1 keeps it.", low=0)
+    norm_threshold: float = option(
+        0.0, help="The longest update allowed; 0 is off. 15 suits SDXL, 2.5 to 10 smaller latents.", low=0
+    )
+    momentum: float = option(
+        -0.5,
+        help="Below 0 damps what recent steps pushed already (-0.5 to -0.75); 0 is off.",
+        low=-1,
+        high=1,
+        above=True,
+        below=True,
+    )
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "eta", finite("eta", self.eta, low=0.0))
-        object.__setattr__(self, "norm_threshold", finite("norm_threshold", self.norm_threshold, low=0.0))
-        object.__setattr__(self, "momentum", finite("momentum", self.momentum, low=-0.999, high=0.999))
+        check_options(self)
 
     def combine(self, guidance: Guidance, state: dict[str, Any]) -> None:
         if self.eta == 1 and self.norm_threshold == 0 and self.momentum == 0:

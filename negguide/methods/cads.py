@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from negguide import maths
 from negguide.methods.base import Embeddings, Method
 from negguide.methods.negative import finite
+from negguide.methods.options import check_options, option
 from negguide.methods.registry import register
 
 if TYPE_CHECKING:
@@ -38,19 +39,23 @@ class CADS(Method):
     paper: ClassVar[str] = "arXiv:2310.17347"
     needs_guidance: ClassVar[bool] = False
 
-    scale: float = 0.25
-    tau_1: float = 0.6
-    tau_2: float = 0.9
-    psi: float = 1.0
-    seed: int = 0
+    scale: float = option(0.25, help="Strength of the noise; 0.025 to 0.25 are useful, 0 is off.", low=0)
+    tau_1: float = option(
+        0.6,
+        help="The noise is gone once less than this part of sampling is left; at most tau_2. Smaller: more diversity, "
+        "less of the prompt.",
+        low=0,
+        high=1,
+    )
+    tau_2: float = option(0.9, help="The noise is whole while more than this part of sampling is left.", low=0, high=1)
+    psi: float = option(
+        1.0, help="How far the noised embeddings are brought back to the range that the model knows.", low=0, high=1
+    )
+    seed: int = option(0, help="Seed of the noise, beside that of each picture.")
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "scale", finite("scale", self.scale, low=0.0))
-        object.__setattr__(self, "psi", finite("psi", self.psi, low=0.0, high=1.0))
-        object.__setattr__(self, "tau_2", finite("tau_2", self.tau_2, low=0.0, high=1.0))
-        object.__setattr__(self, "tau_1", finite("tau_1 (at most tau_2)", self.tau_1, low=0.0, high=self.tau_2))
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int):
-            raise TypeError(f"seed is {self.seed!r}; an integer is needed")
+        check_options(self)
+        finite("tau_1 (at most tau_2)", self.tau_1, low=0.0, high=self.tau_2)
 
     @property
     def edits_embeddings(self) -> bool:

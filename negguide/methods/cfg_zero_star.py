@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from negguide import maths
 from negguide.methods.base import Guidance, Method, Step
 from negguide.methods.negative import move_base
+from negguide.methods.options import check_options, option
 from negguide.methods.registry import register
 
 
@@ -29,15 +30,15 @@ class CFGZeroStar(Method):
     cost: ClassVar[str] = "no extra pass"
     paper: ClassVar[str] = "arXiv:2503.18886"
 
-    optimal_scale: bool = True
-    zero_init_steps: int | None = None
+    optimal_scale: bool = option(True, help="Scale the unconditional so that it fits the prompt's prediction best.")
+    zero_init_steps: int | None = option(
+        None,
+        help="Steps at the start that leave the sample where it is; empty: 4 % on flow models, none on others.",
+        low=0,
+    )
 
     def __post_init__(self) -> None:
-        steps = self.zero_init_steps
-        if steps is not None and (isinstance(steps, bool) or not isinstance(steps, int) or steps < 0):
-            raise ValueError(
-                f"zero_init_steps is {steps!r}; possible: None (4 % on flow models), or a whole number from 0"
-            )
+        check_options(self)
 
     def combine(self, guidance: Guidance, state: dict[str, Any]) -> None:
         import torch

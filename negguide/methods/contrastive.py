@@ -9,17 +9,18 @@ from typing import Any, ClassVar
 from negguide import maths
 from negguide.methods.base import Condition, Guidance, Method, Step
 from negguide.methods.negative import (
+    UNCONDITIONAL_HELP,
     ConceptLike,
     Negative,
     as_negatives,
     as_unconditional,
-    finite,
     live,
     origin,
     start_from,
     subtract,
     wanted,
 )
+from negguide.methods.options import check_options, option
 from negguide.methods.registry import register
 
 
@@ -44,17 +45,19 @@ class ContrastiveNegative(Method):
     acts_alone: ClassVar[bool] = False
 
     negatives: ConceptLike | Sequence[ConceptLike]
-    tau: float = 0.2
-    scale: float | None = None
-    boost_positive: bool = False
-    unconditional: str | tuple[str, ...] | None = None
+    tau: float = option(
+        0.2,
+        help="How soon a negative lets go; smaller for larger latents (0.2 fits 4x64x64), 0 never lets go.",
+        low=0,
+    )
+    scale: float | None = option(None, help="Strength of the negatives; empty: the guidance scale.", low=0)
+    boost_positive: bool = option(False, help="Strengthen the prompt as well, up to twice, as in the paper.")
+    unconditional: str | tuple[str, ...] | None = option(None, help=UNCONDITIONAL_HELP)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "negatives", as_negatives(self.negatives, type(self).__name__))
-        object.__setattr__(self, "tau", finite("tau", self.tau, low=0.0))
+        check_options(self)
         object.__setattr__(self, "unconditional", as_unconditional(self.unconditional))
-        if self.scale is not None:
-            object.__setattr__(self, "scale", finite("scale", self.scale, low=0.0))
 
     def conditions(self, step: Step, state: dict[str, Any]) -> Sequence[Condition]:
         negatives = self._live(step)

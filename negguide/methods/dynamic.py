@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from negguide import maths
 from negguide.methods.base import Condition, Denoised, Guidance, Method, Step
 from negguide.methods.negative import (
+    UNCONDITIONAL_HELP,
     ConceptLike,
     Negative,
     as_negatives,
@@ -22,6 +23,7 @@ from negguide.methods.negative import (
     subtract,
     wanted,
 )
+from negguide.methods.options import check_options, option
 from negguide.methods.registry import register
 
 if TYPE_CHECKING:
@@ -55,24 +57,36 @@ class DynamicNegative(Method):
     acts_alone: ClassVar[bool] = False
 
     negatives: ConceptLike | Sequence[ConceptLike]
-    prior: float = 0.01
-    temperature: float = 0.2
-    offset: float = 0.0
-    p_min: float = 1e-6
-    p_max: float = 0.8
-    scale: float | None = None
-    unconditional: str | tuple[str, ...] | None = None
+    prior: float = option(
+        0.01,
+        help="How common the negative is among the pictures of this prompt; at most p_max, 0 never acts.",
+        low=0,
+        high=1,
+        below=True,
+    )
+    temperature: float = option(
+        0.2,
+        help="Tames how strongly a step counts as evidence, which sums over the whole latent; 0 keeps the prior.",
+        low=0,
+    )
+    offset: float = option(
+        0.0, help="Evidence added as the noise falls; a little above 0 keeps watching longer.", unit="nats"
+    )
+    p_min: float = option(
+        1e-6, help="The least probability that is kept; at most p_max.", low=1e-30, high=1, below=True
+    )
+    p_max: float = option(
+        0.8, help="The greatest probability, which bounds the push to p_max / (1 - p_max).", low=1e-6, high=1 - 1e-6
+    )
+    scale: float | None = option(None, help="Strength of the negatives; empty: the guidance scale.", low=0)
+    unconditional: str | tuple[str, ...] | None = option(None, help=UNCONDITIONAL_HELP)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "negatives", as_negatives(self.negatives, type(self).__name__))
         object.__setattr__(self, "unconditional", as_unconditional(self.unconditional))
-        object.__setattr__(self, "p_max", finite("p_max", self.p_max, low=1e-6, high=1 - 1e-6))
-        object.__setattr__(self, "p_min", finite("p_min", self.p_min, low=1e-30, high=self.p_max))
-        object.__setattr__(self, "prior", finite("prior", self.prior, low=0.0, high=self.p_max))
-        object.__setattr__(self, "temperature", finite("temperature", self.temperature, low=0.0))
-        object.__setattr__(self, "offset", finite("offset", self.offset))
-        if self.scale is not None:
-            object.__setattr__(self, "scale", finite("scale", self.scale, low=0.0))
+        check_options(self)
+        finite("p_min", self.p_min, low=1e-30, high=self.p_max)
+        finite("prior", self.prior, low=0.0, high=self.p_max)
 
     def conditions(self, step: Step, state: dict[str, Any]) -> Sequence[Condition]:
         negatives = self._live(step)

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from negguide.methods.base import Method, Step, Window
 from negguide.methods.negative import as_window
+from negguide.methods.options import option
 from negguide.methods.registry import register
 
 
@@ -26,7 +27,10 @@ class Interval(Method):
     cost: ClassVar[str] = "saves a pass or more at each step outside the window"
     paper: ClassVar[str] = "arXiv:2404.07724"
 
-    window: Window | Sequence[float] = dataclasses.field(default_factory=lambda: Window(0.1, 0.8))
+    window: Window | Sequence[float] = option(
+        default_factory=lambda: Window(0.1, 0.8),
+        help="Where guidance acts, in fractions of sampling or in sigma (5.42-0.28sigma is the paper's for SDXL).",
+    )
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "window", as_window(self.window))

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from negguide import maths
 from negguide.methods.base import Condition, Method, Step
-from negguide.methods.negative import ConceptLike, Negative, as_negatives, finite, live, wanted
+from negguide.methods.negative import ConceptLike, Negative, as_negatives, live, wanted
+from negguide.methods.options import check_options, option
 from negguide.methods.registry import register
 from negguide.methods.tokens import Listen, Model, Tokens
 
@@ -62,16 +63,22 @@ class NAG(Method):
     needs_guidance: ClassVar[bool] = False
 
     negatives: ConceptLike | Sequence[ConceptLike]
-    scale: float | None = None
-    tau: float | None = None
-    alpha: float | None = None
+    scale: float | None = option(
+        None,
+        help="How far attention moves from the negative; raise it first, up to 11. Empty: the family's (3, 5 or 9).",
+        low=1,
+        high=1e6,
+    )
+    tau: float | None = option(
+        None, help="How long the moved attention may become; lower it against artefacts. Empty: 2.5.", low=1, high=1e6
+    )
+    alpha: float | None = option(
+        None, help="How much of it is blended in. Empty: the family's (0.5 or 0.25).", low=0, high=1
+    )
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "negatives", as_negatives(self.negatives, type(self).__name__))
-        for option, low, high in (("scale", 1.0, 1e6), ("tau", 1.0, 1e6), ("alpha", 0.0, 1.0)):
-            value = getattr(self, option)
-            if value is not None:
-                object.__setattr__(self, option, finite(option, value, low=low, high=high))
+        check_options(self)
 
     def companions(self) -> Sequence[Condition]:
         return wanted(self._all) if self._acts else ()

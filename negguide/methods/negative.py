@@ -159,6 +159,12 @@ def origin(unconditional: str | tuple[str, ...] | None) -> Condition:
     return OWN if unconditional == "own" else Condition(unconditional, role="base")
 
 
+UNCONDITIONAL_HELP = (
+    "What guidance starts from; empty: the true unconditional, own: what the pipeline has in the negative place (which keeps "
+    "the call's negative prompt at work), or a text."
+)
+
+
 def as_unconditional(value: str | Sequence[str] | None) -> str | tuple[str, ...] | None:
     """Validates an `unconditional` option."""
     if value is None or isinstance(value, str):

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from negguide import maths
 from negguide.methods.base import OWN, Condition, Guidance, Method, Step
 from negguide.methods.negative import (
+    UNCONDITIONAL_HELP,
     ConceptLike,
     Negative,
     as_negatives,
     as_unconditional,
-    finite,
     is_base_chosen,
     live,
     move_base,
@@ -24,6 +24,7 @@ from negguide.methods.negative import (
     subtract,
     wanted,
 )
+from negguide.methods.options import check_options, option
 from negguide.methods.registry import register, register_preset
 
 if TYPE_CHECKING:
@@ -59,9 +60,11 @@ class NegativePrompt(Method):
     acts_alone: ClassVar[bool] = False
 
     negatives: ConceptLike | Sequence[ConceptLike]
-    mode: Literal["replace", "signed"] = "replace"
-    scale: float | None = None
-    unconditional: str | tuple[str, ...] | None = None
+    mode: Literal["replace", "signed"] = option(
+        "replace", help="Whether the negative stands where the unconditional stood, or is subtracted from it."
+    )
+    scale: float | None = option(None, help="Strength of the negatives, signed only; empty: the guidance scale.", low=0)
+    unconditional: str | tuple[str, ...] | None = option(None, help=f"Signed only. {UNCONDITIONAL_HELP}")
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "negatives", as_negatives(self.negatives, type(self).__name__))
@@ -73,8 +76,7 @@ class NegativePrompt(Method):
             )
         if self.mode == "replace" and (self.scale is not None or self.unconditional is not None):
             raise ValueError("scale and unconditional act only with mode='signed'; with mode='replace' use the weights")
-        if self.scale is not None:
-            object.__setattr__(self, "scale", finite("scale", self.scale, low=0.0))
+        check_options(self)
 
     def check_beside(self, others: Sequence[Method]) -> None:
         rivals = [other for other in others if isinstance(other, NegativePrompt) and other.mode == "replace"]

@@ -13,7 +13,8 @@ from negguide.methods.avoid import Avoid, as_avoided, kept_tokens, latents_of
 from negguide.methods.bank import Bank
 from negguide.methods.base import Denoised, Method, Step, Window
 from negguide.methods.mask import Mask
-from negguide.methods.negative import as_window, finite
+from negguide.methods.negative import as_window
+from negguide.methods.options import check_options, option
 from negguide.methods.registry import register
 from negguide.methods.tokens import Kind, Layer, Listen, Model, Tokens
 
@@ -45,19 +46,13 @@ class NegToMe(Method):
     guidance. A prompt's group is the images of the same prompt in a call; groups never push each other.
 
     `reference`: "first": the first image of each group, which itself stays as it is; "all": all other images of the
-    group, whichever matches best; pictures to avoid (a path, a PIL picture or latents, an `Avoid` with a mask of what to
-    avoid in it, or a list); or a `Bank`, whose hardest pictures are picked. Pictures ride in the denoiser's forward and
-    take no place in the result. "first" and "all" want several images per prompt.
-    `alpha`: how far; 0 is neutral, 0.5 to 2 useful, below 0 attracts. `alpha_stop`: its value at the end of the window,
-    reached in even steps (None: constant). `threshold`: the cosine from which tokens are pushed; 1 is neutral. `window`:
-    early steps make what the picture shows. All three None: the authors' values for the model (`ON_DIFFUSION`, `ON_FLOW`).
-    `match`: "paper", or "release" for what the authors' code computes (see `negguide.maths.negtome.Match`). `mask`:
-    where in the result it acts; for a picture's own mask see `Avoid`.
-    `layers`: parts of layer names, e.g. ("up_blocks",); None: the up blocks of UNets and all blocks of transformers, as
-    released. `kinds`: the release acts on cross-attention of UNets too: ("self", "cross", "joint").
-    `noise`: "fixed": pictures are brought to the step's noise level with the same noise (`seed`) at each step; "clean":
-    they are shown clean; "inverted": with the noise from which the model would make them, found once a call by DDIM
-    inversion under the prompt (not for a `Bank`, whose pictures change as it goes).
+    group, whichever matches best; pictures to avoid (a path, a PIL picture or latents, an `Avoid` with a mask, or a list);
+    or a `Bank`, whose hardest pictures are picked. Pictures take no place in the result. "first" and "all" want several
+    images per prompt. `alpha`, `threshold` and `window` None: the authors' values for the model (`ON_DIFFUSION`,
+    `ON_FLOW`). `alpha_stop` is reached in even steps. `match`: see `negguide.maths.negtome.Match`. `layers` None: the up
+    blocks of UNets and all blocks of transformers; the release has `kinds` ("self", "cross", "joint"). `noise`
+    "inverted": with the noise from which the model would make a picture, found once a call by DDIM inversion under the
+    prompt (not for a `Bank`, whose pictures change as it goes).
 
     >>> NegToMe("all", alpha=1.5)
     NegToMe(reference='all', alpha=1.5, ...)
@@ -71,35 +66,44 @@ class NegToMe(Method):
     paper: ClassVar[str] = "arXiv:2412.01339"
     needs_guidance: ClassVar[bool] = False
 
-    reference: Any = "first"
-    alpha: float | None = None
-    threshold: float | None = None
-    window: Window | Sequence[float] | None = None
-    alpha_stop: float | None = None
-    match: Literal["paper", "release"] = "paper"
-    mask: Mask | None = None
-    layers: Sequence[str] | None = None
-    kinds: Sequence[Kind] = ("self", "joint")
-    noise: Literal["fixed", "clean", "inverted"] = "fixed"
-    seed: int = 0
+    reference: Any = option(
+        "first",
+        help="What pictures are pushed from: the first of each prompt, all others of the prompt, or pictures to avoid.",
+        choices=("first", "all"),
+    )
+    alpha: float | None = option(
+        None, help="How far; 0.5 to 2 are useful, 0 is off, below 0 attracts. Empty: 0.9, the authors' value."
+    )
+    threshold: float | None = option(
+        None,
+        help="Tokens more similar than this are pushed; 1 pushes none. Empty: the authors' value for the model (0.7 or 0.65).",
+        low=-1,
+    )
+    window: Window | Sequence[float] | None = option(
+        None, help="When it acts; early steps make what the picture shows. Empty: the authors' choice for the model."
+    )
+    alpha_stop: float | None = option(None, help="What alpha becomes until the end of the window. Empty: it stays.")
+    match: Literal["paper", "release"] = option(
+        "paper", help="Which tokens are taken for similar: as the paper says, or as the authors' code does."
+    )
+    mask: Mask | None = option(None, help="Where in the result it acts.")
+    layers: Sequence[str] | None = option(
+        None, help="Parts of names of the layers it acts in, e.g. up_blocks. Empty: as released."
+    )
+    kinds: Sequence[Kind] = option(("self", "joint"), help="Kinds of attention it acts in.")
+    noise: Literal["fixed", "clean", "inverted"] = option(
+        "fixed",
+        help="How pictures to avoid are shown to the model: with the same noise at each step, clean, or inverted.",
+    )
+    seed: int = option(0, help="Seed of the noise of the pictures to avoid.", low=-(2**63), high=2**64 - 1)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "reference", _as_reference(self.reference))
-        for name in ("alpha", "alpha_stop"):
-            if (value := getattr(self, name)) is not None:
-                object.__setattr__(self, name, finite(name, value))
-        if self.threshold is not None:
-            object.__setattr__(self, "threshold", finite("threshold", self.threshold, low=-1.0))
+        check_options(self)
         if self.window is not None:
             object.__setattr__(self, "window", as_window(self.window))
         if self.mask is not None:
             object.__setattr__(self, "mask", Mask.of(self.mask))
-        for name, value, possible in (
-            ("match", self.match, ("paper", "release")),
-            ("noise", self.noise, ("fixed", "clean", "inverted")),
-        ):
-            if value not in possible:
-                raise ValueError(f"{name} is {value!r}; possible: {', '.join(map(repr, possible))}")
         if self.layers is not None:
             object.__setattr__(self, "layers", _texts("layers", self.layers))
         object.__setattr__(self, "kinds", _texts("kinds", self.kinds))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from negguide import maths
 from negguide.methods.base import Condition, Guidance, Method, Step
 from negguide.methods.negative import (
+    UNCONDITIONAL_HELP,
     Concept,
     ConceptLike,
     Negative,
@@ -21,6 +22,7 @@ from negguide.methods.negative import (
     start_from,
     wanted,
 )
+from negguide.methods.options import option
 from negguide.methods.registry import register
 
 if TYPE_CHECKING:
@@ -51,8 +53,10 @@ class PerpNeg(Method):
     acts_alone: ClassVar[bool] = False
 
     negatives: ConceptLike | Sequence[ConceptLike]
-    positives: ConceptLike | Sequence[ConceptLike] = ()
-    unconditional: str | tuple[str, ...] | None = None
+    positives: ConceptLike | Sequence[ConceptLike] = option(
+        (), help="Further wishes; they add only what the prompt does not say already."
+    )
+    unconditional: str | tuple[str, ...] | None = option(None, help=UNCONDITIONAL_HELP)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "negatives", as_negatives(self.negatives, type(self).__name__))

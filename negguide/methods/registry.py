@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import inspect
 import json
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -13,6 +14,7 @@ from negguide.methods.bank import Bank
 from negguide.methods.base import Method, Window
 from negguide.methods.mask import Mask
 from negguide.methods.negative import Concept
+from negguide.methods.options import args_text
 from negguide.methods.reference import Reference
 from negguide.watchers.protocol import Question
 from negguide.watchers.registry import WatcherConfig
@@ -46,7 +48,12 @@ METHODS: dict[str, Entry] = {}
 
 
 def register(method: M) -> M:
-    """Class decorator: make a method known under its `name`. `ValueError` if it is empty or taken by another class."""
+    """Class decorator: make a method known under its `name`, and end its docstring with what its options mean.
+
+    Raises `ValueError` if the name is empty or taken by another class.
+    """
+    if method.__doc__ and "Args:" not in method.__doc__ and (args := args_text(method)):
+        method.__doc__ = f"{inspect.cleandoc(method.__doc__)}\n\n{args}\n"
     _add(Entry(method.name, method, {}, method.summary, method.cost, method.paper))
     return method
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from negguide import maths
 from negguide.methods.base import Denoised, Method, Window
 from negguide.methods.negative import as_window, finite
+from negguide.methods.options import check_options, option
 from negguide.methods.reference import Reference, ReferenceLike, as_references, latents_of
 from negguide.methods.registry import register
 
@@ -26,6 +27,7 @@ class _Repulsion(Method):
     window: Window
 
     def __post_init__(self) -> None:
+        check_options(self)
         object.__setattr__(self, "references", as_references(self.references))
         object.__setattr__(self, "window", as_window(self.window))
         if not self.within and not self.references:
@@ -96,16 +98,15 @@ class SPELL(_Repulsion):
     cost: ClassVar[str] = "no extra pass"
     paper: ClassVar[str] = "arXiv:2410.06025"
 
-    radius: float = 0.5
-    references: ReferenceLike | Sequence[ReferenceLike] = ()
-    within: bool = True
-    overcompensation: float = 1.6
-    window: Window = dataclasses.field(default_factory=Window)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        object.__setattr__(self, "radius", finite("radius", self.radius, low=0.0))
-        object.__setattr__(self, "overcompensation", finite("overcompensation", self.overcompensation, low=0.0))
+    radius: float = option(
+        0.5, help="Least distance of two pictures, root mean square per latent element; 0 never acts.", low=0
+    )
+    references: ReferenceLike | Sequence[ReferenceLike] = option((), help="Pictures to keep away from.")
+    within: bool = option(True, help="Keep the pictures of a prompt from each other too.")
+    overcompensation: float = option(
+        1.6, help="How far a picture is pushed, in units of what is missing of the radius; 0 never acts.", low=0
+    )
+    window: Window = option(default_factory=Window, help="When it acts, in fractions of sampling or in sigma.")
 
     def _push(self, x0: Tensor, others: Tensor, sees: Tensor) -> Tensor:
         r = self.radius * x0[0].numel() ** 0.5
@@ -136,14 +137,16 @@ class ParticleGuidance(_Repulsion):
     cost: ClassVar[str] = "no extra pass"
     paper: ClassVar[str] = "arXiv:2310.13102"
 
-    scale: float = 0.2
-    references: ReferenceLike | Sequence[ReferenceLike] = ()
-    within: bool = True
-    window: Window = dataclasses.field(default_factory=lambda: Window(0.0, 0.6))
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        object.__setattr__(self, "scale", finite("scale", self.scale, low=0.0))
+    scale: float = option(
+        0.2,
+        help="0.2 moves a pair by a tenth of its distance at each step; above 0.5 pictures break up, 0 never acts.",
+        low=0,
+    )
+    references: ReferenceLike | Sequence[ReferenceLike] = option((), help="Pictures to keep away from.")
+    within: bool = option(True, help="Keep the pictures of a prompt from each other too.")
+    window: Window = option(
+        default_factory=lambda: Window(0.0, 0.6), help="When it acts, in fractions of sampling or in sigma."
+    )
 
     def _push(self, x0: Tensor, others: Tensor, sees: Tensor) -> Tensor:
         return self.scale * maths.particle_guidance(x0, others, sees)

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from negguide import maths
 from negguide.methods.base import Guidance, Method
-from negguide.methods.negative import finite
+from negguide.methods.options import check_options, option
 from negguide.methods.registry import register
 
 
@@ -26,12 +26,12 @@ class Rescale(Method):
     cost: ClassVar[str] = "no extra pass"
     paper: ClassVar[str] = "arXiv:2305.08891"
 
-    guidance_rescale: float = 0.7
+    guidance_rescale: float = option(
+        0.7, help="0 is off, 1 gives the contrast of the prompt's own prediction; 0.7 in the paper.", low=0, high=1
+    )
 
     def __post_init__(self) -> None:
-        object.__setattr__(
-            self, "guidance_rescale", finite("guidance_rescale", self.guidance_rescale, low=0.0, high=1.0)
-        )
+        check_options(self)
 
     @property
     def is_neutral(self) -> bool:

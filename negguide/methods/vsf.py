@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 
 from negguide import maths
 from negguide.methods.base import Condition, EachImage, Method, Step
-from negguide.methods.negative import ConceptLike, Negative, as_negatives, finite, live, wanted
+from negguide.methods.negative import ConceptLike, Negative, as_negatives, live, wanted
+from negguide.methods.options import check_options, option
 from negguide.methods.registry import register, register_preset
 from negguide.methods.tokens import Listen, Model, Values
 
@@ -40,12 +41,16 @@ class VSF(Method):
     needs_guidance: ClassVar[bool] = False
 
     negatives: ConceptLike | Sequence[ConceptLike]
-    scale: float | None = None
+    scale: float | None = option(
+        None,
+        help="How strongly the negative's values are turned round; 0 is off. Empty: 3.5 or 1.5, by the model.",
+        low=0,
+        high=1e6,
+    )
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "negatives", as_negatives(self.negatives, type(self).__name__))
-        if self.scale is not None:
-            object.__setattr__(self, "scale", finite("scale", self.scale, low=0.0, high=1e6))
+        check_options(self)
         for negative in self._all:
             if isinstance(negative.prompt, EachImage):
                 raise ValueError("VSF takes one text for all images, not one for each; use NAG or PerpNeg for that")
