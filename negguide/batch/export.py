@@ -53,14 +53,17 @@ def geneval(root: Path, records: list[Record]) -> Path:
 
 
 def webdataset(root: Path, records: list[Record]) -> Path:
-    """`pictures.tar`: for each picture `KEY.png`, `KEY.txt` (its prompt) and `KEY.json`; the same bytes every time."""
+    """`pictures.tar`: for each picture `KEY.png`, `KEY.txt` (its prompt) and `KEY.json`; the same bytes every time.
+
+    What has another shape for every method (`methods`, `metadata`) stands in the JSON as JSON text, so that all pictures have
+    one schema, which `datasets` needs.
+    """
     buffer = root / f".pictures.tar.{secrets.token_hex(6)}.tmp"
     try:
         with tarfile.open(buffer, "w", format=tarfile.USTAR_FORMAT) as tar:
             for record in records:
-                about = {
-                    key: record[key] for key in ("model", "label", "text", "negatives", "seed", "methods", "metadata")
-                }
+                about = {key: record[key] for key in ("model", "label", "text", "negatives", "seed")}
+                about |= {key: record[key] for key in ("methods", "metadata")}
                 _add(tar, f"{record['key']}.png", (root / record["file"]).read_bytes())
                 _add(tar, f"{record['key']}.txt", record["prompt"].encode())
                 _add(tar, f"{record['key']}.json", json.dumps(about, ensure_ascii=False).encode())

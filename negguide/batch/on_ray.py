@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +34,14 @@ class Worker:
         with contextlib.suppress(OSError):  # paths in a plan are meant from where the command was given
             os.chdir(folder)
         self.plan, self.only, self.rank, self.world = Plan.model_validate_json(plan), only, rank, world
-        self.what, self.done = "", 0.0
+        self.what, self.done, self.stopped = "", 0.0, False
 
     def work(self) -> Outcome:
         """Make what is missing until nothing is left."""
         import ray
 
         place = Place(self.rank, self.world, self.plan.device, is_main=False)
-        outcome = run(self.plan, self.only, self._tell, place=place)
+        outcome = run(self.plan, self.only, self._tell, place=place, stop=lambda: self.stopped)
         if ray.get_runtime_context().was_current_actor_reconstructed:
             outcome.notes.append(f"worker {self.rank} died and was started again")
         return outcome
@@ -47,6 +49,10 @@ class Worker:
     def conclude(self) -> Outcome:
         """Write the table and say what is there."""
         return conclude(self.plan, self.only)
+
+    def stop(self) -> None:
+        """Finish the unit in work, and no other."""
+        self.stopped = True
 
     def progress(self) -> tuple[str, float]:
         """What it makes, and how many pictures it has made."""
@@ -61,6 +67,7 @@ def run_on_ray(
     only: str | None = None,
     progress: Progress = lambda what, pictures: None,
     workers: int | None = None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Outcome:
     """As `run`, by workers on the Ray cluster that this process is in or that RAY_ADDRESS names, else on this machine.
 
@@ -71,19 +78,30 @@ def run_on_ray(
     started = time.monotonic()
     begun_here = not ray.is_initialized()
     if begun_here:
-        ray.init(include_dashboard=False, log_to_driver=False, logging_level="error")
+        with _own_signals():
+            ray.init(include_dashboard=False, log_to_driver=False, logging_level="error")
     try:
         plan, needs, count = _devices(plan, ray.cluster_resources(), workers)
         Store(Path(plan.output)).save_plan(plan)
         actor = ray.remote(**needs, max_concurrency=2, max_restarts=RESTARTS, max_task_retries=RESTARTS)(Worker)
         folder = str(Path.cwd())
         actors = [actor.remote(plan.model_dump_json(), only, rank, count, folder) for rank in range(count)]
-        outcome = _watch(ray, actors, progress)
+        outcome = _watch(ray, actors, progress, stop)
     finally:
         if begun_here:
             ray.shutdown()
     outcome.seconds = time.monotonic() - started
     return outcome
+
+
+@contextlib.contextmanager
+def _own_signals() -> Iterator[None]:
+    """What this process does on SIGTERM stays what it was; Ray's start would make it end at once."""
+    is_main = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    if is_main and before is not None:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _import() -> Any:
@@ -109,14 +127,19 @@ def _devices(plan: Plan, there: dict[str, float], workers: int | None) -> tuple[
     return plan, needs, min(room, workers or room)
 
 
-def _watch(ray: Any, actors: Sequence[Any], progress: Progress) -> Outcome:
+def _watch(ray: Any, actors: Sequence[Any], progress: Progress, stop: Callable[[], bool]) -> Outcome:
     """Wait for the workers; one that has ended in order sees to the table. `ValueError` if none has."""
     running = {actor.work.remote(): actor for actor in actors}
     telling = _Telling(ray, progress)
     ended: list[tuple[Any, Outcome]] = []
     lost: list[str] = []
     until = float("inf")
+    stopping = False
     while running and time.monotonic() < until:
+        if stop() and not stopping:
+            stopping = True
+            for actor in running.values():
+                actor.stop.remote()
         for call in ray.wait(list(running), timeout=LOOK)[0]:
             actor = running.pop(call)
             try:
@@ -125,7 +148,7 @@ def _watch(ray: Any, actors: Sequence[Any], progress: Progress) -> Outcome:
                 lost.append(f"a worker died {RESTARTS + 1} times: {' '.join(str(error).split())[:200]}")
             except ray.exceptions.RayTaskError as error:
                 raise error.cause if isinstance(error.cause, ValueError) else error from error
-        if ended and until == float("inf"):
+        if ended and not stopping and until == float("inf"):
             until = time.monotonic() + GRACE
         telling.look(list(running.values()))
     while ended:
@@ -167,6 +190,7 @@ def _sum(final: Outcome, parts: Sequence[Outcome], lost: Sequence[str]) -> Outco
     """What the whole run did: the state at its end, and what each worker says of itself."""
     for part in parts:
         final.made += part.made
+        final.stopped |= part.stopped
         final.calling += part.calling
         final.loading += part.loading
         final.errors += part.errors

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from negguide.batch.variants import Variant, make_variants
-from negguide.experiment.tasks import Task, make_tasks, parse_seeds, parse_size
+from negguide.experiment.tasks import Task, check_folder, make_tasks, parse_seeds, parse_size
 from negguide.methods.negative import encodable
 from negguide.names import DEFAULT
 
@@ -191,6 +191,12 @@ class Plan(_Part):
         for key in ("models", "prompts", "methods", "exports"):
             if key in value:
                 value[key] = _as_list(value[key])
+        return value
+
+    @field_validator("output")
+    @classmethod
+    def _is_a_folder(cls, value: str) -> str:
+        check_folder(value)
         return value
 
     @model_validator(mode="after")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from negguide.commands.terminal import one_line, progress_bar, quiet_libraries
+from negguide.commands.terminal import one_line, progress_bar, quiet_libraries, until_terminated
 
 if TYPE_CHECKING:
     from negguide.batch.engine import Outcome
@@ -102,7 +104,8 @@ def generate(
     seeds: 0-7
 
     [bold]Exit codes[/bold]: 0 all pictures are there; 1 some could not be made (recorded,
-    the others are there); 2 the command or plan is wrong; 130 interrupted.
+    the others are there); 2 the command or plan is wrong; 130 interrupted; 143 ended by SIGTERM
+    (Slurm, Kubernetes), in order: the unit in work was made and the table written.
     """
     if preset == "list":
         _list_presets()
@@ -133,15 +136,19 @@ def generate(
     if dry_run:
         _estimate(plan)
         return
-    outcome = _run(plan, only, engine, workers)
+    with until_terminated() as stop:
+        outcome = _run(plan, only, engine, workers, stop)
     if outcome.is_main:
         _tell(outcome, plan)
-        if report and outcome.missing < outcome.pictures and only is None:
+        if report and not outcome.stopped and outcome.missing < outcome.pictures and only is None:
             _measure(plan)
     for note in outcome.notes:
         print(f"negguide: note: {note}", file=sys.stderr)
     for error in outcome.errors:
         print(f"negguide: failed: {error}", file=sys.stderr)
+    if outcome.stopped:
+        print("negguide: ended by SIGTERM; the same line goes on", file=sys.stderr)
+        raise typer.Exit(128 + signal.SIGTERM)
     if outcome.errors or (outcome.is_main and outcome.missing):
         raise typer.Exit(1)
 
@@ -167,7 +174,7 @@ def _plan(source: Path | None, preset: str | None, prompts: Path | None, methods
     return plan
 
 
-def _run(plan: Plan, only: str | None, engine: str, workers: int | None) -> Outcome:
+def _run(plan: Plan, only: str | None, engine: str, workers: int | None, stop: Callable[[], bool]) -> Outcome:
     from negguide.batch.engine import run
     from negguide.batch.on_ray import run_on_ray
     from negguide.batch.units import count, machine_of, units
@@ -175,7 +182,9 @@ def _run(plan: Plan, only: str | None, engine: str, workers: int | None) -> Outc
     with one_line():
         total = count(list(units(plan, machine_of(plan.device)))) if only is None else 1
         with progress_bar(total) as progress:
-            return run(plan, only, progress) if engine == "accelerate" else run_on_ray(plan, only, progress, workers)
+            if engine == "ray":
+                return run_on_ray(plan, only, progress, workers, stop)
+            return run(plan, only, progress, stop=stop)
 
 
 def _estimate(plan: Plan) -> None:

@@ -82,7 +82,9 @@ def measure_and_tell(
     from negguide.batch.measure import measure as run
     from negguide.batch.more import More
     from negguide.batch.report import write_tables
+    from negguide.experiment.tasks import check_folder
 
+    check_folder(str(folder))
     if not folder.is_dir():
         raise ValueError(f"there is no folder {str(folder)!r}")
     more = More(tuple(names), against, references, truth)

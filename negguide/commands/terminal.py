@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import signal
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -19,6 +21,25 @@ def one_line() -> Iterator[None]:
         yield
     except (ValueError, TypeError, OSError) as error:
         raise typer.TyperException(str(error)) from error
+
+
+@contextmanager
+def until_terminated() -> Iterator[Callable[[], bool]]:
+    """Gives a function that says whether SIGTERM came; a second one ends the process as ever."""
+    came = threading.Event()
+
+    def note(number: int, frame: object) -> None:
+        came.set()
+        signal.signal(signal.SIGTERM, before)
+
+    if threading.current_thread() is not threading.main_thread():  # Python hands signals to the main thread only
+        yield came.is_set
+        return
+    before = signal.signal(signal.SIGTERM, note)
+    try:
+        yield came.is_set
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def quiet_libraries() -> None:

@@ -134,8 +134,18 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
     return size
 
 
+def check_folder(name: str) -> None:
+    """`ValueError` for an address where a folder is needed; `s3://bucket/x` would be made here, as a folder named `s3:`."""
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", name):
+        raise ValueError(
+            f"{name!r} is an address and no folder; mount it (s3fs, gcsfuse, rclone mount), or make the batch in a folder "
+            "and copy it there"
+        )
+
+
 def prepare_folder(out: Path) -> Path:
     """Make the output folder and see that it can be written to. `ValueError` says why not."""
+    check_folder(str(out))
     try:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=out):
