@@ -16,16 +16,17 @@ from negguide.integration import attach
 from negguide.methods import APG, Negative, NegativePrompt, PerpNeg, Rescale
 
 W = 5.0
-GUIDED = [*families.FAMILIES, *RELATIVES]
+KNOWN = {**families.FAMILIES, **families.MORE}
+GUIDED = [*KNOWN, *RELATIVES]
 
 
 def _pipe(name: str) -> Any:
-    return families.build(name) if name in families.FAMILIES else RELATIVES[name].build()
+    return families.build(name) if name in KNOWN else RELATIVES[name].build()
 
 
 def _run(name: str, pipe: Any, guided: bool = True, **more: Any) -> torch.Tensor:
-    if name in families.FAMILIES:
-        tiny = families.FAMILIES[name]
+    if name in KNOWN:
+        tiny = KNOWN[name]
         return families.run(name, pipe, **({} if guided else {tiny.scale: tiny.off}) | more)
     scale = "true_cfg_scale" if "true_cfg_scale" in RELATIVES[name].arguments else "guidance_scale"
     off = 0.0 if name.startswith("zimage") else 1.0

@@ -28,8 +28,8 @@ class RowLayout:
 
     batches: tuple[str, ...] = ()
     """Arguments whose python list is the batch (Z-Image); such a list is one leaf."""
-    shared: tuple[str, ...] = ()
-    """Arguments without rows, whatever their first dimension happens to be."""
+    shared: tuple[str, ...] = ("image_rotary_emb",)
+    """Arguments without rows, whatever their first dimension happens to be (frames, tokens, as many as rows by chance)."""
     axes: Mapping[str, int] = field(default_factory=dict)
     """Dimension of the rows of those arguments in which it is another one."""
 
