@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from negguide.integration import swap
+from negguide.integration import each_image, swap
 from negguide.integration.call import Call
 from negguide.integration.callbacks import apart
 from negguide.integration.families import SIDE_MODELS, check_call, check_kind, check_pipeline, family_of
@@ -259,6 +259,8 @@ class Attachment:
         plan.prepare(wanted)
         for condition in wanted:
             plan.key(condition)
+            for sentence in () if condition.prompt is None else each_image.unread(plan, condition.prompt):
+                self._warn_once(sentence)
         if getattr(self.pipe, "_all_hooks", None):
             self.pipe.maybe_free_model_hooks()
         return plan

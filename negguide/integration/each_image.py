@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from negguide.integration import text_tokens, tree
+from negguide.integration.unread import unread as unread_words
 from negguide.methods.base import EachImage
 
 if TYPE_CHECKING:
@@ -93,6 +94,15 @@ def learn(plan: Plan, texts: Sequence[str]) -> None:
                 _keep(plan, text, rows[at])
             elif text not in plan.texts:
                 _alone(plan, text)
+
+
+def unread(plan: Plan, prompt: Prompt) -> Iterator[str]:
+    """A sentence for each tokenizer that leaves out words of texts, which are encoded already."""
+    others = [*plan.call.own_prompts(plan.rows), *(text for text in plan.texts if text is not None)]
+    limit = plan.call.complete.get("max_sequence_length")
+    for text in dict.fromkeys(spread(plan, prompt)):
+        if text is not None:
+            yield from unread_words(plan.pipe, plan.cuts, text, others, limit)
 
 
 def refuse_silence(plan: Plan, prompt: Prompt) -> None:

@@ -17,6 +17,7 @@ from negguide.integration.guidance import Mode, Reading, follows_latents, probe_
 from negguide.integration.layout import Layout, token_grid
 from negguide.integration.probe import Asked, Probe, main_input
 from negguide.integration.schedule import Schedule, is_part, read_schedule
+from negguide.integration.unread import Cut
 from negguide.methods.base import Condition
 
 OWN_KEY = 0
@@ -69,6 +70,8 @@ class Plan:
     """That of the first section, in later ones of a video that is made in sections."""
     checked: set[str | None] = field(default_factory=set)
     """Those of them that were encoded in this call, or would be encoded alike now."""
+    cuts: list[Cut] = field(default_factory=list)
+    """Texts that a tokenizer of the pipeline did not read to the end."""
     text_paths: dict[tree.Path, None] = field(default_factory=dict)
     """Where arguments of the denoiser follow from a text."""
 
@@ -166,7 +169,9 @@ class Plan:
         return count * (2 if asks == "batch" else 1)
 
     def _run(self, arguments: Mapping[str, Any]) -> Probe:
-        return probe_of_text(self.pipe, self.call, self.denoisers, arguments)
+        found = probe_of_text(self.pipe, self.call, self.denoisers, arguments)
+        self.cuts += [cut for cut in found.cuts if cut not in self.cuts]
+        return found
 
     def stood(self) -> dict[str, Any]:
         """The part of the reference call that stands where `texts_in` finds other texts."""

@@ -26,6 +26,7 @@ from negguide.integration.layout import stacked
 from negguide.integration.levels import Levels
 from negguide.integration.swap import Run, base_class, entered
 from negguide.integration.tree import copied
+from negguide.integration.unread import Cut, listening
 
 
 class _Stop(BaseException):
@@ -62,6 +63,8 @@ class Probe:
     count: int | None = None
     property_scale: float | None = None
     """The pipeline's `guidance_scale` property during this call, where it has one."""
+    cuts: list[Cut] = field(default_factory=list)
+    """Texts that its tokenizers did not read to the end."""
     settings: dict[str, Any] = field(default_factory=dict)
     """`guidance_settings` of the pipeline during this call."""
 
@@ -220,6 +223,7 @@ def probe(
     twin.__dict__.update(scheduler=scheduler, _progress_bar_config={"disable": True})
     twin.__dict__.pop("_num_timesteps", None)
     result, run = Probe(scheduler=scheduler), Run(twin)
+    listening(pipe, twin, result.cuts)
 
     changes = [] if then is None else [then]
 

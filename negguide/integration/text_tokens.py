@@ -41,6 +41,12 @@ def kept(pipe: Any, prompt: str | tuple[str, ...], call: Mapping[str, Any]) -> l
     return rows[0]
 
 
+def converted(pipe: Any, text: str, tokenizer: Any) -> str:
+    """The text as the pipeline gives it to a tokenizer: a textual inversion of several vectors is a word for each."""
+    convert = getattr(pipe, "maybe_convert_prompt", None)
+    return convert(text, tokenizer) if convert is not None and hasattr(tokenizer, "tokenize") else text
+
+
 def fingerprint(pipe: Any, text: str) -> tuple[Any, ...]:
     """What the tokenizers and the embedding tables of a pipeline make of a text: tells changes of either.
 
@@ -55,7 +61,7 @@ def _fingerprint(pipe: Any, text: str, end: str) -> Any:
         return None
     settings = tuple(str(getattr(tokenizer, name, None)) for name in ("model_max_length", "padding_side", "pad_token"))
     try:
-        ids = tuple(int(token) for token in tokenizer(text, verbose=False).input_ids)
+        ids = tuple(int(token) for token in tokenizer(converted(pipe, text, tokenizer), verbose=False).input_ids)
     except Exception:  # a processor of pictures and texts
         return settings, None, None
     try:
@@ -84,7 +90,7 @@ def fits(pipe: Any, arguments: Mapping[str, Any], text: str) -> bool:
         longest = int(tokenizer.model_max_length)
         if "CLIP" not in type(tokenizer).__name__:
             longest = min(longest, int(arguments.get("max_sequence_length") or longest))
-        if len(tokenizer(text, verbose=False).input_ids) > longest:
+        if len(tokenizer(converted(pipe, text, tokenizer), verbose=False).input_ids) > longest:
             return False
     return True
 
@@ -97,16 +103,16 @@ def _by_tokenizers(pipe: Any, text: str, length: int) -> list[int]:
     first = 0 if clip is None else int(clip.model_max_length)
     both = found[2] is not None and other is not None
     if clip is not None and (other is None or both) and length >= first:
-        behind = [first + at for at in _words(other, text, length - first)] if both and length > first else []
-        return _words(clip, text, first) + behind
+        behind = [first + at for at in _words(pipe, other, text, length - first)] if both and length > first else []
+        return _words(pipe, clip, text, first) + behind
     if other is not None and not both:
-        return _words(other, text, length)
+        return _words(pipe, other, text, length)
     raise Unsupported(
         f"{base_class(pipe).__name__}: which of its {length} text tokens are words is not known, so a text cannot be appended"
     )
 
 
-def _words(tokenizer: Any, text: str, length: int) -> list[int]:
-    ids = tokenizer(text, truncation=True, max_length=length).input_ids
+def _words(pipe: Any, tokenizer: Any, text: str, length: int) -> list[int]:
+    ids = tokenizer(converted(pipe, text, tokenizer), truncation=True, max_length=length).input_ids
     marks = set(tokenizer.all_special_ids)
     return [at for at, token in enumerate(ids) if token not in marks]
