@@ -63,7 +63,7 @@ def webdataset(root: Path, records: list[Record]) -> Path:
         with tarfile.open(buffer, "w", format=tarfile.USTAR_FORMAT) as tar:
             for record in records:
                 about = {key: record[key] for key in ("model", "label", "text", "negatives", "seed")}
-                about |= {key: record[key] for key in ("methods", "metadata")}
+                about |= {key: json.dumps(record[key], ensure_ascii=False) for key in ("methods", "metadata")}
                 _add(tar, f"{record['key']}.png", (root / record["file"]).read_bytes())
                 _add(tar, f"{record['key']}.txt", record["prompt"].encode())
                 _add(tar, f"{record['key']}.json", json.dumps(about, ensure_ascii=False).encode())
