@@ -6,6 +6,7 @@ import copy
 import gc
 import weakref
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import families
@@ -13,6 +14,7 @@ import pytest
 import torch
 
 from negguide.integration import attach
+from negguide.integration.front_end import FrontEnd
 from negguide.integration.plan_cache import PLANS
 from negguide.methods import EachImage, Negative, NegativePrompt, PerpNeg
 
@@ -75,8 +77,7 @@ def test_several_images_and_prompts_ask_no_more(name: str) -> None:
         assert calls(asked) <= Counter(plain)
 
 
-@pytest.mark.parametrize("name", families.FAMILIES)
-def test_negatives_encoded_together_are_those_encoded_alone(name: str) -> None:
+def check_together_is_alone(name: str, make: Callable[[], Any]) -> None:
     """The oracle: each negative in a call of its own, on a pipeline that remembers nothing."""
     keep: list[torch.Tensor] = []
 
@@ -84,16 +85,59 @@ def test_negatives_encoded_together_are_those_encoded_alone(name: str) -> None:
         def combine(self, guidance: Any, state: dict[str, Any]) -> None:
             keep.extend(guidance[negative.condition] for negative in self.negatives if guidance.step.index == 0)
 
-    pipe = copy.deepcopy(families.build(name))
-    with attach(pipe, Keeping(NEGATIVES)):
+    with attach(pipe := make(), Keeping(NEGATIVES)):
         families.run(name, pipe, steps=2)
     together = list(keep)
     for text, found in zip(NEGATIVES, together, strict=True):
         keep.clear()
-        pipe = copy.deepcopy(families.build(name))
-        with attach(pipe, Keeping(text)):
+        with attach(pipe := make(), Keeping(text)):
             families.run(name, pipe, steps=2)
         assert float((found - keep[0]).abs().max()) <= 2e-4 * float(keep[0].abs().max()), text
+
+
+@pytest.mark.parametrize("name", families.FAMILIES)
+def test_negatives_encoded_together_are_those_encoded_alone(name: str) -> None:
+    check_together_is_alone(name, lambda: copy.deepcopy(families.build(name)))
+
+
+@pytest.mark.parametrize("multiple", [1, 8])
+def test_padding_to_the_longest_text_of_a_batch_is_noticed(multiple: int) -> None:
+    """No mask tells of it, and with a multiple not even the length of the longest: CogView4 encodes so."""
+
+    def make() -> Any:
+        pipe = copy.deepcopy(families.build("wan"))
+        cls = type(pipe)
+
+        def embeds(self: Any, prompt: Any, *args: Any, **kwargs: Any) -> Any:
+            texts = [prompt] if isinstance(prompt, str) else prompt
+            longest = max(len(self.tokenizer(text).input_ids) for text in texts)
+            length = -(-longest // multiple) * multiple
+            return cls._get_t5_prompt_embeds(self, prompt, *args, **{**kwargs, "max_sequence_length": length})
+
+        pipe.__class__ = type(cls.__name__, (cls,), {"_get_t5_prompt_embeds": embeds, "__module__": cls.__module__})
+        return pipe
+
+    check_together_is_alone("wan", make)
+
+
+def test_what_is_large_is_kept_for_the_front_end_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small answers serve texts that come up in mid-run; frames of a video would fill the memory."""
+    kept: list[int] = []
+
+    def look(pipe: Any, *_: Any) -> dict[str, Any]:
+        front_end = FrontEnd.of(pipe)
+        assert front_end is not None
+        kept.append(sum(map(len, front_end._known.values())))
+        return {}
+
+    for most, number in ((2**20, 3), (0, 0)):
+        pipe, asked = counted("img2img")
+        monkeypatch.setattr("negguide.integration.front_end._LARGE", most)
+        with attach(pipe, NEUTRAL):
+            families.run("img2img", pipe, steps=3, callback_on_step_end=look)
+        assert kept == [number] * 2 and calls(asked) == {"text_encoder": 2, "vae": 1}
+        assert FrontEnd.of(pipe) is None
+        kept.clear()
 
 
 def test_two_prompts_in_turn_are_both_remembered() -> None:

@@ -57,7 +57,8 @@ class FrontEnd:
 
     @contextmanager
     def remembering(self, run: Run, by_rows: bool) -> Iterator[Callable[[], None]]:
-        """Encoders are asked by a run through the memory; yields what ends that early.
+        """Encoders are asked by a run through the memory; yields what ends that early, when the
+        front end is over: then what is large is forgotten.
 
         `by_rows`: an answer may be put together from rows of others. Without, only the very same question is answered
         from memory, and so to the last bit as the pipeline would hear it.
@@ -67,15 +68,22 @@ class FrontEnd:
                 for name in ("__call__", "encode"):
                     if hasattr(part, name):
                         stack.callback(_routed(part, name, self._handler(part, name, by_rows), run))
-            yield stack.close
+            ended: list[bool] = []
+
+            def end() -> None:
+                if not ended:
+                    ended.append(True)
+                    stack.close()
+                    self._forget_large()
+
+            yield end
 
     def by_position(self, arguments: dict[str, Any]) -> list[Any]:
         """Takes out of `arguments` what goes by position: those that the user gave so, as far as none is missing."""
         names = itertools.takewhile(lambda name: name in arguments, self.positional)
         return [arguments.pop(name) for name in names]
 
-    def run_begins(self) -> None:
-        """The front end is over: forget what is large."""
+    def _forget_large(self) -> None:
         for key, known in self._known.items():
             self._known[key] = [answer for answer in known if answer.size <= _LARGE]
 
