@@ -256,6 +256,46 @@ def longcat() -> Any:
     return pipe
 
 
+def cogview4() -> Any:
+    from diffusers import CogView4Pipeline, CogView4Transformer2DModel
+    from transformers import GlmConfig, GlmForCausalLM
+
+    transformer = CogView4Transformer2DModel(
+        patch_size=2,
+        in_channels=4,
+        out_channels=4,
+        num_layers=2,
+        attention_head_dim=4,
+        num_attention_heads=4,
+        text_embed_dim=32,
+        time_embed_dim=8,
+        condition_dim=4,
+        rope_axes_dim=(16, 16),
+    )
+    glm = GlmForCausalLM(
+        GlmConfig(
+            hidden_size=32,
+            intermediate_size=8,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            head_dim=8,
+            vocab_size=VOCABULARY,
+            pad_token_id=0,
+            eos_token_id=2,
+        )
+    )
+    tokenizer = t5_tokenizer()
+    tokenizer.padding_side = "left"
+    return CogView4Pipeline(
+        transformer=transformer,
+        vae=vae(),
+        text_encoder=glm.model,
+        tokenizer=tokenizer,
+        scheduler=FlowMatchEulerDiscreteScheduler(base_shift=0.25, max_shift=0.75, use_dynamic_shifting=True),
+    )
+
+
 def qwen_controlnet() -> Any:
     from diffusers import QwenImageControlNetModel, QwenImageControlNetPipeline
 

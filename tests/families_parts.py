@@ -75,14 +75,14 @@ def _byte_pairs(vocab: Mapping[str, int]) -> dict[str, Any]:
 VOCABULARY = 256
 
 
-def clip_text(hidden: int = 32, projected: bool = False, eos: int = 2 * len(LETTERS) + 1) -> Any:
+def clip_text(hidden: int = 32, projected: bool = False, eos: int = 2 * len(LETTERS) + 1, positions: int = 24) -> Any:
     config = CLIPTextConfig(
         hidden_size=hidden,
         intermediate_size=37,
         num_attention_heads=4,
         num_hidden_layers=3,
         vocab_size=VOCABULARY,
-        max_position_embeddings=24,
+        max_position_embeddings=positions,
         projection_dim=hidden,
         bos_token_id=eos - 1,
         eos_token_id=eos,

@@ -24,7 +24,7 @@ from diffusers import (
     MochiPipeline,
     MochiTransformer3DModel,
 )
-from families_parts import t5_text, t5_tokenizer, vae
+from families_parts import VOCABULARY, clip_text, clip_tokenizer, t5_text, t5_tokenizer, vae
 
 
 def ltx() -> Any:
@@ -161,6 +161,62 @@ def allegro() -> Any:
         text_encoder=t5_text(),
         tokenizer=t5_tokenizer(),
         scheduler=EulerAncestralDiscreteScheduler(),
+    )
+
+
+def hunyuan_video(double: int = 1) -> Any:
+    from diffusers import AutoencoderKLHunyuanVideo, HunyuanVideoPipeline, HunyuanVideoTransformer3DModel
+    from transformers import LlamaConfig, LlamaModel
+
+    transformer = HunyuanVideoTransformer3DModel(
+        in_channels=4,
+        out_channels=4,
+        num_attention_heads=2,
+        attention_head_dim=10,
+        num_layers=double,
+        num_single_layers=1,
+        num_refiner_layers=1,
+        patch_size=1,
+        patch_size_t=1,
+        guidance_embeds=True,
+        text_embed_dim=16,
+        pooled_projection_dim=32,
+        rope_axes_dim=(2, 4, 4),
+    )
+    auto = AutoencoderKLHunyuanVideo(
+        in_channels=3,
+        out_channels=3,
+        latent_channels=4,
+        down_block_types=("HunyuanVideoDownBlock3D",) * 4,
+        up_block_types=("HunyuanVideoUpBlock3D",) * 4,
+        block_out_channels=(8, 8, 8, 8),
+        layers_per_block=1,
+        act_fn="silu",
+        norm_num_groups=4,
+        scaling_factor=0.476986,
+        spatial_compression_ratio=8,
+        temporal_compression_ratio=4,
+        mid_block_add_attention=True,
+    )
+    llama = LlamaModel(
+        LlamaConfig(
+            hidden_size=16,
+            intermediate_size=37,
+            num_attention_heads=4,
+            num_hidden_layers=4,
+            vocab_size=VOCABULARY,
+            max_position_embeddings=128,
+            pad_token_id=0,
+        )
+    )
+    return HunyuanVideoPipeline(
+        transformer=transformer,
+        vae=auto,
+        text_encoder=llama,
+        text_encoder_2=clip_text(positions=77),
+        tokenizer=t5_tokenizer(),
+        tokenizer_2=clip_tokenizer(),
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=7.0),
     )
 
 

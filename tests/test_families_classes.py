@@ -28,21 +28,25 @@ FAMILY_OF: dict[str, str] = {
         "FluxControlImg2Img FluxControlInpaint FluxControlNetImg2Img FluxControlNetInpaint FluxControlNet "
         "FluxControl FluxFill FluxImg2Img FluxInpaint FluxKontextInpaint FluxKontext Flux"
     ),
-    "Flux.2": "Flux2KleinInpaint Flux2KleinKV Flux2Klein Flux2",
+    "Flux.2": "Flux2KleinInpaint Flux2Klein Flux2",
     "HiDream": "HiDreamImage",
     "HunyuanVideo": ("HunyuanSkyreelsImageToVideo HunyuanVideoFramepack HunyuanVideoImageToVideo HunyuanVideo"),
+    "JoyImage": "JoyImageEdit JoyImageEditPlus",
     "Kandinsky 5": "Kandinsky5I2I Kandinsky5T2I Kandinsky5T2V",
     "Kolors": "KolorsImg2Img Kolors",
+    "Krea 2": "Krea2",
     "LTX": "LTXCondition LTXI2VLongMultiPrompt LTX",
     "LongCat-Image": "LongCatImageEdit LongCatImage",
     "Lumina 2": "Lumina2",
     "Lumina-Next": "Lumina",
+    "Nucleus-Image": "NucleusMoEImage",
     "Ovis": "OvisImage",
     "PixArt": "PixArtAlpha PixArtSigma",
     "Qwen-Image": (
         "QwenImageControlNetInpaint QwenImageControlNet QwenImageEditInpaint QwenImageEdit QwenImageEditPlus "
         "QwenImageImg2Img QwenImageInpaint QwenImageLayered QwenImage"
     ),
+    "Qwen-Image 2.1": "QwenImage21",
     "Sana": ("SanaControlNet SanaImageToVideo Sana SanaSprintImg2Img SanaSprint SanaVideo"),
     "SkyReels": "SkyReelsV2ImageToVideo SkyReelsV2",
     "Stable Diffusion 1/2": (
@@ -68,10 +72,9 @@ FAMILY_OF: dict[str, str] = {
         "AnyFlow AudioLDM2 AudioLDM ChronoEdit CogView3Plus Cosmos2_5_PredictBase Cosmos2_5_Transfer "
         "EasyAnimateControl EasyAnimateInpaint EasyAnimate ErnieImage Helios HunyuanDiTControlNet HunyuanDiT "
         "IFImg2Img IFImg2ImgSuperResolution IFInpainting IFInpaintingSuperResolution IF IFSuperResolution "
-        "JoyImageEdit JoyImageEditPlus Kandinsky3Img2Img Kandinsky3 KandinskyImg2Img KandinskyInpaint Kandinsky "
-        "Krea2 LDMTextToImage LatentConsistencyModelImg2Img LatentConsistencyModel Latte LongCatAudioDiT Mochi "
-        "MusicLDM NucleusMoEImage PRX PRXPixel QwenImage21 StableAudio3AudioToAudio StableAudio3Inpaint "
-        "StableAudio3 StableAudio StableUnCLIPImg2Img StableUnCLIP"
+        "Kandinsky3Img2Img Kandinsky3 KandinskyImg2Img KandinskyInpaint Kandinsky LDMTextToImage "
+        "LatentConsistencyModelImg2Img LatentConsistencyModel Latte LongCatAudioDiT Mochi MusicLDM PRX PRXPixel "
+        "StableAudio3AudioToAudio StableAudio3Inpaint StableAudio3 StableAudio StableUnCLIPImg2Img StableUnCLIP"
     ),
 }
 """Family -> class names without "Pipeline"."""
@@ -97,21 +100,21 @@ REFUSED: dict[str, str] = {
         "AceStep AmusedImg2Img AmusedInpaint Amused AnimateDiffControlNet AnimateDiffPAG AnimateDiff "
         "AnimateDiffSDXL AnimateDiffSparseControlNet AnimateDiffVideoToVideoControlNet AnimateDiffVideoToVideo "
         "AnyFlowFAR BlipDiffusionControlNet BlipDiffusion Cosmos2TextToImage Cosmos2VideoToWorld Cosmos3Omni "
-        "CosmosTextToWorld CosmosVideoToWorld CycleDiffusion DreamLiteMobile DreamLite GlmImage HeliosPyramid "
-        "I2VGenXL Ideogram4 Kandinsky5I2V Kandinsky6TI2VA KandinskyCombined KandinskyImg2ImgCombined "
-        "KandinskyInpaintCombined KandinskyPrior KandinskyV22Combined KandinskyV22Img2ImgCombined "
-        "KandinskyV22InpaintCombined KandinskyV22PriorEmb2Emb KandinskyV22Prior LEditsPPPipelineStableDiffusion "
-        "LEditsPPPipelineStableDiffusionXL LTX2Condition LTX2DFR LTX2DFRTemporalRefine LTX2HDR LTX2ImageToVideo "
-        "LTX2InContext LTX2LatentUpsample LTX2 LTX2VideoDiffusionDecode LTXImageToVideo OmniGen PIA "
-        "SanaWMLTX2Refiner SanaWM SemanticStableDiffusion ShapEImg2Img ShapE "
-        "SkyReelsV2DiffusionForcingImageToVideo SkyReelsV2DiffusionForcing SkyReelsV2DiffusionForcingVideoToVideo "
-        "StableCascadeCombined StableCascadeDecoder StableCascadePrior StableDiffusionAttendAndExcite "
-        "StableDiffusionDiffEdit StableDiffusionGLIGENTextImage StableDiffusionLatentUpscale "
-        "StableDiffusionPanorama StableDiffusionParadigms StableDiffusionPipelineSafe StableDiffusionPix2PixZero "
-        "StableDiffusionSAG TextToVideoSD TextToVideoZero TextToVideoZeroSDXL UnCLIPImageVariation UnCLIP "
-        "UniDiffuser VQDiffusion VersatileDiffusionDualGuided VersatileDiffusionImageVariation VersatileDiffusion "
-        "VersatileDiffusionTextToImage VideoToVideoSD VisualClozeGeneration VisualCloze WuerstchenCombined "
-        "WuerstchenDecoder WuerstchenPrior"
+        "CosmosTextToWorld CosmosVideoToWorld CycleDiffusion DreamLiteMobile DreamLite Flux2KleinKV GlmImage "
+        "HeliosPyramid I2VGenXL Ideogram4 Kandinsky5I2V Kandinsky6TI2VA KandinskyCombined "
+        "KandinskyImg2ImgCombined KandinskyInpaintCombined KandinskyPrior KandinskyV22Combined "
+        "KandinskyV22Img2ImgCombined KandinskyV22InpaintCombined KandinskyV22PriorEmb2Emb KandinskyV22Prior "
+        "LEditsPPPipelineStableDiffusion LEditsPPPipelineStableDiffusionXL LTX2Condition LTX2DFR "
+        "LTX2DFRTemporalRefine LTX2HDR LTX2ImageToVideo LTX2InContext LTX2LatentUpsample LTX2 "
+        "LTX2VideoDiffusionDecode LTXImageToVideo OmniGen PIA SanaWMLTX2Refiner SanaWM SemanticStableDiffusion "
+        "ShapEImg2Img ShapE SkyReelsV2DiffusionForcingImageToVideo SkyReelsV2DiffusionForcing "
+        "SkyReelsV2DiffusionForcingVideoToVideo StableCascadeCombined StableCascadeDecoder StableCascadePrior "
+        "StableDiffusionAttendAndExcite StableDiffusionDiffEdit StableDiffusionGLIGENTextImage "
+        "StableDiffusionLatentUpscale StableDiffusionPanorama StableDiffusionParadigms "
+        "StableDiffusionPipelineSafe StableDiffusionPix2PixZero StableDiffusionSAG TextToVideoSD TextToVideoZero "
+        "TextToVideoZeroSDXL UnCLIPImageVariation UnCLIP UniDiffuser VQDiffusion VersatileDiffusionDualGuided "
+        "VersatileDiffusionImageVariation VersatileDiffusion VersatileDiffusionTextToImage VideoToVideoSD "
+        "VisualClozeGeneration VisualCloze WuerstchenCombined WuerstchenDecoder WuerstchenPrior"
     ),
     "three directions": "StableDiffusionInstructPix2Pix StableDiffusionXLInstructPix2Pix",
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from negguide.integration.post import norm_between, of_first_channels
+from negguide.integration.post import norm_between, norm_of_channels, norm_of_cond, of_first_channels
 
 GUIDED, COND = torch.randn(2, 2, 5, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
@@ -30,3 +30,27 @@ def test_norm_between_is_off_where_the_pipeline_has_no_such_argument() -> None:
 def test_of_first_channels_leaves_the_others_unguided() -> None:
     found = of_first_channels(GUIDED, COND, {})
     assert torch.equal(found[:, :3], GUIDED[:, :3]) and torch.equal(found[:, 3:], COND[:, 3:])
+
+
+def test_norm_of_channels_is_the_conditionals_at_each_place() -> None:
+    guided, cond = torch.randn(2, 1, 2, 3, 4, generator=torch.Generator().manual_seed(1)).double()
+    found = norm_of_channels(guided, cond, {})
+    for picture in range(2):
+        for place in range(4):
+            lengths = [float((x[0, picture, :, place] ** 2).sum() ** 0.5) for x in (found, cond)]
+            assert lengths[0] == pytest.approx(lengths[1])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "acts"),
+    [
+        ({}, True),
+        ({"cfg_normalization": False}, False),
+        ({"cfg_normalize": False}, False),
+        ({"cfg_normalize": True}, True),
+    ],
+)
+def test_norm_of_cond_goes_by_the_argument_that_the_pipeline_has(arguments: dict[str, bool], acts: bool) -> None:
+    found = norm_of_cond(GUIDED, COND, arguments)
+    lengths = (found**2).sum(-1).sqrt()
+    assert torch.allclose(lengths, ((COND if acts else GUIDED) ** 2).sum(-1).sqrt())

@@ -197,7 +197,7 @@ class Attachment:
         self, run: swap.Run, original: Any, call: Call, plan: Plan, front_end: FrontEnd, check: Check | None
     ) -> Any:
         """One run of the pipeline, guided; `check` looks whether the plan still holds."""
-        for warning in filter(None, map(plan.layout.misfit, masks_in(self.methods))):
+        for warning in filter(None, [call.left_out(plan.rows), *map(plan.layout.misfit, masks_in(self.methods))]):
             self._warn_once(warning)
         parts = [getattr(self.pipe, name, None) for name in SIDE_MODELS]
         sides = {part: SideModel(part) for part in parts if isinstance(part, torch.nn.Module)}

@@ -29,6 +29,8 @@ class Site:
     layer: Layer
     module: torch.nn.Module
     place: Place
+    values: Place = "all"
+    """Where image tokens are among the values, if those of the text are made by the same projection."""
 
     def text_values(self) -> torch.nn.Module:
         """The projection that makes the values of the text tokens. Raises `Unsupported` where it is fused."""
@@ -40,7 +42,7 @@ class Site:
                 f"{self.layer.name} has fused query, key and value projections, so the values of its text cannot be "
                 "reached; call pipe.unfuse_qkv_projections() before"
             )
-        own = self.layer.kind == "cross" or self.place != "all"
+        own = self.layer.kind == "cross" or self.values != "all"
         found = getattr(self.module, "to_v" if own else "add_v_proj", None)
         if self.layer.kind == "self" or not isinstance(found, torch.nn.Module):
             raise Unsupported(f"{self.layer.name} ({self.layer.kind}-attention) has no value projection of text tokens")
@@ -66,7 +68,12 @@ def sites(denoiser: torch.nn.Module) -> tuple[Site, ...]:
         )
     raw = _takes_raw_text(inner, name)
     return tuple(
-        Site(Layer(path, rule.kind, at, len(found), raw and rule.kind == "cross"), module, rule.place)
+        Site(
+            Layer(path, rule.kind, at, len(found), raw and rule.kind == "cross"),
+            module,
+            rule.place,
+            rule.place if rule.values == "all" else rule.values,
+        )
         for at, (path, module, rule) in enumerate(found)
     )
 
@@ -124,7 +131,7 @@ def picture(denoiser: torch.nn.Module, value: Any, layout: Layout) -> Picture:
     time, side = (patch[0], patch[-1]) if isinstance(patch, (list, tuple)) else (config.get("patch_size_t") or 1, patch)
 
     def tokens(size: tuple[int, ...]) -> tuple[int, int, int]:
-        frames = math.prod(size[2:-2]) if len(size) > 4 else 1
+        frames = size[layout.frames_axis] if len(size) > 4 else 1
         return max(1, frames // time), size[-2] // side, size[-1] // side
 
     frames, height, width = tokens(sample)

@@ -11,6 +11,9 @@ from negguide.integration.probe import clone_generators
 _ARGS, _KWARGS = inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD
 
 
+_NUMBERS = ("num_images_per_prompt", "num_videos_per_prompt")
+
+
 class Call:
     """Arguments that a user gave, bound to names.
 
@@ -96,6 +99,17 @@ class Call:
             return self.has_negative
         return any(text.strip() for text in ([texts] if isinstance(texts, str) else texts))
 
+    def left_out(self, rows: int) -> str | None:
+        """What to tell where the pipeline makes fewer images than were asked for by number, or None."""
+        for name in _NUMBERS:
+            wanted = self.complete.get(name) or 1
+            if wanted > 1 and rows == (self.prompt_count or 1):
+                return (
+                    f"{self.cls.__name__} makes one per prompt although {name}={wanted}, so methods that compare images "
+                    "have nothing to compare; give it the same prompt several times in a list"
+                )
+        return None
+
     def texts(self, prompt: str | tuple[str, ...]) -> str | list[str]:
         """A condition's text in the form of the call's prompt: one string, or one per prompt."""
         count = self.prompt_count
@@ -152,7 +166,7 @@ class Call:
                 changed[key] = [value[at % len(value)] for at in range(rows)]
             elif key == "latents" and hasattr(value, "repeat") and len(value) != rows:
                 changed[key] = value[:1].repeat(rows, *(1 for _ in value.shape[1:]))
-        numbers = {key: 1 for key in ("num_images_per_prompt", "num_videos_per_prompt") if key in self.parameters}
+        numbers = {key: 1 for key in _NUMBERS if key in self.parameters}
         return {**changed, **numbers}
 
     def _spread(self, value: Any, rows: int) -> Any:

@@ -42,12 +42,13 @@ class Layout:
 
     Learned-sigma channels (PixArt), reference tokens (Kontext) and condition channels (inpaint, image-to-video) lie
     behind it. `grid`: (height, width) of the token grid of packed latents (B, N, C), which holds `frames` of them, one
-    after the other. `channels_last`: samples are (B, F, H, W, C).
+    after the other. `frames_axis`: dimension of the frames in samples of five. `channels_last`: (B, F, H, W, C).
     """
 
     sample_shape: tuple[int, ...]
     grid: tuple[int, int] | None = None
     frames: int = 1
+    frames_axis: int = 2
     channels_last: bool = False
 
     @property

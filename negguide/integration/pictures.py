@@ -25,7 +25,7 @@ def encode(pipe: Any, layout: Layout, pictures: Sequence[Any], like: Tensor) -> 
     Pictures are resized to that of the call. Raises `Unsupported` for videos and for latents that are no plain VAE ones.
     """
     channels, height, width = _shape(pipe, layout)
-    factor = int(pipe.vae_scale_factor)
+    factor = int(_factor(pipe) or 1)
     processor = _processor(pipe)
     pixels = processor.preprocess([p.convert("RGB") for p in pictures], height=height * factor, width=width * factor)
     rows = []
@@ -59,7 +59,7 @@ def decode(pipe: Any, layout: Layout, latents: Tensor, vae: Any = None, longest:
         latents = _unpacked(latents, height, width)
     latents = latents.reshape(latents.shape[0], -1, height, width).float()
     if longest is not None:
-        latents = _at_most(latents, max(1, longest // int(pipe.vae_scale_factor)))
+        latents = _at_most(latents, max(1, longest // int(_factor(pipe) or 1)))
     if vae is None and longest is not None:
         vae = _beside(pipe)
     decoder = previewer(vae) if isinstance(vae, str) else vae or pipe.vae
@@ -103,16 +103,42 @@ def _at_most(latents: Tensor, longest: int) -> Tensor:
 
 def _shape(pipe: Any, layout: Layout) -> tuple[int, int, int]:
     """(channels, height, width) of the VAE's latents for a sample; packed samples hold 2 x 2 of them in a token."""
-    sample = layout.sample_shape
-    if getattr(pipe, "vae", None) is None or not hasattr(pipe, "vae_scale_factor"):
-        raise Unsupported(f"{base_class(pipe).__name__} has no VAE that turns pictures into latents")
+    sample, name = layout.sample_shape, base_class(pipe).__name__
+    if getattr(pipe, "vae", None) is None:
+        raise Unsupported(f"{name} has no VAE that turns pictures into latents and back")
+    if layout.frames > 1 or (len(sample) == 5 and sample[layout.frames_axis] != 1):
+        frames = layout.frames if len(sample) == 3 else sample[layout.frames_axis]
+        raise Unsupported(
+            f"{name} makes a video of {frames} latent frames here, and single pictures only can be looked at or compared "
+            "with references; use a method that needs neither"
+        )
+    if _factor(pipe) is None or layout.channels_last or (len(sample) == 5 and not _has_frames(pipe.vae)):
+        raise Unsupported(f"{name}: how its VAE's latents lie in a sample is not known")
     if len(sample) == 3:
-        if layout.grid is None or base_class(pipe).__name__.startswith("Flux2"):
-            raise Unsupported(f"{base_class(pipe).__name__}: how its latents are packed is not known")
+        if layout.grid is None or name.startswith("Flux2"):
+            raise Unsupported(f"{name}: how its latents are packed is not known")
+        if sample[2] != 4 * _latent_channels(pipe.vae):
+            raise Unsupported(f"{name}: how its latents are packed is not known (tokens of {sample[2]} numbers)")
         return sample[2] // 4, 2 * layout.grid[0], 2 * layout.grid[1]
-    if len(sample) == 5 and sample[2] != 1:
-        raise Unsupported(f"the sample is a video {sample}; pictures can be compared with single frames only")
-    return sample[1], sample[-2], sample[-1]
+    return sample[3 - layout.frames_axis if len(sample) == 5 else 1], sample[-2], sample[-1]
+
+
+def _factor(pipe: Any) -> int | None:
+    """Pixels of a picture's side for each of its latents."""
+    for name in (
+        "vae_scale_factor",
+        "vae_scale_factor_spatial",
+        "vae_spatial_scale_factor",
+        "vae_spatial_compression_ratio",
+    ):
+        if isinstance(value := getattr(pipe, name, None), int):
+            return value
+    return None
+
+
+def _latent_channels(vae: Any) -> int:
+    """Channels of a VAE's latents."""
+    return int(vae.config.get("latent_channels") or vae.config.get("z_dim") or 0)
 
 
 def _processor(pipe: Any) -> Any:
@@ -122,7 +148,7 @@ def _processor(pipe: Any) -> Any:
         return found
     from diffusers.image_processor import VaeImageProcessor
 
-    return VaeImageProcessor(vae_scale_factor=pipe.vae_scale_factor)
+    return VaeImageProcessor(vae_scale_factor=_factor(pipe) or 1)
 
 
 def _has_frames(vae: Any) -> bool:

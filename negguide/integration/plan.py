@@ -256,7 +256,7 @@ def make_plan(
     reference = found.asked[0]
     shape = tuple(found.sample.shape)
     frames, grid = token_grid(shape, reference.named, complete)
-    layout = Layout(shape, grid, frames, family.channels_last)
+    layout = Layout(shape, grid, frames, family.frames_axis, family.channels_last)
     takes_negative = "negative_prompt" in call.parameters and (mode != "single" or reading.on is not None)
     plan = Plan(
         mode=mode,

@@ -27,10 +27,17 @@ def rescale(guided: Tensor, cond: Tensor, arguments: Mapping[str, Any]) -> Tenso
 
 
 def norm_of_cond(guided: Tensor, cond: Tensor, arguments: Mapping[str, Any]) -> Tensor:
-    """Every token keeps the norm of the conditional prediction (Qwen-Image; Lumina 2 with `cfg_normalization`)."""
-    if not arguments.get("cfg_normalization", True):
+    """Every token keeps the norm of the conditional prediction (Qwen-Image; also where an argument switches that)."""
+    switches = [arguments[name] for name in ("cfg_normalization", "cfg_normalize") if name in arguments]
+    if not all(switches):
         return guided
     return _scaled(guided, cond.norm(dim=-1, keepdim=True), guided.norm(dim=-1, keepdim=True))
+
+
+def norm_of_channels(guided: Tensor, cond: Tensor, arguments: Mapping[str, Any]) -> Tensor:
+    """The conditional's norm along the third dimension, its channels (JoyImage)."""
+    ratio = cond.norm(dim=2, keepdim=True) / guided.norm(dim=2, keepdim=True).clamp_min(1e-6)
+    return guided * ratio
 
 
 def norm_at_most(guided: Tensor, cond: Tensor, arguments: Mapping[str, Any]) -> Tensor:

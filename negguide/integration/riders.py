@@ -47,6 +47,10 @@ def board(
     named = dict(calls)
     parts: dict[int | None, slice] = {}
     if COND in named and rides.appended:
+        if family.fixed_text(getattr(plan.denoisers[ask.name], "config", {})):
+            raise Unsupported(
+                f"{family.name}: texts cannot be appended, since this model takes a fixed number of text tokens"
+            )
         calls_of = {key: call_for(ask, key) for key in rides.appended}
         words = {key: kept(plan.pipe, _text_of(plan, key), call) for key, call in calls_of.items()}
         named[COND], *others = _levelled([named[COND], *calls_of.values()], longer=False)
@@ -163,5 +167,8 @@ def _text_axis(name: str, value: Any, length: int) -> int | None:
     if not isinstance(value, Tensor):
         return None
     if name == "encoder_hidden_states" or name in _MASKS:
+        return 1
+    if name == "attention_mask" and value.ndim == 2 and value.shape[1] > length:
+        # Chroma's holds the text's tokens and, behind them, the picture's.
         return 1
     return value.ndim - 2 if name == "txt_ids" and value.shape[-2] == length else None

@@ -209,9 +209,9 @@ class Taps:
                 return None
             length = output.shape[1]
             text = slice(0, length)
-            if site.layer.kind == "joint" and site.place == "last":
+            if site.layer.kind == "joint" and site.values == "last":
                 text = slice(0, length - lie.picture.total)
-            elif site.layer.kind == "joint" and site.place == "first":
+            elif site.layer.kind == "joint" and site.values == "first":
                 text = slice(lie.picture.total, length)
             assert self._step is not None and self._model is not None
             event = Values(self._step, site.layer, self._model, output[:, text], lie.slots, lie.parts)

@@ -12,6 +12,10 @@ Path = tuple[Any, ...]
 Overlay = Mapping[Path, Any]
 
 
+_WITHOUT_ROWS = ("image_rotary_emb",)
+"""Arguments that hold positions of the tokens of one picture in every denoiser of diffusers."""
+
+
 class _Absent:
     """What an overlay lays over an argument that the other call does not have."""
 
@@ -112,7 +116,7 @@ def at(tree: Any, path: Path) -> Any:
 
 def has_rows(path: Path, leaf: Any, rows: int, layout: RowLayout) -> bool:
     """Whether a leaf holds one entry per row of the batch."""
-    if path and path[0] in layout.shared:
+    if path and (path[0] in layout.shared or path[0] in _WITHOUT_ROWS):
         return False
     if isinstance(leaf, torch.Tensor):
         axis = layout.axis(path)

@@ -26,6 +26,8 @@ class Rule:
     pattern: str
     kind: Kind
     place: Place = "all"
+    values: Place = "all"
+    """Where image tokens are in what `to_v` makes, if it serves the text, too; "all": the text has a projection of its own."""
 
 
 @dataclass(frozen=True)
@@ -56,10 +58,14 @@ class Family:
     """Arguments whose value (predicate) makes the pipeline's guidance something else than one affine formula."""
     refused_pipelines: Mapping[str, str] = field(default_factory=dict)
     """Names as in `pipelines` of those that cannot be guided, with the reason."""
+    frames_axis: int = 2
+    """Dimension of the frames in samples of five."""
     channels_last: bool = False
     """Samples are (B, F, H, W, C)."""
     layers: tuple[Rule, ...] = ()
     """Attention layers over image tokens."""
+    fixed_text: Callable[[Mapping[str, Any]], bool] = lambda config: False
+    """Whether a denoiser of this configuration takes a fixed number of text tokens, so that none can be appended."""
     taken_over: bool = False
     """It has no guidance of its own to enter, so that it is guided by takeover only."""
 

@@ -9,4 +9,7 @@ FAMILY = Family(
     # Attention and MLP of the single blocks are one projection, so only the double blocks can be tapped.
     layers=(Rule(("Flux2Transformer2DModel",), r"transformer_blocks\.\d+\.attn", "joint"),),
     taken_over=True,
+    refused_pipelines={
+        "Flux2KleinKV": "it keeps what its layers made of the reference pictures beside the prompt, which other texts would change",
+    },
 )

@@ -1,0 +1,76 @@
+"""Where text and image stand inside attention: text does not depend on the noise, the image does; methods at work there."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import families
+import families_videos as videos
+import pytest
+import torch
+from listeners import Weigher
+
+from negguide.integration import Unsupported, attach
+from negguide.methods import NAG, VSF, AdaptiveNegatives, NegToMe, Window
+
+TOKENS = {"bria": 64, "chroma": 64, "cogview4": 64, "hunyuan_video": 48, "longcat": 64, "qwen_controlnet": 16}
+"""Image tokens of families whose layers attend to text and image together."""
+VSF_REFUSED = {"cogvideox": "fixed number of text tokens", "allegro": r"encoder_hidden_states \(B, L, C\)"}
+HEARD = [*TOKENS, "ltx", "cogvideox", "allegro"]
+
+
+def _first_layer(name: str, pipe: Any, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """(values of the text, tokens of the image) of the prompt in the first layer that is heard."""
+    values: list[torch.Tensor] = []
+    ear = Weigher(weigh=lambda event: values.append(event["cond"].clone()) if "cond" in event else None)
+    with attach(pipe, ear):
+        families.run(name, pipe, steps=1, seed=seed)
+    return values[0], next(event["cond"] for event in ear.heard if "cond" in event)
+
+
+@pytest.mark.parametrize("name", [*TOKENS, "hunyuan_video: single blocks"])
+def test_the_text_is_where_nothing_depends_on_the_noise(name: str) -> None:
+    if ":" in name:
+        name, pipe = "hunyuan_video", videos.hunyuan_video(double=0).to(torch.float32)
+        pipe.set_progress_bar_config(disable=True)
+    else:
+        pipe = families.build(name)
+    text, image = _first_layer(name, pipe, 0)
+    other_text, other_image = _first_layer(name, pipe, 1)
+    assert torch.allclose(text, other_text, atol=1e-6) and text.abs().max() > 0
+    assert image.shape[1] == TOKENS[name] and bool(((image - other_image).abs().amax(-1) > 1e-6).all())
+
+
+@pytest.mark.parametrize("name", HEARD)
+def test_methods_inside_attention_act_and_leave_nothing_behind(name: str) -> None:
+    pipe, plain = families.build(name), families.run(name, steps=2)
+    with attach(pipe, NAG("cat")):
+        assert float((families.run(name, steps=2) - plain).abs().max()) > 1e-4
+    if name in VSF_REFUSED:
+        with attach(pipe, VSF("cat")), pytest.raises(Unsupported, match=VSF_REFUSED[name]):
+            families.run(name, steps=2)
+    else:
+        with attach(pipe, VSF("cat")):
+            assert float((families.run(name, steps=2) - plain).abs().max()) > 1e-4
+    prompts = ["a pet on grass"] * 2
+    two = families.run(name, prompt=prompts, steps=2)
+    with attach(pipe, NegToMe("all", 0.5, -1.0, Window())):
+        assert float((families.run(name, prompt=prompts, steps=2) - two).abs().max()) > 1e-4
+    assert torch.equal(families.run(name, steps=2), plain)
+
+
+@pytest.mark.parametrize("name", ["ltx", "cogvideox", "mochi", "allegro", "latte", "hunyuan_video", "wan"])
+def test_that_a_video_cannot_be_watched_is_told_in_these_words(name: str) -> None:
+    watching = AdaptiveNegatives(lambda images, questions: [["cat"] * len(questions)] * len(images))
+    with (
+        attach(families.build(name), watching),
+        pytest.raises(Unsupported, match=r"makes a video of \d+ latent frames"),
+    ):
+        families.run(name, steps=4)
+
+
+def test_several_videos_that_a_pipeline_does_not_make_are_told() -> None:
+    assert "num_videos_per_prompt" in inspect.signature(type(families.build("cogvideox")).__call__).parameters
+    with attach(families.build("cogvideox"), NegToMe()), pytest.warns(UserWarning, match="makes one per prompt"):
+        families.run("cogvideox", steps=1, num_videos_per_prompt=2, generator=torch.Generator().manual_seed(0))
