@@ -88,7 +88,7 @@ MORE: dict[str, Tiny] = {
         scale="true_cfg_scale",
         needs_negative=True,
     ),
-    "cogview4": Tiny(dits.cogview4, _size(max_sequence_length=16)),
+    "cogview4": Tiny(dits.cogview4, _size(max_sequence_length=16), w=20.0),
     "hunyuan_video": Tiny(
         videos.hunyuan_video,
         _size(
