@@ -42,6 +42,9 @@ class Bundle:
         clip: the CLIP that knows its pictures, if it has one.
         watcher: the folder of its model for questions about pictures (transformers, VQA), if it has one.
         vocabulary: lists of words, `(name, words)`, that a zero-shot watcher chooses from.
+        about: one line on what its pictures are, for people who have never seen them.
+        words: name of a group -> words its models know, for people to choose from; None where they may know any.
+        strange: text -> those of its words that the models have never seen; None where they may know any.
         judges: who judges its pictures beside the CLIP. Raises `ValueError` where files are missing.
     """
 
@@ -54,6 +57,9 @@ class Bundle:
     watcher: Callable[[], Path] | None = None
     vocabulary: Callable[[], Sequence[tuple[str, tuple[str, ...]]]] | None = None
     judges: Callable[[], Sequence[Judge]] | None = None
+    about: str = ""
+    words: Callable[[], Mapping[str, Sequence[str]]] | None = None
+    strange: Callable[[str], Sequence[str]] | None = None
 
     def model_name(self, pipeline: str) -> str:
         """The name of a pipeline where a model is asked for."""

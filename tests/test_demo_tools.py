@@ -49,7 +49,7 @@ def test_the_table_and_the_words_follow_each_other(page: Any) -> None:
     page.wait_for_function("() => document.querySelector('#ng-negatives textarea').value.includes('cat:0.75')")
     shoot(page, "table")
     settle(page, 21)
-    code(page, "python", "seeds = [21", "ng.PerpNeg([('cat', 1.5), ng.Negative('hat', 2, ng.Window(0, 0.4))])")
+    code(page, "python", "seeds = [21", "ng.PerpNeg([('cat', 0.75), ng.Negative('hat', 1, ng.Window(0, 0.4))])")
 
 
 def test_the_table_catches_up_with_a_fast_hand_and_a_slow_server(page: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,7 +78,7 @@ def test_a_picture_to_avoid_reaches_the_method(page: Any, tmp_path: Path) -> Non
     _choose(page, "#ng-methods", "negtome")
     settle(page, 22)
     labels = [text.strip() for text in page.locator(".ng-card header code").all_inner_texts()]
-    assert labels == ["plain", "perp_neg:weight=2", "negtome"]
+    assert labels == ["plain", "perp_neg", "negtome"]
     page.locator("#ng-shown label", has_text="negtome").click()
     code(page, "python", '"method": "negtome"', '"picture": {"png": "iVBOR')
 

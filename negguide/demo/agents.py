@@ -83,7 +83,7 @@ class Agents:
         if result.state != "done":
             raise ValueError(result.error)
         picture = base64.b64encode(Path(result.files[0]).read_bytes()).decode()
-        return [_image(picture, "image/png"), _text(told(result))]
+        return [_image(picture, "image/png"), _text(told(result, board))]
 
     async def compare(
         self,
@@ -110,7 +110,7 @@ class Agents:
             for uri, of in zip(result.thumbs, board.settings.seeds, strict=False):
                 head, _, data = uri.partition(",")
                 contents += [_text(f"{result.label}, seed {of}"), _image(data, head[len("data:") : -len(";base64")])]
-        return [*contents, _text({result.label: told(result) for result in board.results})]
+        return [*contents, _text({result.label: told(result, board) for result in board.results})]
 
     async def methods(self) -> list[Any]:
         """List the methods: what each does, what it costs, what it needs."""

@@ -67,13 +67,13 @@ def many_methods(methods: Any, negatives: Any) -> list[Any]:
     raise ValueError(f"methods is {methods!r:.40}; give names with spaces between, such as {METHODS!r}")
 
 
-def told(result: Result) -> dict[str, Any]:
-    """A result in JSON types, without its pictures."""
+def told(result: Result, board: Board) -> dict[str, Any]:
+    """A result of a comparison in JSON types, without its pictures."""
     values = {
         "scores": dict(result.scores),
         "presence": dict(result.presence),
         "seen": list(result.notes),
-        "warnings": list(result.warnings),
+        "warnings": [*board.remarks, *result.warnings],
         "error": result.error,
         "python": result.python,
         "command": result.command,

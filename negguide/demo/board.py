@@ -24,9 +24,10 @@ class Figure:
     is_best: bool
 
 
-def status(board: Board | None, ahead: int = 0, error: str = "") -> str:
-    """One line and a bar: waiting, loading, at work with the time left, done, stopped or wrong."""
-    return _render("status.html.jinja", board=board, ahead=ahead, error=error, words=_words(board, ahead))
+def status(board: Board | None, ahead: int = 0, error: str = "", note: str = "") -> str:
+    """One line and a bar: waiting, loading, at work with the time left, done, stopped or wrong; and the board's remarks."""
+    words = note or _words(board, ahead)
+    return _render("status.html.jinja", board=board, ahead=ahead, error=error, words=words)
 
 
 def results(board: Board) -> str:

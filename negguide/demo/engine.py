@@ -16,6 +16,7 @@ from negguide.demo.carried import KEY
 from negguide.demo.files import Files
 from negguide.demo.options import Options
 from negguide.demo.pictures import thumb
+from negguide.demo.remarks import of_all, of_one
 from negguide.demo.results import Board, Result, State, looks_of
 from negguide.demo.settings import Asked, Settings, request_of
 from negguide.demo.shelf import Shelf, free
@@ -67,7 +68,8 @@ class Engine:
     def blank(self, settings: Settings) -> Board:
         """A comparison of which nothing is made yet. `ValueError` as `request_of`."""
         asked = request_of(settings, self.options)
-        return Board(settings, tuple(Result(one.label, one.arm.summary) for one in asked))
+        results = (Result(one.label, one.arm.summary, warnings=of_one(one, settings)) for one in asked)
+        return Board(settings, tuple(results), remarks=of_all(settings, asked))
 
     def submit(self, settings: Settings, person: str, session: str) -> Job:
         """Check the settings and stand in line; `ValueError` as `blank`, `turns.Full` as `stand_in_line`."""
@@ -139,12 +141,9 @@ class _Run:
     def ended(self, state: State, message: str) -> Board:
         """The board when it ends early: what is there stays, what is not is marked."""
         open_ones = ("waiting", "running")
+        reason = message if state == "failed" else ""
         results = tuple(
-            dataclasses.replace(
-                r, state=state if r.state == "running" or state == "stopped" else "failed", error=r.error or message
-            )
-            if r.state in open_ones
-            else r
+            dataclasses.replace(r, state=state, error=r.error or reason) if r.state in open_ones else r
             for r in self.board.results
         )
         return dataclasses.replace(self.board, results=results, state=state, message=message, left=None)
@@ -185,7 +184,7 @@ class _Run:
             notes=notes,
             shows=shows,
             looks=looks,
-            warnings=tuple(dict.fromkeys(told)),
+            warnings=tuple(dict.fromkeys([*of_one(asked, self.board.settings), *told])),
             python=python_lines(model, request),
             command=_command(model, asked, self.board.settings),
         )

@@ -17,7 +17,7 @@ from negguide.demo.parts import from_rows, initial
 from negguide.demo.pictures import dropped, enlarged, on_white, painted, png64
 from negguide.demo.results import Board
 from negguide.demo.settings import MASK_SIDE, PICTURE_SIDE, REFERENCES, Settings, make_settings
-from negguide.demo.shown import avoided_of, pair_of, slide_of
+from negguide.demo.shown import avoided_of, pair_of, present, slide_of
 from negguide.demo.view import Updates, View
 
 PAUSE = 0.4
@@ -75,7 +75,7 @@ class Handlers:
             **quick,
         )
         page.avoid_clear.click(lambda: ([], []), None, [page.avoided_state, page.avoided], **quick)
-        page.load.upload(self.load_png, {page.load}, {*fields, page.status, page.load}, **quick)
+        page.load.upload(self.load_png, {page.load}, {*fields, *outputs, page.load}, **quick)
         blocks.load(self.open, None, {*fields, page.status, page.opened}, **quick).then(
             self.run_opened, page.settings | {page.opened}, outputs, **running
         )
@@ -153,7 +153,8 @@ class Handlers:
         if last is None:
             return [0, gr.skip(), gr.skip()]
         plain, guided = pair_of(last, shown)
-        file = guided.files[place] if place < len(guided.files) else None
+        files = present(guided)
+        file = files[place] if place < len(files) else None
         return [place, slide_of(plain, guided, place), gr.update(value=file, interactive=file is not None)]
 
     def show_groups(self, values: dict[Any, Any]) -> Updates:
@@ -207,7 +208,8 @@ class Handlers:
             found = self.view.fields(from_png(values[self.page.load] or b"", self.options))
         except Exception as error:  # a stranger's file may break anything; the page says so and goes on
             return {self.page.status: html.status(None, error=explain(error)), self.page.load: None}
-        return {**found, self.page.status: html.status(None), self.page.load: None}
+        note = "The settings of the picture are on the page. Make pictures to see them."
+        return {**found, **self.view.cleared(), self.page.status: html.status(None, note=note), self.page.load: None}
 
     def open(self, request: gr.Request) -> Updates:
         """The page was opened, perhaps by a link to settings."""

@@ -63,7 +63,10 @@ class Result:
 
 @dataclasses.dataclass(frozen=True)
 class Board:
-    """A comparison as it stands. `share`: what is done of it; `left`: seconds to go, None while nobody can know."""
+    """A comparison as it stands. `share`: what is done of it; `left`: seconds to go, None while nobody can know.
+
+    `remarks`: what holds for all arms: words that the model does not know, an unfair comparison.
+    """
 
     settings: Settings
     results: tuple[Result, ...]
@@ -71,10 +74,7 @@ class Board:
     message: str = ""
     share: float = 0.0
     left: float | None = None
-
-    @property
-    def is_final(self) -> bool:
-        return self.state in ("done", "failed", "stopped")
+    remarks: tuple[str, ...] = ()
 
 
 def looks_of(made: Made, seen: Mapping[int, Callable[[], list[Image]]]) -> tuple[tuple[Look, ...], ...]:

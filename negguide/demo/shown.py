@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
+
+from PIL import ImageChops, ImageStat
 
 from negguide.demo.pictures import enlarged, from_png64, tinted
 from negguide.demo.results import Board, Result
@@ -16,10 +19,16 @@ def pair_of(board: Board, label: str | None) -> tuple[Result, Result]:
 
 
 def telling(board: Board, label: str) -> int:
-    """Which picture shows best what the method did: the first that lost the negative, else the first."""
+    """Which picture shows best what the method did: the one that differs most from the plain one; the first without any."""
     plain, guided = pair_of(board, label)
-    pairs = enumerate(zip(plain.shows, guided.shows, strict=False))
-    return next((at for at, (before, after) in pairs if before and not after), 0)
+    differences = [_difference(*pair) for pair in zip(plain.images, guided.images, strict=False)]
+    return max(range(len(differences)), key=differences.__getitem__, default=0)
+
+
+def _difference(one: Any, other: Any) -> float:
+    """Mean difference of two pictures of one size, per channel, 0 to 255."""
+    means = ImageStat.Stat(ImageChops.difference(one.convert("RGB"), other.convert("RGB"))).mean
+    return float(sum(means) / len(means))
 
 
 def first_of(result: Result) -> Any:
@@ -35,10 +44,14 @@ def right_first(board: Board) -> Any:
 
 def slide_of(plain: Result, guided: Result, place: int) -> Any:
     """Both sides of the slider; None where there is no picture yet."""
-    if place >= len(plain.images):
+    if place >= min(len(plain.images), len(guided.images)):
         return None
-    right = guided.images[place] if place < len(guided.images) else plain.images[place]
-    return enlarged(plain.images[place]), enlarged(right)
+    return enlarged(plain.images[place]), enlarged(guided.images[place])
+
+
+def present(result: Result) -> list[str]:
+    """The files of its pictures, () once they are so old that they were removed."""
+    return list(result.files) if all(Path(file).is_file() for file in result.files) else []
 
 
 def avoided_of(known: list[dict[str, Any]]) -> list[Any]:

@@ -14,7 +14,7 @@ from negguide.demo.parts import to_rows
 from negguide.demo.pictures import enlarged, from_png64
 from negguide.demo.results import Board
 from negguide.demo.settings import Settings
-from negguide.demo.shown import avoided_of, first_of, pair_of, right_first, slide_of, telling
+from negguide.demo.shown import avoided_of, first_of, pair_of, present, right_first, slide_of, telling
 from negguide.experiment.arms import PLAIN
 
 Updates = dict[Any, Any]
@@ -64,10 +64,27 @@ class View:
         page = self.page
         labels = [result.label for result in board.results[1:]] or [PLAIN]
         return {
+            **self.cleared(labels[0]),
             page.status: html.status(board),
             page.board: html.results(board),
             page.shown: gr.update(choices=labels, value=labels[0], visible=len(labels) > 1),
-            page.download: gr.update(interactive=False),
+        }
+
+    def cleared(self, label: str = "guided") -> Updates:
+        """No results: old ones never stand beside new settings."""
+        page = self.page
+        return {
+            page.last: None,
+            page.slider: gr.update(value=None, label=f"plain | {label}"),
+            page.plain: [],
+            page.guided: gr.update(value=[], label=label),
+            page.board: "",
+            page.shown: gr.update(visible=False),
+            page.python: "",
+            page.command: "",
+            page.link: "",
+            page.timeline: html.timeline(None, ()),
+            page.download: gr.update(value=None, interactive=False),
         }
 
     def progress(self, board: Board, before: Board | None, ahead: int) -> Updates:
@@ -82,7 +99,8 @@ class View:
         left, other = first_of(plain), first_of(right) or first_of(plain)
         seen = before is not None and (first_of(before.results[0]), right_first(before)) == (left, right_first(board))
         if left is not None and not seen:
-            found[page.slider] = (enlarged(left, LIVE), enlarged(other or left, LIVE))
+            slide = (enlarged(left, LIVE), enlarged(other or left, LIVE))
+            found[page.slider] = gr.update(value=slide, label=f"plain | {right.label}{'' if other else ', to come'}")
         return found
 
     def final(self, board: Board, request: gr.Request) -> Updates:
@@ -93,6 +111,8 @@ class View:
         place = telling(board, label)
         link, whole = to_link(board.settings)
         found = self.shown(board, label, place)
+        if board.state == "stopped" and slide_of(*pair_of(board, label), place) is None:
+            del found[page.slider]  # what was to be seen of it when it was stopped stays
         base = str(request.request.url).split("/gradio_api/")[0] if getattr(request, "request", None) else ""
         return {
             **found,
@@ -112,12 +132,12 @@ class View:
         page = self.page
         plain, guided = pair_of(board, label)
         place = min(place, max(0, len(plain.images) - 1))
-        file = guided.files[place] if place < len(guided.files) else None
-        slide = slide_of(plain, guided, place)
+        files, slide = present(guided), slide_of(plain, guided, place)
+        file = files[place] if place < len(files) else None
         return {
-            page.slider: gr.update(value=slide, label=f"plain | {guided.label}") if slide else gr.skip(),
-            page.plain: list(plain.files),
-            page.guided: gr.update(value=list(guided.files), label=guided.label),
+            page.slider: gr.update(value=slide, label=f"plain | {guided.label}"),
+            page.plain: present(plain),
+            page.guided: gr.update(value=files, label=guided.label),
             page.python: guided.python,
             page.command: guided.command,
             page.download: gr.update(value=file, interactive=file is not None),

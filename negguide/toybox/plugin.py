@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +46,21 @@ def _vocabulary() -> Sequence[tuple[str, tuple[str, ...]]]:
     return (*((name, tuple(kinds)) for name, kinds in bias.KINDS.items()), ("colour", tuple(bias.COLOURS)))
 
 
+def _words() -> Mapping[str, Sequence[str]]:
+    from negguide.toybox.world import bias
+
+    kinds = {f"{category}s": (category, *of) for category, of in bias.KINDS.items()}
+    accessories = {"wearing": tuple(bias.ACCESSORIES), "colours": bias.COLOURS, "places": tuple(bias.BACKGROUNDS)}
+    return {**kinds, **accessories, "pictures": tuple(style for style in bias.STYLES if style != "clean")}
+
+
+def _strange(text: str) -> Sequence[str]:
+    from negguide.toybox.world.captions import vocabulary, words
+
+    known = set(vocabulary())
+    return [word for word in words(text) if word not in known]
+
+
 def _judges() -> Sequence[Judge]:
     from negguide.toybox.judge import OracleJudge
     from negguide.toybox.oracle import Oracle
@@ -67,5 +82,9 @@ register_bundle(
         watcher=_watcher,
         vocabulary=_vocabulary,
         judges=_judges,
+        about="Toybox: small cartoons (64x64) of pets, faces, fruits, plants, vehicles and buildings, drawn by a model that knows "
+        "only these words. It is here to see what a negative does, not to make art.",
+        words=_words,
+        strange=_strange,
     )
 )
