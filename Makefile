@@ -1,22 +1,33 @@
 # make run          install what is missing and run the main job on the bundled model
 # make test         install what is missing and run the tests
+# make test-fast    the part of them that says most in three minutes: tests/conftest.py names it
 # make lint         install what is missing and run ruff and mypy
 # make bench        what each method costs, as a ratio to the plain pipeline
-# make lock         choose the versions anew that all of these install: requirements/locked.txt
-# make test-latest  the tests on the newest of everything, in an environment of its own; it may fail, and says what broke
+# make lock         choose the versions anew that all of these install: requirements/
+# make test-oldest  the fast part on the oldest versions that we support, in an environment of its own
+# make test-latest  all tests on the newest of everything, likewise; it may fail, and says what broke
+# UV=path/to/uv     install with uv instead of pip, which shares its files between environments
 
 VENV ?= .venv
 PYTHON ?= python3
 JOBS ?= 2
 OUT ?= out/compare
+OLDEST_PYTHON ?= python3.10
 LOCKED = requirements/locked.txt
-PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
-LOCKED_PIP = $(PIP) --constraint $(LOCKED)
-# What builds the package is locked too, hence no isolated build.
-INSTALL = $(LOCKED_PIP) hatchling editables && $(LOCKED_PIP) --no-build-isolation --editable
+OLDEST = requirements/oldest.txt
+# $(call install,ENVIRONMENT,VERSIONS) WHAT: what builds the package has a given version too, hence no isolated build.
+ifdef UV
+pip = $(UV) pip install --quiet --python "$(1)/bin/python"
+else
+pip = "$(1)/bin/python" -m pip install --quiet --disable-pip-version-check
+endif
+install = $(call pip,$(1)) --constraint $(2) hatchling editables && \
+    $(call pip,$(1)) --constraint $(2) --no-build-isolation --editable
+COMPILE = $(VENV)-lock/bin/uv pip compile --quiet --upgrade --python-version 3.10 --no-annotate --no-emit-index-url \
+    --custom-compile-command "make lock"
 TESTING = OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1
 
-.PHONY: run test test-latest lint bench lock clean
+.PHONY: run test test-fast test-oldest test-latest lint bench lock clean
 .DELETE_ON_ERROR:
 
 run: $(VENV)/.installed-run
@@ -25,6 +36,12 @@ run: $(VENV)/.installed-run
 test: $(VENV)/.installed-test
 	$(TESTING) $(VENV)/bin/python -m pytest -n $(JOBS)
 
+test-fast: $(VENV)/.installed-test
+	$(TESTING) $(VENV)/bin/python -m pytest -n $(JOBS) -m fast
+
+test-oldest: $(VENV)-oldest/.installed
+	$(TESTING) $(VENV)-oldest/bin/python -m pytest -n $(JOBS) -m fast
+
 lint: $(VENV)/.installed-dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
@@ -32,17 +49,16 @@ lint: $(VENV)/.installed-dev
 
 test-latest:
 	$(PYTHON) -m venv --clear "$(VENV)-latest"
-	$(VENV)-latest/bin/python -m pip install --quiet --upgrade pip
-	$(VENV)-latest/bin/python -m pip install --quiet --editable ".[all,test]"
-	$(VENV)-latest/bin/python -m pip freeze --exclude-editable
+	$(call pip,$(VENV)-latest) --upgrade pip
+	$(call pip,$(VENV)-latest) --editable ".[all,test]"
+	"$(VENV)-latest/bin/python" -m pip freeze --exclude-editable
 	$(TESTING) $(VENV)-latest/bin/python -m pytest -n $(JOBS)
 
 lock:
 	@$(PYTHON) -m venv "$(VENV)-lock"
-	@$(VENV)-lock/bin/python -m pip install --quiet --disable-pip-version-check --upgrade uv
-	$(VENV)-lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.10 --all-extras --no-annotate \
-	    --no-emit-index-url --custom-compile-command "make lock" --constraint requirements/held.txt \
-	    --output-file $(LOCKED) pyproject.toml
+	@$(call pip,$(VENV)-lock) --upgrade uv
+	$(COMPILE) --universal --all-extras --constraint requirements/held.txt --output-file $(LOCKED) pyproject.toml
+	$(COMPILE) --resolution lowest-direct --extra test --output-file $(OLDEST) pyproject.toml
 
 bench: $(VENV)/.installed-run
 	$(VENV)/bin/python benchmarks/cost.py
@@ -56,12 +72,17 @@ $(VENV)/bin/python:
 
 $(VENV)/.installed-run: pyproject.toml $(LOCKED) | $(VENV)/bin/python
 	@echo "installing negguide into $(VENV) (once; a few minutes)"
-	@$(INSTALL) ".[cli]" && touch $@
+	@$(call install,$(VENV),$(LOCKED)) ".[cli]" && touch $@
 
 $(VENV)/.installed-test: pyproject.toml $(LOCKED) | $(VENV)/bin/python
 	@echo "installing negguide and its tests into $(VENV) (once; a few minutes)"
-	@$(INSTALL) ".[all,test]" && touch $@ $(VENV)/.installed-run
+	@$(call install,$(VENV),$(LOCKED)) ".[all,test]" && touch $@ $(VENV)/.installed-run
 
 $(VENV)/.installed-dev: pyproject.toml $(LOCKED) | $(VENV)/bin/python
 	@echo "installing negguide and its tools into $(VENV) (once)"
-	@$(INSTALL) ".[dev]" && touch $@ $(VENV)/.installed-run $(VENV)/.installed-test
+	@$(call install,$(VENV),$(LOCKED)) ".[dev]" && touch $@ $(VENV)/.installed-run $(VENV)/.installed-test
+
+$(VENV)-oldest/.installed: pyproject.toml $(OLDEST)
+	@echo "installing the oldest versions that negguide supports into $(VENV)-oldest (once; a few minutes)"
+	@$(OLDEST_PYTHON) -m venv --clear "$(VENV)-oldest"
+	@$(call install,$(VENV)-oldest,$(OLDEST)) ".[test]" && touch $@

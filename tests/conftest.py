@@ -11,6 +11,36 @@ os.environ.setdefault("TRANSFORMERS_OFFLINE", "1")
 import pytest
 import torch
 
+FAST = frozenset(
+    {
+        "test_cli",
+        "test_contract",
+        "test_engine",
+        "test_engine_oracle",
+        "test_engine_refusals",
+        "test_families",
+        "test_families_more",
+        "test_mask",
+        "test_maths",
+        "test_maths_negtome",
+        "test_maths_views",
+        "test_methods",
+        "test_methods_registry",
+        "test_methods_repulsion",
+        "test_methods_stabilisers",
+        "test_package",
+        "test_pipelines",
+        "test_prompt",
+        "test_taps",
+        "test_toybox_portable",
+        "test_versions",
+    }
+)
+"""Files whose tests are marked `fast`: what says most about a change, or about other versions of the libraries, in the
+shortest time. The contract of every method on every family, the engine against hand loops, the maths, loading of the
+bundled models, one comparison from the command line.
+"""
+
 pytest_plugins = ["demo_browser"]
 """Its fixtures serve two files."""
 
@@ -23,3 +53,9 @@ def _one_thread() -> None:
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(0)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.stem in FAST:
+            item.add_marker(pytest.mark.fast)

@@ -114,6 +114,7 @@ NEWER = {
     "bria": "BriaPipeline",
     "klein": "Flux2KleinPipeline",
     "longcat": "LongCatImagePipeline",
+    "qwen_controlnet": "QwenImageControlNetModel",
     "zimage": "ZImagePipeline",
 }
 """Families that the oldest diffusers we support does not have, with the class that they need."""

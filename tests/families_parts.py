@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import string
-import tempfile
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import transformers
@@ -28,15 +24,17 @@ from transformers import (
     T5Tokenizer,
 )
 
+from negguide.versions import byte_pair_tokenizer
+
 MODERN = int(transformers.__version__.split(".")[0]) >= 5
-"""From transformers 5 on, a tokenizer is made from a vocabulary; before, from files."""
+"""From transformers 5 on, a T5 tokenizer is made from a vocabulary; before, from a file of sentencepiece."""
 
 LETTERS = string.ascii_letters + string.digits + string.punctuation
 
 
 def clip_tokenizer() -> CLIPTokenizer:
     tokens = [*LETTERS, *(letter + "</w>" for letter in LETTERS), "<|startoftext|>", "<|endoftext|>"]
-    return CLIPTokenizer(**_byte_pairs({t: i for i, t in enumerate(tokens)}), model_max_length=24)
+    return byte_pair_tokenizer(CLIPTokenizer, {t: i for i, t in enumerate(tokens)}, model_max_length=24)
 
 
 def t5_tokenizer() -> Any:
@@ -57,19 +55,9 @@ def qwen_tokenizer() -> Qwen2Tokenizer:
     letters = [*LETTERS, "\u0120", "\u010a"]
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
     vocab = {t: i for i, t in enumerate([*letters, *special])}
-    tokenizer = Qwen2Tokenizer(**_byte_pairs(vocab), model_max_length=512)
+    tokenizer = byte_pair_tokenizer(Qwen2Tokenizer, vocab, model_max_length=512)
     tokenizer.chat_template = "{% for m in messages %}<|im_start|>{{ m.content }}<|im_end|>{% endfor %}"
     return tokenizer
-
-
-def _byte_pairs(vocab: Mapping[str, int]) -> dict[str, Any]:
-    """A byte-pair vocabulary without merges, as the tokenizers of this transformers take it."""
-    if MODERN:
-        return {"vocab": vocab, "merges": []}
-    folder = Path(tempfile.mkdtemp(prefix="negguide-tokenizer-"))
-    (folder / "vocab.json").write_text(json.dumps(vocab))
-    (folder / "merges.txt").write_text("#version: 0.2\n")
-    return {"vocab_file": str(folder / "vocab.json"), "merges_file": str(folder / "merges.txt")}
 
 
 VOCABULARY = 256

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from negguide.toybox.world.captions import vocabulary
+from negguide.versions import byte_pair_tokenizer
 
 if TYPE_CHECKING:
     from transformers import CLIPTokenizer
@@ -39,4 +40,4 @@ def make_tokenizer() -> CLIPTokenizer:
     trained.train_from_iterator([" ".join(vocabulary())], trainer)
     model = json.loads(trained.to_str())["model"]
     merges = [tuple(pair) for pair in model["merges"]]
-    return CLIPTokenizer(vocab=model["vocab"], merges=merges, model_max_length=MAX_LENGTH)
+    return byte_pair_tokenizer(CLIPTokenizer, model["vocab"], merges, model_max_length=MAX_LENGTH)
