@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import families
 import pytest
 import torch
@@ -42,27 +44,33 @@ def test_companions_ride_with_the_prompt(family: str, guided: bool) -> None:
         assert torch.allclose(first[CAT], mate["cond"], atol=1e-5)
 
 
-def test_again_is_the_layer_with_another_text() -> None:
-    pipe = families.build("sd15")
+CROSS = ["sd15", "pixart", "sana", "wan"]
+
+
+@pytest.mark.parametrize("placement", ["layer", "attention"])
+@pytest.mark.parametrize("name", CROSS)
+def test_a_layer_asked_with_another_text_says_what_a_companion_row_says(name: str, placement: Any) -> None:
+    pipe = families.build(name)
     asked: list[tuple[Tensor, Tensor]] = []
 
     def edit(tokens: Tokens) -> None:
-        if tokens.layer.kind == "cross":
-            assert tokens.layer.raw_text
-            own = tokens.again(tokens.model.embeds("cond"))
+        if tokens.layer.kind == "cross" and "cond" in tokens:
+            own = tokens.attend_to("cond")
             assert torch.allclose(own, tokens["cond"], atol=1e-5)
-            asked.append((tokens.again(tokens.model.embeds(CAT)), tokens[CAT]))
+            asked.append((tokens.attend_to(CAT), tokens[CAT]))
 
-    ear = Ear(edit, ask={"companions": (CAT,)})
+    ear = Ear(edit, when=lambda step: step.index == 0, ask={"companions": (CAT,), "placement": placement})
     with attach(pipe, ear):
-        families.run("sd15", steps=1)
+        families.run(name, steps=2)
     # At the first cross layer, cond and companion have the same image tokens.
-    assert torch.allclose(*asked[0], atol=1e-5) and not torch.allclose(asked[0][0], ear.heard[1]["cond"])
-    assert len([t for t in ear.heard if t.layer.kind == "cross"]) == len(asked), "asking again is not heard"
+    first = next(tokens for tokens in ear.heard if tokens.layer.kind == "cross" and "cond" in tokens)
+    assert torch.allclose(*asked[0], atol=1e-5) and not torch.allclose(asked[0][0], first["cond"])
+    heard = [tokens for tokens in ear.heard if tokens.layer.kind == "cross" and "cond" in tokens]
+    assert len(heard) == len(asked), "asking is not heard"
 
 
 def test_again_is_refused_at_other_layers() -> None:
-    ear = Ear(lambda tokens: tokens.again(tokens["cond"]), layers=lambda layer: layer.kind == "self")
+    ear = Ear(lambda tokens: tokens.attend_to("cond"), layers=lambda layer: layer.kind == "self")
     with attach(families.build("sd15"), ear), pytest.raises(ValueError, match="only cross layers"):
         families.run("sd15", steps=1)
 

@@ -15,11 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from negguide.integration.families import TAPPED, Unsupported, rules_of
+from negguide.integration.families import TAPPED, Unsupported, image_modules_of, rules_of
 from negguide.integration.families.family import Place
 from negguide.integration.layout import Layout, stacked
 from negguide.integration.swap import base_class
-from negguide.methods.tokens import Layer
+from negguide.methods.tokens import Layer, Placement
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,8 @@ class Site:
     module: torch.nn.Module
     place: Place
     values: Place = "all"
-    """Where image tokens are among the values, if those of the text are made by the same projection."""
+    """Where image tokens are inside attention: among the values, if `to_v` makes those of the text too, and in what attention
+    gives before the output projection."""
 
     def text_values(self) -> torch.nn.Module:
         """The projection that makes the values of the text tokens. Raises `Unsupported` where it is fused."""
@@ -66,10 +67,10 @@ def sites(denoiser: torch.nn.Module) -> tuple[Site, ...]:
             f"where the image tokens of {name} stand is not known, so nothing can listen to its attention. "
             f"Known: {TAPPED}. A family is one file in negguide/integration/families"
         )
-    raw = _takes_raw_text(inner, name)
+    known = text_path(inner) is not None
     return tuple(
         Site(
-            Layer(path, rule.kind, at, len(found), raw and rule.kind == "cross"),
+            Layer(path, rule.kind, at, len(found), known and rule.kind == "cross"),
             module,
             rule.place,
             rule.place if rule.values == "all" else rule.values,
@@ -78,11 +79,40 @@ def sites(denoiser: torch.nn.Module) -> tuple[Site, ...]:
     )
 
 
-def _takes_raw_text(denoiser: torch.nn.Module, name: str) -> bool:
-    """Whether cross-attention gets the text as the denoiser got it (an IP-Adapter's images come beside it)."""
-    config: Mapping[str, Any] = getattr(denoiser, "config", {})
-    projected = getattr(denoiser, "text_encoder_hid_proj", None) is not None
-    return name.startswith("UNet2D") and not projected and config.get("encoder_hid_dim_type") in (None, "ip_image_proj")
+def image_modules(denoiser: torch.nn.Module) -> tuple[torch.nn.Module, ...]:
+    """The modules of a denoiser that see image tokens alone; none where that is not known."""
+    inner = getattr(denoiser, "_orig_mod", denoiser)
+    pattern = image_modules_of(base_class(inner).__name__)
+    if pattern is None:
+        return ()
+    fitting = re.compile(pattern)
+    return tuple(module for path, module in inner.named_modules() if fitting.fullmatch(path.replace("_orig_mod.", "")))
+
+
+def text_path(denoiser: torch.nn.Module) -> tuple[torch.nn.Module, ...] | None:
+    """The modules through which the denoiser's text goes on its way to the cross layers; None where that is not known."""
+    inner = getattr(denoiser, "_orig_mod", denoiser)
+    name = base_class(inner).__name__
+    paths = [rule.text_path for rule in rules_of(name) if rule.kind == "cross"]
+    if not paths or paths[0] is None:
+        return None
+    if name.startswith("UNet2D") and not _takes_raw_text(inner):
+        return None
+    modules = (_module_at(inner, path) for path in paths[0])
+    return tuple(module for module in modules if module is not None)
+
+
+def _module_at(module: Any, path: str) -> torch.nn.Module | None:
+    for name in path.split("."):
+        module = getattr(module, name, None)
+    return module if isinstance(module, torch.nn.Module) else None
+
+
+def _takes_raw_text(unet: torch.nn.Module) -> bool:
+    """Whether a UNet's cross-attention gets the text as the UNet got it (an IP-Adapter's images come beside it)."""
+    config: Mapping[str, Any] = getattr(unet, "config", {})
+    projected = getattr(unet, "text_encoder_hid_proj", None) is not None
+    return not projected and config.get("encoder_hid_dim_type") in (None, "ip_image_proj")
 
 
 @dataclass(frozen=True)
@@ -97,12 +127,13 @@ class Picture:
     grid: tuple[int, int] | None
     size: tuple[int, int] | None = None
 
-    def span(self, site: Site, tokens: int) -> tuple[slice, tuple[int, int] | None]:
-        """Which of the `tokens` of an output are the picture's, and their grid."""
+    def span(self, site: Site, tokens: int, placement: Placement = "layer") -> tuple[slice, tuple[int, int] | None]:
+        """Which of the `tokens` that are heard of a layer are the picture's, and their grid."""
+        place = site.place if placement == "layer" else site.values
         if self.size is not None:
             return slice(0, tokens), self._level(tokens)
-        start = tokens - self.total if site.place == "last" else 0
-        exact = tokens == self.total if site.place == "all" else tokens >= self.total
+        start = tokens - self.total if place == "last" else 0
+        exact = tokens == self.total if place == "all" else tokens >= self.total
         if not exact or start < 0:
             raise Unsupported(
                 f"{site.layer.name} gave {tokens} tokens where the picture has {self.total}: "

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from negguide.integration import riders, tree
+from negguide.integration.attention import text_path
 from negguide.integration.families import unsupported
 from negguide.integration.layout import prediction_of
 from negguide.integration.plan import OWN_KEY, Plan
@@ -18,6 +19,9 @@ from negguide.integration.probe import main_input, named_arguments, placed, rows
 from negguide.integration.side import SideModel
 from negguide.integration.taps import COND, Taps
 from negguide.methods.tokens import Label
+
+MASKED = -10000.0
+"""What diffusers' transformers add to the attention of text tokens that are masked."""
 
 
 @dataclasses.dataclass
@@ -60,6 +64,7 @@ class Evaluator:
         self.taps: Taps | None = None
         """Who listens to the forwards of this step."""
         self.passes = 0.0
+        self._layer_texts: dict[tuple[str, int], tuple[Any, tuple[Tensor, Tensor | None]]] = {}
         self.output: Any = None
         """The last thing a denoiser returned: shows what kind of output the pipeline expects."""
 
@@ -158,6 +163,25 @@ class Evaluator:
         if not isinstance(found, Tensor):
             raise unsupported(f"{plan.family.name}: reading text embeddings", "its denoiser takes them in another form")
         return found
+
+    def layer_text(self, ask: Ask, key: int) -> tuple[Tensor, Tensor | None]:
+        """The text of a key as the denoiser's cross layers take it, and its attention bias. Call it inside a forward."""
+        named = self.call(ask, key)
+        raw, mask = self.embeds(ask, key), named.get("encoder_attention_mask")
+        overlay = {} if key == COND else self.plan.overlays[key]
+        source = overlay.get(("encoder_hidden_states",))
+        remembered = self._layer_texts.get((ask.name, key))
+        if remembered is not None and remembered[0] is source:
+            return remembered[1]
+        text = raw
+        for module in text_path(ask.module) or ():
+            text = module(text)
+        bias = None
+        if isinstance(mask, Tensor) and mask.ndim == 2:
+            bias = ((1 - mask.to(text.dtype)) * MASKED).unsqueeze(1)
+        if source is not None:
+            self._layer_texts[ask.name, key] = source, (text, bias)
+        return text, bias
 
     def call(self, ask: Ask, key: int) -> Any:
         """The arguments of the pipeline's call for a key."""

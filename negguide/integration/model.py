@@ -23,10 +23,11 @@ def model_of(evaluator: Evaluator, taps: Taps, ask: Ask, step: Step) -> Model:
 
     return Model(
         family=plan.family.name,
+        defaults=plan.family.defaults,
         find_layers=lambda: tuple(site.layer for site in taps.layers(ask.name)),
         groups=groups_of(plan),
         guided=plan.guides,
-        embeds=lambda branch: evaluator.embeds(ask, key(branch)),
+        text=functools.cache(lambda branch: evaluator.layer_text(ask, key(branch))),
         noised=functools.partial(plan.schedule.noised, index=step.index),
         inverted=functools.partial(inversion.invert, evaluator, ask, step.index),
         encode=lambda images: pictures.encode(plan.pipe, plan.layout, images, step.sample),

@@ -61,7 +61,9 @@ def board(
     whole = tree.join(rows, plan.rows, family.rows)
     if COND in named and rides.companions:
         labels += [("companion", key) for key in rides.companions]
-        rows = _levelled([*rows, *(_same_images(plan, call_for(ask, key), named[COND]) for key in rides.companions)])
+        rows = _levelled(
+            [*rows, *(_companion(plan, rides, key, call_for(ask, key), named[COND]) for key in rides.companions)]
+        )
         try:
             whole = tree.join(rows, plan.rows, family.rows)
         except tree.Unjoinable as error:
@@ -78,14 +80,21 @@ def board(
     return Ride(whole, tuple(labels), parts, count)
 
 
-def _same_images(plan: Plan, call: Mapping[str, Any], cond: Mapping[str, Any]) -> dict[str, Any]:
-    """The call with all that the conditional call says about the picture; its own are only texts of tokens (B, L, ...).
+def _companion(plan: Plan, rides: Rides, key: int, call: Mapping[str, Any], cond: Mapping[str, Any]) -> dict[str, Any]:
+    """The call of a companion: all that the conditional call says about the picture, and its own text.
 
-    Noisy latents, and what rides on them; pooled text vectors, too, since they modulate the image stream, which would
-    then part from that of the prompt.
+    Its own text are texts of tokens (B, L, ...) and, with `pooled="own"`, whatever else the text determines. Pooled vectors are
+    else the prompt's, since they modulate the image stream, which would then part from that of the prompt.
     """
-    own = {name: value for name, value in call.items() if name != plan.main and _is_token_wise(name, value)}
-    return {**cond, **own}
+    determined = {path[0] for path in plan.overlays[key]} if rides.pooled == "own" else set()
+    return {
+        **cond,
+        **{
+            name: value
+            for name, value in call.items()
+            if name != plan.main and (name in determined or _is_token_wise(name, value))
+        },
+    }
 
 
 def _levelled(calls: Sequence[Mapping[str, Any]], longer: bool = True) -> list[Mapping[str, Any]]:

@@ -6,24 +6,26 @@ for steps at which a method listens, so that all other steps run the plain modul
 
 from __future__ import annotations
 
-import inspect
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from negguide.integration.attention import Picture, Site, picture, sites
+from negguide.integration.attend import output_projection
+from negguide.integration.attention import Site, image_modules, picture, sites
 from negguide.integration.compiled import refuse_deaf, whole_graphs_are_refused
 from negguide.integration.families import Unsupported
 from negguide.integration.finite import FiniteGuard
+from negguide.integration.layer_hooks import Ear, ForwardHooks
 from negguide.integration.plan import OWN_KEY, Plan
-from negguide.integration.probe import main_input
+from negguide.integration.probe import main_input, rows_of
+from negguide.integration.shared_rows import SharedRows
 from negguide.methods.base import Condition, Method, Step
-from negguide.methods.tokens import Branch, Label, Listen, Model, Slots, Tokens, Values
+from negguide.methods.tokens import Branch, Label, Model, Pooled, Slots
 
 COND = -1
 """Key of the conditional prediction."""
@@ -37,31 +39,13 @@ class Rides:
     appended: tuple[int, ...] = ()
     references: Tensor | None = None
     """(P, R, ...), already scaled for the model's input."""
+    same_image: bool = False
+    """The companions keep the prompt's image tokens."""
+    pooled: Pooled = "prompt"
+    """Whose pooled text vector the companions' rows have."""
 
     def __bool__(self) -> bool:
         return bool(self.companions or self.appended or self.references is not None)
-
-
-@dataclass
-class _Ear:
-    """A method that listens at this step."""
-
-    method: Method
-    state: dict[str, Any]
-    listen: Listen
-
-    @property
-    def name(self) -> str:
-        return self.method.name or type(self.method).__name__
-
-
-@dataclass
-class _Forward:
-    """One forward that is listened to."""
-
-    slots: Slots
-    picture: Picture
-    parts: Mapping[int | None, slice] = field(default_factory=dict)
 
 
 class Taps:
@@ -73,16 +57,16 @@ class Taps:
         self.plan = plan
         self.guard = guard
         self.sites: dict[str, tuple[Site, ...]] = {}
+        self._image_modules: dict[str, Set[torch.nn.Module]] = {}
         self.rides = Rides()
         self._methods = [
             (method, state)
             for method, state in zip(methods, states, strict=True)
             if type(method).listens is not Method.listens
         ]
-        self._ears: list[_Ear] = []
+        self._ears: list[Ear] = []
         self._step: Step | None = None
         self._model: Model | None = None
-        self._asking = False
         self._thread = threading.get_ident()
         """Another thread's forward of the same denoiser meets our hooks, and is none of ours."""
 
@@ -105,7 +89,7 @@ class Taps:
         for method, state in self._methods:
             listen = method.listens(step, model, state)
             if listen is not None:
-                self._ears.append(_Ear(method, state, listen))
+                self._ears.append(Ear(method, state, listen))
         self.rides = self._rides()
         return [ear.name for ear in self._ears]
 
@@ -125,7 +109,10 @@ class Taps:
         if latents is not None:
             assert self._step is not None
             latents = self.plan.schedule.model_input(latents, self._step.index)
-        rides = Rides(tuple(companions), tuple(appended), latents)
+        with_companions = [ear.listen for ear in self._ears if ear.listen.companions]
+        same_image = bool(with_companions) and all(listen.same_image for listen in with_companions)
+        own = same_image and all(listen.pooled == "own" for listen in with_companions)
+        rides = Rides(tuple(companions), tuple(appended), latents, same_image, "own" if own else "prompt")
         if rides and self.plan.caching:
             raise Unsupported(
                 f"{', '.join(ear.name for ear in self._ears)} lets rows ride in the denoiser's forward, which a cache "
@@ -147,117 +134,44 @@ class Taps:
             return
         slots = Slots(tuple(labels), self.plan.rows, *self._names(), self.plan.key)
         module = self.plan.denoisers[denoiser]
-        lie = _Forward(slots, picture(module, main_input(named)[1], self.plan.layout), parts or {})
-        handles = []
+        assert self._step is not None and self._model is not None
+        seen = picture(module, main_input(named)[1], self.plan.layout)
+        hooks = ForwardHooks(self._step, self._model, slots, seen, parts or {}, self.guard, self._thread)
+        shared = self._shared_rows(slots, named)
         try:
             for site in self.layers(denoiser):
-                ears = [ear for ear in self._ears if ear.listen.layers(site.layer)]
-                hears = [ear for ear in ears if type(ear.method).tokens is not Method.tokens]
-                if hears:
-                    hook = self._hook(site, hears, lie)
-                    handles.append(site.module.register_forward_hook(hook, with_kwargs=True))
-                weighs = [ear for ear in ears if type(ear.method).values is not Method.values]
-                if weighs and site.layer.kind != "self":
-                    handles.append(site.text_values().register_forward_hook(self._values_hook(site, weighs, lie)))
+                hooks.set(site, [ear for ear in self._ears if ear.listen.layers(site.layer)])
+            if shared is not None:
+                shared.set(self._modules_of_images(denoiser) - self._heard_projections(denoiser))
             with whole_graphs_are_refused():
                 yield
         finally:
-            for handle in handles:
-                handle.remove()
+            hooks.remove()
+            if shared is not None:
+                shared.remove()
+
+    def _shared_rows(self, slots: Slots, named: Mapping[str, Any]) -> SharedRows | None:
+        cond: Label = ("main", COND)
+        if not self.rides.same_image or cond not in slots.labels:
+            return None
+        return SharedRows(slots.labels, self.plan.rows, cond, rows_of(main_input(named)[1]), self._thread)
+
+    def _modules_of_images(self, denoiser: str) -> Set[torch.nn.Module]:
+        if denoiser not in self._image_modules:
+            self._image_modules[denoiser] = dict.fromkeys(image_modules(self.plan.denoisers[denoiser])).keys()
+        return self._image_modules[denoiser]
+
+    def _heard_projections(self, denoiser: str) -> set[torch.nn.Module]:
+        """Output projections behind which a method hears what companions say, so that these must be computed too."""
+        ears = [ear for ear in self._ears if ear.listen.placement == "layer"]
+        heard = (s for s in self.layers(denoiser) if any(ear.listen.layers(s.layer) for ear in ears))
+        return {module for module in (output_projection(site.module) for site in heard) if module is not None}
 
     def _names(self) -> tuple[dict[int, Branch], dict[int, Condition]]:
         conditions: dict[int, Condition] = {}
         for condition, key in self.plan.keys.items():
             conditions.setdefault(key, condition)
         return {**conditions, OWN_KEY: "uncond", COND: "cond"}, conditions
-
-    def _hook(self, site: Site, ears: Sequence[_Ear], lie: _Forward) -> Callable[..., Any]:
-        @torch.compiler.disable
-        def hook(module: torch.nn.Module, args: tuple[Any, ...], *rest: Any) -> Any:
-            if self._asking or threading.get_ident() != self._thread:
-                return None
-            kwargs, output = rest
-            pair = isinstance(output, tuple)
-            whole: Tensor = output[0] if pair else output
-            span, grid = lie.picture.span(site, whole.shape[1])
-            everything = span == slice(0, whole.shape[1])
-
-            def again(text: Tensor, rows: slice, mask: Tensor | None) -> Tensor:
-                return self._again(module, args, kwargs, text, rows, mask)
-
-            assert self._step is not None and self._model is not None
-            before = whole if everything else whole[:, span]
-            event = Tokens(self._step, site.layer, self._model, before, lie.slots, grid, again)
-            for ear in ears:
-                seen = event.result()
-                ear.method.tokens(event, ear.state)
-                if event.touched:
-                    self.guard.check(event.result(), (seen,), ear.name, self._step.index)
-            if not event.touched:
-                return None
-            result = event.result()
-            if not everything:
-                result = torch.cat([whole[:, : span.start], result, whole[:, span.stop :]], dim=1)
-            return (result, *output[1:]) if pair else result
-
-        return hook
-
-    def _values_hook(self, site: Site, ears: Sequence[_Ear], lie: _Forward) -> Callable[..., Any]:
-        @torch.compiler.disable
-        def hook(module: torch.nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor | None:
-            if self._asking or threading.get_ident() != self._thread:
-                return None
-            length = output.shape[1]
-            text = slice(0, length)
-            if site.layer.kind == "joint" and site.values == "last":
-                text = slice(0, length - lie.picture.total)
-            elif site.layer.kind == "joint" and site.values == "first":
-                text = slice(lie.picture.total, length)
-            assert self._step is not None and self._model is not None
-            event = Values(self._step, site.layer, self._model, output[:, text], lie.slots, lie.parts)
-            for ear in ears:
-                seen = event.result()
-                ear.method.values(event, ear.state)
-                if event.touched:
-                    self.guard.check(event.result(), (seen,), ear.name, self._step.index)
-            if not event.touched:
-                return None
-            return torch.cat([output[:, : text.start], event.result(), output[:, text.stop :]], dim=1)
-
-        return hook
-
-    def _again(
-        self,
-        module: torch.nn.Module,
-        args: tuple[Any, ...],
-        kwargs: Mapping[str, Any],
-        text: Tensor,
-        rows: slice,
-        mask: Tensor | None,
-    ) -> Tensor:
-        """The layer for some of its rows, with another text; an IP-Adapter's images stay beside it."""
-        owner: Any = getattr(module, "_orig_mod", module)
-        named = dict(inspect.signature(type(owner).forward).bind(owner, *args, **kwargs).arguments)
-        named.pop("self", None)
-        named |= named.pop("kwargs", {}) | named.pop("cross_attention_kwargs", {})
-        count = named["hidden_states"].shape[0]
-
-        def cut(value: Any) -> Any:
-            if isinstance(value, Tensor):
-                return value[rows] if value.ndim > 1 and value.shape[0] == count else value
-            return type(value)(cut(item) for item in value) if type(value) in (list, tuple) else value
-
-        before = named["encoder_hidden_states"]
-        call = {name: cut(value) for name, value in named.items() if value is not None}
-        text = text.to(call["hidden_states"])
-        call["encoder_hidden_states"] = (text, *cut(before[1:])) if isinstance(before, tuple) else text
-        call["attention_mask"] = mask
-        self._asking = True
-        try:
-            found = module(**call)
-        finally:
-            self._asking = False
-        return found[0] if isinstance(found, tuple) else found
 
 
 def groups_of(plan: Plan) -> tuple[tuple[int, ...], ...]:

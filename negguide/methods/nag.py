@@ -11,7 +11,7 @@ from negguide.methods.base import Condition, Method, Step
 from negguide.methods.negative import ConceptLike, Negative, as_negatives, live, wanted
 from negguide.methods.options import check_options, option
 from negguide.methods.registry import register
-from negguide.methods.tokens import Listen, Model, Tokens
+from negguide.methods.tokens import Listen, Model, Placement, Pooled, Tokens
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,13 +23,7 @@ class _Strength(NamedTuple):
     alpha: float
 
 
-_STRENGTHS = {
-    "Stable Diffusion 1/2": _Strength(3.0, 2.5, 0.5),
-    "Stable Diffusion XL": _Strength(3.0, 2.5, 0.5),
-    "Flux": _Strength(5.0, 2.5, 0.25),
-    "Wan": _Strength(9.0, 2.5, 0.25),
-}
-_ELSEWHERE = {"cross": _Strength(3.0, 2.5, 0.5), "joint": _Strength(5.0, 2.5, 0.25)}
+_USUAL = {"cross": _Strength(3.0, 2.5, 0.5), "joint": _Strength(5.0, 2.5, 0.25)}
 
 
 @register
@@ -75,6 +69,14 @@ class NAG(Method):
     alpha: float | None = option(
         None, help="How much of it is blended in. Empty: the family's (0.5 or 0.25).", low=0, high=1
     )
+    placement: Placement = option(
+        "attention", help="Act on what attention gives, as the releases do, or on what the layer makes of it."
+    )
+    pooled: Pooled | None = option(
+        None,
+        help="Whose pooled text vector the negative has, its own or the prompt's. Empty: its own for Flux and SD3.",
+        choices=("own", "prompt"),
+    )
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "negatives", as_negatives(self.negatives, type(self).__name__))
@@ -87,31 +89,38 @@ class NAG(Method):
         if not self._acts or not (negatives := live(self._all, step)):
             return None
         kind = _kind(model)
-        if all(layer.raw_text for layer in model.layers if layer.kind == kind):
-            return Listen(lambda layer: layer.kind == kind)
-        return Listen(lambda layer: layer.kind == kind, companions=wanted(negatives))
+        companions = (
+            () if all(layer.reads_any_text for layer in model.layers if layer.kind == kind) else wanted(negatives)
+        )
+        return Listen(
+            lambda layer: layer.kind == kind,
+            companions=companions,
+            placement=self.placement,
+            same_image=True,
+            pooled=self.pooled or model.defaults.get(self.name, {}).get("pooled", "prompt"),
+        )
 
     def tokens(self, tokens: Tokens, state: dict[str, Any]) -> None:
         if "cond" not in tokens:
             return
         negatives, z_pos = live(self._all, tokens.step), tokens["cond"]
         conditions = wanted(negatives)
-        if tokens.layer.raw_text:
-            outputs = {c: tokens.again(tokens.model.embeds(c)) for c in conditions}
-        else:
-            outputs = {c: tokens[c] for c in conditions}
+        asked = tokens.layer.reads_any_text
+        outputs = {condition: tokens.attend_to(condition) if asked else tokens[condition] for condition in conditions}
         weights = [_weight(negative, tokens) for negative in negatives]
         z_neg = maths.compose([outputs[negative.condition] for negative in negatives], weights, base=z_pos)
-        guided = maths.nag(z_pos, z_neg, *self._strength(tokens.model.family, tokens.layer.kind)).to(z_pos.dtype)
+        guided = maths.nag(z_pos, z_neg, *self._strength(tokens.model, tokens.layer.kind)).to(z_pos.dtype)
         # The companions' image tokens must stay those of the prompt, so that the next layer compares like with like.
         tokens["cond"] = guided
-        for condition in () if tokens.layer.raw_text else conditions:
+        for condition in () if asked else conditions:
             tokens[condition] = guided
 
-    def _strength(self, family: str, kind: str) -> _Strength:
-        usual = _STRENGTHS.get(family) or _ELSEWHERE[kind]
+    def _strength(self, model: Model, kind: str) -> _Strength:
+        """The user's numbers, else the family's, else those usual for this kind of layer."""
         own = {"scale": self.scale, "tau": self.tau, "alpha": self.alpha}
-        return usual._replace(**{option: value for option, value in own.items() if value is not None})
+        set_here = {option: value for option, value in own.items() if value is not None}
+        of_family = {k: v for k, v in model.defaults.get(self.name, {}).items() if k in own}
+        return _USUAL[kind]._replace(**{**of_family, **set_here})
 
     @property
     def _acts(self) -> bool:

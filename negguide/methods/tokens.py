@@ -24,6 +24,11 @@ condition that rides as a companion is found before an equal one that guides; th
 
 Kind = Literal["self", "cross", "joint"]
 
+Pooled = Literal["prompt", "own"]
+
+Placement = Literal["attention", "layer"]
+"""What is heard of a layer: what attention gives, before the layer's output projection; or what the layer gives, after it."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Layer:
@@ -35,9 +40,8 @@ class Layer:
     """"joint": image and text tokens attend to each other."""
     index: int
     count: int
-    raw_text: bool = False
-    """Its text is the very `encoder_hidden_states` that the denoiser gets (UNets), so that `Tokens.again` can be given
-    `Model.embeds` of another text. Elsewhere the text is projected or changed on the way: let it ride as a companion."""
+    reads_any_text: bool = False
+    """`Tokens.attend_to` can ask it with the text of any condition. Elsewhere let that text ride as a companion."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,13 +50,15 @@ class Model:
 
     family: str
     """Row of `negguide.integration.families`, e.g. "Stable Diffusion XL", "Flux"."""
+    defaults: Mapping[str, Mapping[str, Any]]
+    """Options of methods that differ in this family, by the method's name."""
     find_layers: Callable[[], tuple[Layer, ...]]
     groups: tuple[tuple[int, ...], ...]
     """Rows of the same prompt, in the order of the call; every row 0 <= i < B stands in one group."""
     guided: bool
     """False for calls without classifier-free guidance: only the branch "cond" exists."""
-    embeds: Callable[[Branch], Tensor]
-    """Text embeddings (B, L, C) that the denoiser gets for a branch or any condition."""
+    text: Callable[[Branch], tuple[Tensor, Tensor | None]]
+    """The text of a branch or any condition as cross layers take it, (B, L, d), and its attention bias (B, 1, L) or None."""
     noised: Callable[[Tensor, Tensor], Tensor]
     """(clean latents, standard noise) -> latents as the scheduler holds them at this step."""
     inverted: Callable[[Tensor], Sequence[Tensor]]
@@ -83,13 +89,19 @@ class Listen:
     `layers`: after which its `tokens` and `values` are called. `companions`: conditions whose rows ride in the same
     forward as the prompt's; their predictions are not used. `appended`: conditions whose text embeddings are appended to
     those of the prompt. `references`: noisy latents (P, R, ...) of R reference pictures for each of the P groups, at this
-    step's level, which ride in every forward with the group's own text.
+    step's level, which ride in every forward with the group's own text. `placement`: what `tokens` hears of a layer; a
+    layer without an output projection of its own has one answer to both. `same_image`: companions keep the prompt's image
+    tokens throughout, so that what depends on the image alone need not be computed for them. `pooled`: whose pooled text
+    vector, where a denoiser takes one, modulates the companions' rows.
     """
 
     layers: Callable[[Layer], bool]
     companions: tuple[Condition, ...] = ()
     appended: tuple[Condition, ...] = ()
     references: Tensor | None = None
+    placement: Placement = "layer"
+    same_image: bool = False
+    pooled: Pooled = "prompt"
 
 
 class _Rows:
@@ -166,11 +178,11 @@ class Tokens(_Rows):
         rows: Tensor,
         slots: Slots,
         grid: tuple[int, int] | None,
-        again: Callable[[Tensor, slice, Tensor | None], Tensor],
+        ask: Callable[[Tensor, slice, Tensor | None], Tensor],
     ) -> None:
         super().__init__(step, layer, model, rows, slots)
         self.grid = grid
-        self._again = again
+        self._ask = ask
 
     def references(self, branch: Branch = "cond") -> Tensor:
         """Tokens (P, R, N, d) of the reference pictures in this layer and branch, as asked by `Listen.references`."""
@@ -181,17 +193,25 @@ class Tokens(_Rows):
         shape = (len(mains), len(self.model.groups), -1, *self._rows.shape[1:])
         return self._rows[start:].reshape(shape)[place]
 
-    def again(
-        self, encoder_hidden_states: Tensor, branch: Branch = "cond", attention_mask: Tensor | None = None
-    ) -> Tensor:
+    def attend_to(self, text: Branch, branch: Branch = "cond") -> Tensor:
         """What a cross-attention layer says to the same image tokens with another text; (B, N, d).
 
-        `encoder_hidden_states`: (B, L, C) as this layer takes it (`Model.embeds` where `Layer.raw_text`); the image
-        prompt of an IP-Adapter is kept. No method hears this evaluation. `ValueError` elsewhere than at cross layers.
+        Costs keys, values and attention of that text: queries and output projection are those of the running forward. The
+        image prompt of an IP-Adapter is kept. No method hears it.
+
+        Args:
+            text: a condition that `companions` names, or a branch.
+            branch: whose image tokens are asked.
+
+        Raises:
+            ValueError: for layers without `Layer.reads_any_text`.
         """
-        if self.layer.kind != "cross":
-            raise ValueError(f"{self.layer.name} is {self.layer.kind}-attention; only cross layers can be asked again")
-        return self._again(encoder_hidden_states, self._slots.rows(self._label(branch)), attention_mask)
+        if not self.layer.reads_any_text:
+            raise ValueError(
+                f"{self.layer.name} ({self.layer.kind}-attention) cannot be asked with another text; only cross layers of "
+                "known families can: let the text ride as a companion"
+            )
+        return self._ask(self.model.text(text)[0], self._slots.rows(self._label(branch)), self.model.text(text)[1])
 
 
 class Values(_Rows):

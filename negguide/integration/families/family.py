@@ -28,6 +28,19 @@ class Rule:
     place: Place = "all"
     values: Place = "all"
     """Where image tokens are in what `to_v` makes, if it serves the text, too; "all": the text has a projection of its own."""
+    text_path: tuple[str, ...] | None = None
+    """Of cross layers: modules of the denoiser through which the text goes before it comes to them; None: not known."""
+
+
+@dataclass(frozen=True)
+class ImageModules:
+    """Modules that see image tokens alone, row by row: of the denoiser classes `denoisers`, those whose path fits.
+
+    What they give depends on no text, but for pooled text vectors in the modulation of norms.
+    """
+
+    denoisers: tuple[str, ...]
+    pattern: str
 
 
 @dataclass(frozen=True)
@@ -66,6 +79,10 @@ class Family:
     """Attention layers over image tokens."""
     fixed_text: Callable[[Mapping[str, Any]], bool] = lambda config: False
     """Whether a denoiser of this configuration takes a fixed number of text tokens, so that none can be appended."""
+    image_modules: ImageModules | None = None
+    """Modules that compute the image rows of a companion no second time."""
+    defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Options of methods that differ in this family, by the method's name."""
     taken_over: bool = False
     """It has no guidance of its own to enter, so that it is guided by takeover only."""
 

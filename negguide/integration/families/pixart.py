@@ -3,4 +3,6 @@
 from negguide.integration.families.cross_attention import cross_attention
 from negguide.integration.families.family import Family
 
-FAMILY = Family("PixArt", ("PixArt",), layers=cross_attention("PixArtTransformer2DModel"))
+FAMILY = Family(
+    "PixArt", ("PixArt",), layers=cross_attention("PixArtTransformer2DModel", text_path=("caption_projection",))
+)

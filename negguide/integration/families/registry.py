@@ -71,6 +71,12 @@ def _class_names(cls: type) -> list[str]:
     return [ancestor.__name__ for ancestor in stock or pipelines]
 
 
+def image_modules_of(denoiser: str) -> str | None:
+    """The pattern of the paths of modules that see image tokens alone, by the name of the denoiser class."""
+    known = [family.image_modules for family in FAMILIES if family.image_modules]
+    return next((m.pattern for m in known if any(names(begin, denoiser) for begin in m.denoisers)), None)
+
+
 def rules_of(denoiser: str) -> list[Rule]:
     """The attention layers of a denoiser class by its name."""
     fitting = [(len(begin), rule) for rule in RULES for begin in rule.denoisers if names(begin, denoiser)]

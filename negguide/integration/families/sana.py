@@ -3,4 +3,10 @@
 from negguide.integration.families.cross_attention import cross_attention
 from negguide.integration.families.family import Family
 
-FAMILY = Family("Sana", ("Sana",), layers=cross_attention("SanaTransformer2DModel", "SanaVideoTransformer3DModel"))
+FAMILY = Family(
+    "Sana",
+    ("Sana",),
+    layers=cross_attention(
+        "SanaTransformer2DModel", "SanaVideoTransformer3DModel", text_path=("caption_projection", "caption_norm")
+    ),
+)

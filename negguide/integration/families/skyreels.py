@@ -3,4 +3,8 @@
 from negguide.integration.families.cross_attention import cross_attention
 from negguide.integration.families.family import Family
 
-FAMILY = Family("SkyReels", ("SkyReelsV2",), layers=cross_attention("SkyReelsV2Transformer3DModel"))
+FAMILY = Family(
+    "SkyReels",
+    ("SkyReelsV2",),
+    layers=cross_attention("SkyReelsV2Transformer3DModel", text_path=("condition_embedder.text_embedder",)),
+)

@@ -8,4 +8,5 @@ FAMILY = Family(
     ("StableDiffusion", "AltDiffusion"),
     live_scale=True,
     layers=UNET_LAYERS,
+    defaults={"nag": {"scale": 3.0, "tau": 2.5, "alpha": 0.5}},
 )

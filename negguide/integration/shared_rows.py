@@ -1,0 +1,77 @@
+"""Modules that see image tokens alone compute the rows of a companion no second time.
+
+A companion that keeps the prompt's image tokens (`Listen.same_image`) has the same rows as the prompt in every module that the
+text does not reach: their norms, projections and feed-forward layers. Hooks hand such a module the rows that differ, and lay
+what it gives under the companion too.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from negguide.methods.tokens import Label
+
+
+class SharedRows:
+    """The rows of one forward, and the hooks that let modules compute those of the prompt once."""
+
+    def __init__(self, labels: Sequence[Label], count: int, cond: Label, rows: int, thread: int) -> None:
+        """`labels`: of `count` rows each, companions behind the others; `cond`: the prompt's; `rows`: of the forward."""
+        mains = sum(label[0] == "main" for label in labels)
+        self._companions = len(labels) - mains
+        self._rows = rows
+        self._before = slice(0, mains * count)
+        self._behind = slice(len(labels) * count, rows)
+        start = labels.index(cond) * count
+        self._cond = slice(start, start + count)
+        self._thread = thread
+        self._handles: list[Any] = []
+
+    def set(self, modules: Iterable[torch.nn.Module]) -> None:
+        """Hook modules for the forward to come."""
+        if not self._companions:
+            return
+        for module in modules:
+            self._handles.append(module.register_forward_pre_hook(self._reduce, with_kwargs=True))
+            self._handles.append(module.register_forward_hook(self._restore))
+
+    def remove(self) -> None:
+        """Take the hooks away."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+    @property
+    def _other_thread(self) -> bool:
+        return threading.get_ident() != self._thread
+
+    @torch.compiler.disable
+    def _reduce(self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if self._other_thread:
+            return None
+        return tuple(map(self._different, args)), {name: self._different(value) for name, value in kwargs.items()}
+
+    @torch.compiler.disable
+    def _restore(self, module: torch.nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        if self._other_thread:
+            return None
+        return tuple(map(self._all, output)) if isinstance(output, tuple) else self._all(output)
+
+    def _different(self, value: Any) -> Any:
+        """The rows that are no companion's."""
+        if not isinstance(value, Tensor) or not value.ndim or value.shape[0] != self._rows:
+            return value
+        behind = value[self._behind]
+        return torch.cat([value[self._before], behind]) if len(behind) else value[self._before]
+
+    def _all(self, value: Any) -> Any:
+        """All rows, the companions' being the prompt's."""
+        if not isinstance(value, Tensor):
+            return value
+        before = self._before.stop
+        return torch.cat([value[:before], *[value[self._cond]] * self._companions, value[before:]])
