@@ -337,6 +337,8 @@ def test_options_are_checked_and_kept() -> None:
         ({"scale": 0.5}, "scale is 0.5; possible: from 1"),
         ({"tau": 0.5}, "tau is 0.5; possible: from 1"),
         ({"alpha": 2}, "alpha is 2; possible: from 0 to 1"),
+        ({"placement": "inside"}, "placement is 'inside'; possible: 'attention', 'layer'"),
+        ({"pooled": "mine"}, "pooled is 'mine'; possible: None, 'own', 'prompt'"),
     ]:
         with pytest.raises(ValueError, match=message):
             NAG("cat", **options)

@@ -66,7 +66,14 @@ def attend(
         arguments["encoder_hidden_states"] = text
     arguments["attention_mask"] = mask
     queries = None if call.queries is None else call.queries[rows]
-    output = cls.forward(_stand_in(owner, queries, projected), **arguments)
+    twin, processor = _stand_in(owner, queries, projected), getattr(owner, "processor", None)
+    if processor is not None:
+        # The module's own forward only hands on what its processor takes, which it looks up anew at each call.
+        kind: Any = type(processor)
+        taken = _parameters(kind)
+        output = processor(twin, **{name: value for name, value in arguments.items() if name in taken})
+    else:
+        output = cls.forward(twin, **arguments)
     result: Tensor = output[0] if isinstance(output, tuple) else output
     return result
 
@@ -82,6 +89,11 @@ def output_projection(module: torch.nn.Module) -> torch.nn.Module | None:
 @cache
 def _signature(cls: Any) -> inspect.Signature:
     return inspect.signature(cls.forward)
+
+
+@cache
+def _parameters(cls: Any) -> frozenset[str]:
+    return frozenset(inspect.signature(cls.__call__).parameters)
 
 
 def _stand_in(module: Any, queries: Tensor | None, projected: bool) -> Any:

@@ -15,13 +15,17 @@ _REMEDY = (
 )
 
 
-def refuse_deaf(denoiser: torch.nn.Module) -> None:
-    """Refuse denoisers whose layers cannot be heard: compiled without hook guards, or sharded by context."""
-    compiled = hasattr(denoiser, "_orig_mod") or any(
-        hasattr(part, "_orig_mod") or getattr(part, "_compiled_call_impl", None) is not None
+def is_compiled(denoiser: torch.nn.Module) -> bool:
+    """Whether a denoiser, or some part of it, is compiled."""
+    return hasattr(denoiser, "_orig_mod") or any(
+        "_orig_mod" in part._modules or part.__dict__.get("_compiled_call_impl") is not None
         for part in denoiser.modules()
     )
-    if compiled and torch._dynamo.config.skip_nnmodule_hook_guards:
+
+
+def refuse_deaf(denoiser: torch.nn.Module) -> None:
+    """Refuse denoisers whose layers cannot be heard: compiled without hook guards, or sharded by context."""
+    if is_compiled(denoiser) and torch._dynamo.config.skip_nnmodule_hook_guards:
         raise Unsupported(
             "the denoiser is compiled, and torch.compile ignores hooks that come after its first run: nothing would be "
             f"heard. {_REMEDY}"

@@ -18,8 +18,12 @@ class FiniteGuard:
 
     def check(self, result: Tensor, inputs: Sequence[Tensor], name: str, index: int) -> None:
         """Blame `name` if `result` is not finite although every one of `inputs` is."""
+        waits = self._waits(result)
+        # On the CPU one sum in float32 clears most tensors; where it overflows, each number is looked at.
+        if not waits and result.sum(dtype=torch.float32).isfinite():
+            return
         good = torch.isfinite(result).all()
-        if not self._waits(good) and bool(good):
+        if not waits and bool(good):
             return
         for tensor in inputs:
             good = good | ~torch.isfinite(tensor).all()

@@ -43,6 +43,7 @@ class ForwardHooks:
         parts: Mapping[int | None, slice],
         guard: FiniteGuard,
         thread: int,
+        compiled: bool,
     ) -> None:
         self._step = step
         self._model = model
@@ -53,6 +54,8 @@ class ForwardHooks:
         self._guard = guard
         self._thread = thread
         """Another thread's forward of the same denoiser meets our hooks, and is none of ours."""
+        self._kept_out = torch.compiler.disable if compiled else _as_it_is
+        """Keeps a hook out of the graphs of a compiled denoiser; doing so for each of them would cost the others time."""
         self._asking = False
         """A layer is being asked with another text: nobody hears that."""
         self._handles: list[Any] = []
@@ -84,7 +87,6 @@ class ForwardHooks:
     def _hear_layer(self, site: Site, ears: Sequence[Ear]) -> None:
         """What the layer gives, after its output projection."""
 
-        @torch.compiler.disable
         def hook(module: torch.nn.Module, args: tuple[Any, ...], *rest: Any) -> Any:
             if self._deaf:
                 return None
@@ -96,23 +98,20 @@ class ForwardHooks:
                 return None
             return (result, *output[1:]) if pair else result
 
-        self._handles.append(site.module.register_forward_hook(hook, with_kwargs=True))
+        self._handles.append(site.module.register_forward_hook(self._kept_out(hook), with_kwargs=True))
 
     def _hear_attention(self, site: Site, projection: torch.nn.Module, ears: Sequence[Ear]) -> None:
         """What attention itself gives, before the layer's output projection."""
         call = LayerCall()
 
-        @torch.compiler.disable
         def enter(module: torch.nn.Module, args: tuple[Any, ...], *rest: Any) -> None:
             if not self._deaf:
                 call.args, call.kwargs, call.queries, call.heard = args, rest[0], None, False
 
-        @torch.compiler.disable
         def remember_queries(module: torch.nn.Module, args: tuple[Any, ...], output: Any) -> None:
             if not self._deaf:
                 call.queries = output
 
-        @torch.compiler.disable
         def hook(module: torch.nn.Module, args: tuple[Any, ...]) -> Any:
             if self._deaf:
                 return None
@@ -120,7 +119,6 @@ class ForwardHooks:
             result = self._tokens(site, ears, args[0], call, "attention")
             return None if result is None else (result, *args[1:])
 
-        @torch.compiler.disable
         def leave(module: torch.nn.Module, args: tuple[Any, ...], output: Any) -> None:
             if self._deaf:
                 return
@@ -132,12 +130,12 @@ class ForwardHooks:
             call.args, call.kwargs, call.queries = (), {}, None
 
         handles = self._handles
-        handles.append(site.module.register_forward_pre_hook(enter, with_kwargs=True))
+        handles.append(site.module.register_forward_pre_hook(self._kept_out(enter), with_kwargs=True))
         queries = getattr(site.module, "to_q", None)
         if site.layer.kind == "cross" and isinstance(queries, torch.nn.Module):
-            handles.append(queries.register_forward_hook(remember_queries))
-        handles.append(projection.register_forward_pre_hook(hook))
-        handles.append(site.module.register_forward_hook(leave))
+            handles.append(queries.register_forward_hook(self._kept_out(remember_queries)))
+        handles.append(projection.register_forward_pre_hook(self._kept_out(hook)))
+        handles.append(site.module.register_forward_hook(self._kept_out(leave)))
 
     def _tokens(
         self, site: Site, ears: Sequence[Ear], whole: Tensor, call: LayerCall, placement: Placement
@@ -169,7 +167,6 @@ class ForwardHooks:
     def _hear_values(self, site: Site, ears: Sequence[Ear]) -> None:
         """The values of the text tokens."""
 
-        @torch.compiler.disable
         def hook(module: torch.nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor | None:
             if self._deaf:
                 return None
@@ -189,4 +186,8 @@ class ForwardHooks:
                 return None
             return torch.cat([output[:, : text.start], event.result(), output[:, text.stop :]], dim=1)
 
-        self._handles.append(site.text_values().register_forward_hook(hook))
+        self._handles.append(site.text_values().register_forward_hook(self._kept_out(hook)))
+
+
+def _as_it_is(hook: Any) -> Any:
+    return hook

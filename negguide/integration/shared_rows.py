@@ -20,7 +20,9 @@ from negguide.methods.tokens import Label
 class SharedRows:
     """The rows of one forward, and the hooks that let modules compute those of the prompt once."""
 
-    def __init__(self, labels: Sequence[Label], count: int, cond: Label, rows: int, thread: int) -> None:
+    def __init__(
+        self, labels: Sequence[Label], count: int, cond: Label, rows: int, thread: int, compiled: bool
+    ) -> None:
         """`labels`: of `count` rows each, companions behind the others; `cond`: the prompt's; `rows`: of the forward."""
         mains = sum(label[0] == "main" for label in labels)
         self._companions = len(labels) - mains
@@ -30,15 +32,17 @@ class SharedRows:
         start = labels.index(cond) * count
         self._cond = slice(start, start + count)
         self._thread = thread
+        self._kept_out: Any = torch.compiler.disable if compiled else lambda hook: hook
         self._handles: list[Any] = []
 
     def set(self, modules: Iterable[torch.nn.Module]) -> None:
         """Hook modules for the forward to come."""
         if not self._companions:
             return
+        reduce, restore = self._kept_out(self._reduce), self._kept_out(self._restore)
         for module in modules:
-            self._handles.append(module.register_forward_pre_hook(self._reduce, with_kwargs=True))
-            self._handles.append(module.register_forward_hook(self._restore))
+            self._handles.append(module.register_forward_pre_hook(reduce, with_kwargs=True))
+            self._handles.append(module.register_forward_hook(restore))
 
     def remove(self) -> None:
         """Take the hooks away."""
@@ -50,13 +54,11 @@ class SharedRows:
     def _other_thread(self) -> bool:
         return threading.get_ident() != self._thread
 
-    @torch.compiler.disable
     def _reduce(self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if self._other_thread:
             return None
         return tuple(map(self._different, args)), {name: self._different(value) for name, value in kwargs.items()}
 
-    @torch.compiler.disable
     def _restore(self, module: torch.nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         if self._other_thread:
             return None

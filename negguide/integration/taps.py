@@ -17,7 +17,7 @@ from torch import Tensor
 
 from negguide.integration.attend import output_projection
 from negguide.integration.attention import Site, image_modules, picture, sites
-from negguide.integration.compiled import refuse_deaf, whole_graphs_are_refused
+from negguide.integration.compiled import is_compiled, refuse_deaf, whole_graphs_are_refused
 from negguide.integration.families import Unsupported
 from negguide.integration.finite import FiniteGuard
 from negguide.integration.layer_hooks import Ear, ForwardHooks
@@ -57,6 +57,7 @@ class Taps:
         self.plan = plan
         self.guard = guard
         self.sites: dict[str, tuple[Site, ...]] = {}
+        self._compiled: dict[str, bool] = {}
         self._image_modules: dict[str, Set[torch.nn.Module]] = {}
         self.rides = Rides()
         self._methods = [
@@ -132,12 +133,18 @@ class Taps:
         if not self._ears:
             yield
             return
-        slots = Slots(tuple(labels), self.plan.rows, *self._names(), self.plan.key)
+        known = dict(
+            self.plan.keys
+        )  # the plan forgets a run's conditions when it ends; what was heard may be read later
+        key = lambda condition: known[condition] if condition in known else self.plan.key(condition)  # noqa: E731
+        slots = Slots(tuple(labels), self.plan.rows, *self._names(), key)
         module = self.plan.denoisers[denoiser]
         assert self._step is not None and self._model is not None
         seen = picture(module, main_input(named)[1], self.plan.layout)
-        hooks = ForwardHooks(self._step, self._model, slots, seen, parts or {}, self.guard, self._thread)
-        shared = self._shared_rows(slots, named)
+        hooks = ForwardHooks(
+            self._step, self._model, slots, seen, parts or {}, self.guard, self._thread, self._is_compiled(denoiser)
+        )
+        shared = self._shared_rows(slots, named, self._is_compiled(denoiser))
         try:
             for site in self.layers(denoiser):
                 hooks.set(site, [ear for ear in self._ears if ear.listen.layers(site.layer)])
@@ -150,11 +157,16 @@ class Taps:
             if shared is not None:
                 shared.remove()
 
-    def _shared_rows(self, slots: Slots, named: Mapping[str, Any]) -> SharedRows | None:
+    def _shared_rows(self, slots: Slots, named: Mapping[str, Any], compiled: bool) -> SharedRows | None:
         cond: Label = ("main", COND)
         if not self.rides.same_image or cond not in slots.labels:
             return None
-        return SharedRows(slots.labels, self.plan.rows, cond, rows_of(main_input(named)[1]), self._thread)
+        return SharedRows(slots.labels, self.plan.rows, cond, rows_of(main_input(named)[1]), self._thread, compiled)
+
+    def _is_compiled(self, denoiser: str) -> bool:
+        if denoiser not in self._compiled:
+            self._compiled[denoiser] = is_compiled(self.plan.denoisers[denoiser])
+        return self._compiled[denoiser]
 
     def _modules_of_images(self, denoiser: str) -> Set[torch.nn.Module]:
         if denoiser not in self._image_modules:

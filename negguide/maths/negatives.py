@@ -29,6 +29,8 @@ def compose(predictions: Sequence[Tensor], weights: Sequence[float | Tensor], ba
     largest is 1: the coefficients then sum to 1 and no base is needed. Shapes (B, ...); returns float32 or wider.
     """
     coefficients = mixture(weights)
+    if len(predictions) == 1 and isinstance(coefficients[0], float) and coefficients[0] == 1.0:
+        return widen(predictions[0])
     origin = predictions[0] if base is None else base
     differences = [widen(prediction) - widen(origin) for prediction in predictions]
     return widen(origin) + sum_terms(differences, coefficients)

@@ -29,22 +29,30 @@ _USUAL = {"cross": _Strength(3.0, 2.5, 0.5), "joint": _Strength(5.0, 2.5, 0.25)}
 @register
 @dataclasses.dataclass(frozen=True)
 class NAG(Method):
-    """`z = s z_pos - (s - 1) z_neg` after each attention to text, shortened to tau |z_pos|, blended by alpha.
+    """Pushes the picture from a negative inside the attention to text, so that it needs no guidance and works in few steps.
 
-    z are attention outputs of the prompt and of the negative for the same image tokens; norms are L1, per token. K
-    negatives are mixed first, as `NegativePrompt` mixes them: `z_neg = z_pos + sum_i c_i (z_i - z_pos)`, `c_i = w_i /
-    sum w * max w`, so that one of weight 1 counts in full, two of weight 1 by half each, and `scale` keeps its meaning. A
-    mask confines a negative to its region.
+    `z = s z_pos - (s - 1) z_neg`, shortened to `tau |z_pos|` and blended by `alpha`, for every image token of every layer that
+    attends to text; z are attention outputs of the prompt and of the negative for the same image tokens, norms are L1. Only the
+    prompt's prediction is edited. K negatives are mixed first, as `NegativePrompt` mixes them: `z_neg = z_pos + sum_i c_i (z_i -
+    z_pos)`, `c_i = w_i / sum w * max w`, so that `scale` keeps its meaning. Neutral, and without cost: scale 1, alpha 0, weights 0,
+    closed windows.
 
-    None takes the family's default: scale 3, tau 2.5, alpha 0.5 (SD, SDXL), 5, 2.5, 0.25 (Flux), 9, 2.5, 0.25 (Wan):
-    the release's for SDXL, Flux and Wan's scale; elsewhere 3, 2.5, 0.5 where text has attention layers of its own and 5,
-    2.5, 0.25 where it shares them with the image, which is our choice. `scale` 1 or more: raise it first (to 11).
-    `tau` at least 1: lower it against artefacts. `alpha` in [0, 1]. Neutral, and without cost: scale 1, alpha 0,
-    weights 0, closed windows. Only the prompt's prediction is edited, so it works with guidance on, off and distilled.
+    Args:
+        negatives: texts, `(text, weight)` pairs or `Negative`s; a mask confines one to its region (pictures only).
+        scale: s, 1 or more; raise it first (to 11). None: the family's, 3 (Stable Diffusion), 5 (Flux), 9 (Wan), as in the
+            release; elsewhere 3 where text has layers of its own, 5 where it shares them with the image, which is our choice.
+        tau: 1 or more; lower it against artefacts. None: 2.5.
+        alpha: 0 to 1. None: 0.5 where text has layers of its own, 0.25 where not, and for Wan.
+        placement: "attention" acts before a layer's output projection, as the releases do, "layer" after it; they differ by the
+            norms alone.
+        pooled: whose pooled text vector the negative has where the denoiser takes one: its "own", as in the releases for Flux
+            and SD3, or the "prompt"'s. None: "own" there, "prompt" elsewhere.
 
-    Cost: UNets evaluate their text layers once more for each negative (a few percent of a pass); elsewhere the
-    negative rides as one more row. Differs from the release in one thing: norms are taken after the output projection of
-    the layer, which is where they can be reached; the extrapolation itself commutes with it.
+    Cost: where text has layers of its own (UNets, PixArt, Sana, Wan, LTX, ...) its keys and values and one more attention for
+    each negative, a few percent of a pass; where it shares them with the image one row more per negative, of which layers that see
+    the image alone compute nothing (SD3, Flux's double blocks).
+
+    Source: arXiv:2505.21179, section 3.
 
     >>> NAG(["glasses", ("hat", 0.5)], scale=4.0).alpha is None
     True
@@ -52,7 +60,7 @@ class NAG(Method):
 
     name: ClassVar[str] = "nag"
     summary: ClassVar[str] = "the negative works inside attention: also without guidance and in few steps"
-    cost: ClassVar[str] = "UNets: text attention once more per negative; others: 1 row more per negative"
+    cost: ClassVar[str] = "text layers of their own: attention to text once more per negative; joint ones: 1 row more"
     paper: ClassVar[str] = "arXiv:2505.21179"
     needs_guidance: ClassVar[bool] = False
 

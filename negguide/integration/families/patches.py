@@ -24,19 +24,19 @@ _OWN = ("diffusers", "transformers", "torch", "accelerate", "peft", "negguide")
 def refuse_patches(denoisers: Mapping[str, torch.nn.Module]) -> None:
     """Raise `Unsupported` where a patch would hand one condition's features to another."""
     for denoiser in denoisers.values():
-        for part in denoiser.modules():
-            for patch in _patches(part):
-                package = str(getattr(patch, "__module__", "")).split(".")[0]
-                name = getattr(patch, "__qualname__", type(patch).__name__)
-                title, remedy = _KEEPERS.get(package, ("", ""))
-                if not title and package not in _OWN and "cache" in name.lower():
-                    title, remedy = f"{name} (of {package})", "call the pipeline without that patch"
-                if title:
-                    raise Unsupported(
-                        f"{title} is at work in the denoiser: it keeps features from one call to the next and counts on the "
-                        f"same rows each time, so a condition would be given another one's. Switch it off first: {remedy}. "
-                        "Caches of diffusers that know contexts (enable_cache: first block, TaylorSeer, ...) go together"
-                    )
+        patches = {id(patch): patch for part in denoiser.modules() for patch in _patches(part)}
+        for patch in patches.values():
+            package = str(getattr(patch, "__module__", "")).split(".")[0]
+            name = getattr(patch, "__qualname__", type(patch).__name__)
+            title, remedy = _KEEPERS.get(package, ("", ""))
+            if not title and package not in _OWN and "cache" in name.lower():
+                title, remedy = f"{name} (of {package})", "call the pipeline without that patch"
+            if title:
+                raise Unsupported(
+                    f"{title} is at work in the denoiser: it keeps features from one call to the next and counts on the "
+                    f"same rows each time, so a condition would be given another one's. Switch it off first: {remedy}. "
+                    "Caches of diffusers that know contexts (enable_cache: first block, TaylorSeer, ...) go together"
+                )
 
 
 def _patches(part: torch.nn.Module) -> Iterator[Any]:
