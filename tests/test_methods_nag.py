@@ -338,7 +338,7 @@ def test_options_are_checked_and_kept() -> None:
         ({"tau": 0.5}, "tau is 0.5; possible: from 1"),
         ({"alpha": 2}, "alpha is 2; possible: from 0 to 1"),
         ({"placement": "inside"}, "placement is 'inside'; possible: 'attention', 'layer'"),
-        ({"pooled": "mine"}, "pooled is 'mine'; possible: None, 'own', 'prompt'"),
+        ({"pooled": "mine"}, "pooled is 'mine'; possible: 'prompt', 'own'"),
     ]:
         with pytest.raises(ValueError, match=message):
             NAG("cat", **options)

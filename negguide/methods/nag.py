@@ -37,16 +37,9 @@ class NAG(Method):
     z_pos)`, `c_i = w_i / sum w * max w`, so that `scale` keeps its meaning. Neutral, and without cost: scale 1, alpha 0, weights 0,
     closed windows.
 
-    Args:
-        negatives: texts, `(text, weight)` pairs or `Negative`s; a mask confines one to its region (pictures only).
-        scale: s, 1 or more; raise it first (to 11). None: the family's, 3 (Stable Diffusion), 5 (Flux), 9 (Wan), as in the
-            release; elsewhere 3 where text has layers of its own, 5 where it shares them with the image, which is our choice.
-        tau: 1 or more; lower it against artefacts. None: 2.5.
-        alpha: 0 to 1. None: 0.5 where text has layers of its own, 0.25 where not, and for Wan.
-        placement: "attention" acts before a layer's output projection, as the releases do, "layer" after it; they differ by the
-            norms alone.
-        pooled: whose pooled text vector the negative has where the denoiser takes one: its "own", as in the releases for Flux
-            and SD3, or the "prompt"'s. None: "own" there, "prompt" elsewhere.
+    Scale, tau and alpha left out are the family's: 3, 2.5, 0.5 (Stable Diffusion), 5, 2.5, 0.25 (Flux), 9, 2.5, 0.25 (Wan), as in
+    the releases (Wan: its scale); elsewhere 3, 2.5, 0.5 where text has layers of its own and 5, 2.5, 0.25 where it shares them
+    with the image, which is our choice. A mask confines a negative to its region (pictures only).
 
     Cost: where text has layers of its own (UNets, PixArt, Sana, Wan, LTX, ...) its keys and values and one more attention for
     each negative, a few percent of a pass; where it shares them with the image one row more per negative, of which layers that see
