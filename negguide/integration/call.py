@@ -110,7 +110,7 @@ class Call:
                 )
         return None
 
-    def texts(self, prompt: str | tuple[str, ...]) -> str | list[str]:
+    def texts(self, prompt: str | tuple[str | None, ...]) -> Any:
         """A condition's text in the form of the call's prompt: one string, or one per prompt."""
         count = self.prompt_count
         if isinstance(prompt, str):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from negguide.integration.plan import Plan
     from negguide.integration.probe import Probe
 
-Prompt = str | tuple[str, ...] | EachImage
+Prompt = str | tuple[str | None, ...] | EachImage
 Row = Mapping[tree.Path, Any]
 
 _MOST_TEXTS = 32

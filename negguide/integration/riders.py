@@ -137,10 +137,10 @@ def _with_references(
     return longer, len(extra)
 
 
-def _text_of(plan: Plan, key: int) -> str | tuple[str, ...]:
+def _text_of(plan: Plan, key: int) -> str:
     """The text of a key."""
     found = (c.prompt for c, known in plan.keys.items() if known == key)
-    return next((prompt for prompt in found if isinstance(prompt, str | tuple)), "")
+    return next((prompt for prompt in found if isinstance(prompt, str)), "")
 
 
 def _appended(

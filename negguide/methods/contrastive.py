@@ -22,6 +22,7 @@ from negguide.methods.negative import (
 )
 from negguide.methods.options import check_options, option
 from negguide.methods.registry import register
+from negguide.methods.spared import sparing, where_said
 
 
 @register
@@ -61,15 +62,18 @@ class ContrastiveNegative(Method):
 
     def conditions(self, step: Step, state: dict[str, Any]) -> Sequence[Condition]:
         negatives = self._live(step)
-        return (origin(self.unconditional), *wanted(negatives)) if negatives else ()
+        return (origin(self.unconditional), *wanted(negatives), *sparing(negatives)) if negatives else ()
 
     def prompts(self) -> Sequence[Condition]:
         conditions = () if self.scale == 0 else wanted(self._all)
-        return (origin(self.unconditional), *conditions) if conditions else ()
+        return (origin(self.unconditional), *conditions, *sparing(self._all)) if conditions else ()
 
     def combine(self, guidance: Guidance, state: dict[str, Any]) -> None:
-        if not (negatives := self._live(guidance.step)):
-            return
+        if negatives := self._live(guidance.step):
+            with where_said(negatives, guidance):
+                self._edit(guidance, negatives)
+
+    def _edit(self, guidance: Guidance, negatives: Sequence[Negative]) -> None:
         eps_0 = maths.widen(start_from(guidance, origin(self.unconditional)))
         d_pos = maths.widen(guidance.cond) - eps_0
         terms, weights = [], []
@@ -79,7 +83,7 @@ class ContrastiveNegative(Method):
                 d = d * guidance.step.resize_mask(negative.mask)
             boost, fade = maths.ccfg_weights(d_pos, d, self.tau)
             terms.append(d)
-            weights.append(-negative.weight * fade)
+            weights.append(-negative.weight_in(d) * fade)
         if self.boost_positive:
             guidance.direction = (maths.widen(guidance.direction) * boost).to(guidance.cond.dtype)
         subtract(guidance, maths.sum_terms(terms, weights), self.scale)

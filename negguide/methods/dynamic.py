@@ -25,6 +25,7 @@ from negguide.methods.negative import (
 )
 from negguide.methods.options import check_options, option
 from negguide.methods.registry import register
+from negguide.methods.spared import sparing, where_said
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -90,15 +91,18 @@ class DynamicNegative(Method):
 
     def conditions(self, step: Step, state: dict[str, Any]) -> Sequence[Condition]:
         negatives = self._live(step)
-        return (origin(self.unconditional), *wanted(negatives)) if negatives else ()
+        return (origin(self.unconditional), *wanted(negatives), *sparing(negatives)) if negatives else ()
 
     def prompts(self) -> Sequence[Condition]:
         conditions = wanted(self._all) if self._acts else ()
-        return (origin(self.unconditional), *conditions) if conditions else ()
+        return (origin(self.unconditional), *conditions, *sparing(self._all)) if conditions else ()
 
     def combine(self, guidance: Guidance, state: dict[str, Any]) -> None:
-        if not (negatives := self._live(guidance.step)):
-            return
+        if negatives := self._live(guidance.step):
+            with where_said(negatives, guidance):
+                self._edit(guidance, negatives, state)
+
+    def _edit(self, guidance: Guidance, negatives: Sequence[Negative], state: dict[str, Any]) -> None:
         eps_0 = maths.widen(start_from(guidance, origin(self.unconditional)))
         memory = self._advance(state, guidance.step)
         terms, weights = [], []

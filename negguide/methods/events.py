@@ -54,6 +54,10 @@ class Guidance:
         """Replace the base; an unedited direction follows it (`cond - base`)."""
         self._base, self.touched = value, True
 
+    def begin_at(self, base: Tensor) -> None:
+        """Say what stood in the place of the unconditional before any method; this is no edit."""
+        self.plain_base = self._base = base
+
     @property
     def direction_edited(self) -> bool:
         """Whether a method has set the direction; an unedited one follows the base."""

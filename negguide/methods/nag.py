@@ -145,11 +145,11 @@ def _kind(model: Model) -> str:
 def _weight(negative: Negative, tokens: Tokens) -> float | Tensor:
     """Weight of a negative, times its mask on the layer's token grid, (1, N, 1)."""
     if negative.mask is None:
-        return negative.weight
+        return negative.weight_in(tokens["cond"])
     if tokens.grid is None:
         raise ValueError(
             f"the tokens of {tokens.layer.name} have no grid (videos), so the mask of {negative.prompt!r} cannot be "
             "laid on them; leave the mask out"
         )
     like = tokens["cond"]
-    return negative.weight * negative.mask.tensor(*tokens.grid).to(like.device).reshape(1, -1, 1)
+    return negative.weight_in(like) * negative.mask.tensor(*tokens.grid).to(like.device).reshape(1, -1, 1)

@@ -44,13 +44,29 @@ class Concept:
         """The prediction it needs."""
         prompt = self.prompt
         if isinstance(prompt, EachImage):
-            return Condition(prompt)
-        return Condition(literal(prompt) if isinstance(prompt, str) else tuple(map(literal, prompt)))
+            return Condition(EachImage(tuple(text if text and text.strip() else None for text in prompt.texts)))
+        if isinstance(prompt, str):
+            return Condition(literal(prompt))
+        return Condition(tuple(literal(text) if text.strip() else None for text in prompt))
 
     @property
     def is_idle(self) -> bool:
-        """Whether it can never act: weight 0 or an empty window."""
-        return self.weight == 0 or self.window.is_empty
+        """Whether it can never act: weight 0, an empty window, or a text for no image."""
+        return self.weight == 0 or self.window.is_empty or not any(self.is_said)
+
+    @property
+    def is_said(self) -> tuple[bool, ...]:
+        """Whether it has a text: for all, for each prompt, or for each image."""
+        texts = self.prompt.texts if isinstance(self.prompt, EachImage) else self.prompt
+        return tuple(bool(text and text.strip()) for text in ((texts,) if isinstance(texts, str) else texts))
+
+    def weight_in(self, like: Tensor) -> float | Tensor:
+        """Its weight; where some of the images of `like` (B, ...) have no text of it, (B, 1, ...) with zeros there."""
+        said = self.is_said
+        if all(said):
+            return self.weight
+        rows = [self.weight * one for one in said for _ in range(like.shape[0] // len(said))]
+        return like.new_tensor(rows).float().view(-1, *(1 for _ in like.shape[1:]))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,7 +157,7 @@ def finite(what: str, value: Any, low: float = -math.inf, high: float = math.inf
 
 def live(concepts: Sequence[C], step: Step) -> tuple[C, ...]:
     """Those that act at this step: window open and weight not 0."""
-    return tuple(concept for concept in concepts if concept.weight != 0 and concept.window.is_open(step))
+    return tuple(concept for concept in concepts if not concept.is_idle and concept.window.is_open(step))
 
 
 def wanted(concepts: Sequence[Concept]) -> tuple[Condition, ...]:
@@ -150,8 +166,9 @@ def wanted(concepts: Sequence[Concept]) -> tuple[Condition, ...]:
 
 
 def strength(concept: Concept, step: Step) -> float | Tensor:
-    """Its weight, times its mask (a tensor that broadcasts against predictions) where it has one."""
-    return concept.weight if concept.mask is None else concept.weight * step.resize_mask(concept.mask).float()
+    """Its weight, for each image if need be, times its mask (a tensor that broadcasts against predictions)."""
+    weight = concept.weight_in(step.sample)
+    return weight if concept.mask is None else weight * step.resize_mask(concept.mask).float()
 
 
 def origin(unconditional: str | tuple[str, ...] | None) -> Condition:

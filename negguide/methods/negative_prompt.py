@@ -26,6 +26,7 @@ from negguide.methods.negative import (
 )
 from negguide.methods.options import check_options, option
 from negguide.methods.registry import register, register_preset
+from negguide.methods.spared import sparing, where_said
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -92,7 +93,7 @@ class NegativePrompt(Method):
         if not (negatives := self._live(step)):
             return ()
         if self.mode == "signed":
-            return (origin(self.unconditional), *wanted(negatives))
+            return (origin(self.unconditional), *wanted(negatives), *sparing(negatives))
         if _fills(negatives):
             return tuple(dataclasses.replace(condition, role="base") for condition in wanted(negatives))
         return (OWN, *wanted(negatives))
@@ -104,7 +105,8 @@ class NegativePrompt(Method):
 
     def combine(self, guidance: Guidance, state: dict[str, Any]) -> None:
         if negatives := self._live(guidance.step):
-            (self._subtract if self.mode == "signed" else self._replace)(guidance, negatives)
+            with where_said(negatives, guidance):
+                (self._subtract if self.mode == "signed" else self._replace)(guidance, negatives)
 
     def _replace(self, guidance: Guidance, negatives: Sequence[Negative]) -> None:
         predictions = [guidance[negative.condition] for negative in negatives]

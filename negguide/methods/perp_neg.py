@@ -24,6 +24,7 @@ from negguide.methods.negative import (
 )
 from negguide.methods.options import option
 from negguide.methods.registry import register
+from negguide.methods.spared import sparing, where_said
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -65,22 +66,25 @@ class PerpNeg(Method):
 
     def conditions(self, step: Step, state: dict[str, Any]) -> Sequence[Condition]:
         concepts = live(self._all, step)
-        return (origin(self.unconditional), *wanted(concepts)) if concepts else ()
+        return (origin(self.unconditional), *wanted(concepts), *sparing(concepts)) if concepts else ()
 
     def prompts(self) -> Sequence[Condition]:
         conditions = wanted(self._all)
-        return (origin(self.unconditional), *conditions) if conditions else ()
+        return (origin(self.unconditional), *conditions, *sparing(self._all)) if conditions else ()
 
     def combine(self, guidance: Guidance, state: dict[str, Any]) -> None:
-        if not (concepts := live(self._all, guidance.step)):
-            return
+        if concepts := live(self._all, guidance.step):
+            with where_said(concepts, guidance):
+                self._edit(guidance, concepts)
+
+    def _edit(self, guidance: Guidance, concepts: Sequence[Concept]) -> None:
         eps_0 = maths.widen(start_from(guidance, origin(self.unconditional)))
         d_pos = maths.widen(guidance.cond) - eps_0
         direction = maths.widen(guidance.direction)
         for concept in concepts:
             sign = 1.0 if isinstance(concept, Positive) else -1.0
             part = _perpendicular(concept, maths.widen(guidance[concept.condition]) - eps_0, d_pos, guidance.step)
-            direction = direction + sign * concept.weight * part
+            direction = direction + sign * concept.weight_in(part) * part
         guidance.direction = direction.to(guidance.cond.dtype)
 
     @property

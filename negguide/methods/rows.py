@@ -32,14 +32,16 @@ def guidance_of_rows(guidance: Guidance, on: Tensor | None) -> Iterator[None]:
         guidance.touched = touched
         return
     if guidance.direction_edited and (not edited or guidance.direction is not direction):
-        guidance.direction = _chosen(on, guidance.direction, direction)
+        guidance.direction = chosen_rows(on, guidance.direction, direction)
     if guidance.base is not base:
-        guidance.base = _chosen(on, guidance.base, base)
+        guidance.base = chosen_rows(on, guidance.base, base)
     if guidance.scale is not scale:
         like = guidance.cond.new_ones((len(on), *(1 for _ in guidance.cond.shape[1:])))
-        guidance.scale = _chosen(on, guidance.scale * like, scale * like)
+        guidance.scale = chosen_rows(on, guidance.scale * like, scale * like)
     if guidance.offset is not None and guidance.offset is not offset:
-        guidance.offset = _chosen(on, guidance.offset, torch.zeros_like(guidance.offset) if offset is None else offset)
+        guidance.offset = chosen_rows(
+            on, guidance.offset, torch.zeros_like(guidance.offset) if offset is None else offset
+        )
     for at in range(posts, len(guidance.post)):
         guidance.post[at] = _partly(guidance.post[at], on)
 
@@ -54,7 +56,7 @@ def tokens_of_rows(tokens: Tokens, on: Tensor | None) -> Iterator[None]:
     yield
     for branch, rows in before.items():
         if tokens[branch].data_ptr() != rows.data_ptr():  # an edit has its own storage
-            tokens[branch] = _chosen(on, tokens[branch], rows)
+            tokens[branch] = chosen_rows(on, tokens[branch], rows)
 
 
 @contextmanager
@@ -64,7 +66,7 @@ def estimate_of_rows(denoised: Denoised, on: Tensor | None) -> Iterator[None]:
     denoised.touched = False
     yield
     if denoised.touched and on is not None:
-        denoised.x0 = _chosen(on, denoised.x0, before)
+        denoised.x0 = chosen_rows(on, denoised.x0, before)
     denoised.touched |= touched
 
 
@@ -76,11 +78,12 @@ def without_guidance(guidance: Guidance) -> None:
         guidance.offset = guidance.cond.new_zeros(guidance.cond.shape)
 
 
-def _chosen(on: Tensor, new: Tensor, old: Tensor) -> Tensor:
+def chosen_rows(on: Tensor, new: Tensor, old: Tensor) -> Tensor:
+    """`new` (B, ...) where `on` (B,) is true, `old` elsewhere; dtype of `new`."""
     import torch
 
     return torch.where(on.view(-1, *(1 for _ in new.shape[1:])), new, old.to(new.dtype))
 
 
 def _partly(function: Callable[[Tensor], Tensor], on: Tensor) -> Callable[[Tensor], Tensor]:
-    return lambda prediction: _chosen(on, function(prediction), prediction)
+    return lambda prediction: chosen_rows(on, function(prediction), prediction)

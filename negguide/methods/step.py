@@ -71,13 +71,14 @@ class EachImage:
 class Condition:
     """A prediction that a method wants at a step. Equal conditions of several methods share one denoiser pass.
 
-    `prompt`: the text (a tuple: one text per prompt of the call; `EachImage`: one per image), fed as this pipeline feeds
-    a negative prompt; `None` is the *true unconditional*, built as the pipeline builds it when the user gives no negative prompt.
+    `prompt`: the text (a tuple: one text per prompt of the call, None where the pipeline's own stays; `EachImage`: one per
+    image), fed as this pipeline feeds a negative prompt; `None` is the *true unconditional*, built as the pipeline builds
+    it when the user gives no negative prompt.
     `role="base"` says that the prediction stands where the pipeline's own unconditional / negative prompt stood, which
     then costs no pass unless `OWN` is asked for too.
     """
 
-    prompt: str | tuple[str, ...] | EachImage | None
+    prompt: str | tuple[str | None, ...] | EachImage | None
     role: Literal["extra", "base"] = dataclasses.field(default="extra", compare=False)
     own: bool = False
 

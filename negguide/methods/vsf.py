@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from negguide import maths
-from negguide.methods.base import Condition, EachImage, Method, Step
+from negguide.methods.base import Condition, Method, Step
 from negguide.methods.negative import ConceptLike, Negative, as_negatives, live, wanted
 from negguide.methods.options import check_options, option
 from negguide.methods.registry import register, register_preset
@@ -52,7 +52,7 @@ class VSF(Method):
         object.__setattr__(self, "negatives", as_negatives(self.negatives, type(self).__name__))
         check_options(self)
         for negative in self._all:
-            if isinstance(negative.prompt, EachImage):
+            if not isinstance(negative.prompt, str):
                 raise ValueError("VSF takes one text for all images, not one for each; use NAG or PerpNeg for that")
             if negative.mask is not None:
                 raise ValueError(f"VSF cannot confine {negative.prompt!r} to a mask; use NAG or PerpNeg for that")
