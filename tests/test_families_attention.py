@@ -74,3 +74,16 @@ def test_several_videos_that_a_pipeline_does_not_make_are_told() -> None:
     assert "num_videos_per_prompt" in inspect.signature(type(families.build("cogvideox")).__call__).parameters
     with attach(families.build("cogvideox"), NegToMe()), pytest.warns(UserWarning, match="makes one per prompt"):
         families.run("cogvideox", steps=1, num_videos_per_prompt=2, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize(
+    ("name", "usual"), [("wan", (9.0, 2.5, 0.25)), ("sd15", (3.0, 2.5, 0.5)), ("chroma", (5.0, 2.5, 0.25))]
+)
+def test_strengths_that_are_not_given_are_those_of_the_family(name: str, usual: tuple[float, float, float]) -> None:
+    scale, tau, alpha = usual
+    with attach(families.build(name), NAG("cat", scale=scale, tau=tau, alpha=alpha)):
+        expected = families.run(name, steps=2)
+    with attach(families.build(name), NAG("cat")):
+        assert torch.equal(families.run(name, steps=2), expected)
+    with attach(families.build(name), NAG("cat", scale=scale + 1)):
+        assert not torch.equal(families.run(name, steps=2), expected)

@@ -59,3 +59,9 @@ def test_calls_with_different_arguments_are_laid_over_each_other() -> None:
     assert tree.overlaid(first, overlay) == second
     assert tree.overlaid(second, tree.diff(second, first)) == first
     assert tree.at(first, ("control",)) is ABSENT and tree.at(second, ("control", 1)) == 2
+
+
+def test_positions_of_tokens_are_no_rows_whatever_their_number() -> None:
+    named = {"image_rotary_emb": (torch.zeros(2, 4), torch.zeros(2, 4))}
+    assert [part.shape[0] for part in tree.take(named, slice(0, 1), 2, RowLayout())["image_rotary_emb"]] == [2, 2]
+    assert [part.shape[0] for part in tree.join([named, named], 2, RowLayout())["image_rotary_emb"]] == [2, 2]
