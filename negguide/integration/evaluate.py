@@ -176,6 +176,8 @@ class Evaluator:
         text = raw
         for module in text_path(ask.module) or ():
             text = module(text)
+        # Allegro hands its text on with an axis more, which its blocks do not see.
+        text = text.flatten(1, -2)
         bias = None
         if isinstance(mask, Tensor) and mask.ndim == 2:
             bias = ((1 - mask.to(text.dtype)) * MASKED).unsqueeze(1)
