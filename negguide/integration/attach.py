@@ -259,7 +259,7 @@ class Attachment:
         plan.prepare(wanted)
         for condition in wanted:
             plan.key(condition)
-            for sentence in () if condition.prompt is None else each_image.unread(plan, condition.prompt):
+            for sentence in each_image.unread(plan, condition.prompt):
                 self._warn_once(sentence)
         if getattr(self.pipe, "_all_hooks", None):
             self.pipe.maybe_free_model_hooks()

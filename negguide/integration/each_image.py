@@ -11,6 +11,7 @@ import torch
 from negguide.integration import text_tokens, tree
 from negguide.integration.unread import unread as unread_words
 from negguide.methods.base import EachImage
+from negguide.methods.step import Embedded
 
 if TYPE_CHECKING:
     from negguide.integration.plan import Plan
@@ -52,12 +53,15 @@ def spread(plan: Plan, prompt: Prompt) -> list[str | None]:
     return [text for text in texts for _ in range(plan.rows // len(texts))]
 
 
-def overlay(plan: Plan, prompt: Prompt) -> dict[tree.Path, Any]:
-    """What to lay over the reference call of a plan to ask for a text, for one per prompt, or for one per image.
+def overlay(plan: Plan, prompt: Prompt | None) -> dict[tree.Path, Any]:
+    """What to lay over the reference call of a plan to ask for a text, for one per prompt, or for one per image; None: as if
+    no negative had been given.
 
     Where the rows of a family depend on each other (padding to the longest), the very list of texts is probed, with the
     call's own negative text for None.
     """
+    if prompt is None:
+        return _unconditional(plan)
     texts = spread(plan, prompt)
     learn(plan, [text for text in texts if text is not None])
     rows = [None if text is None else plan.texts[text].row for text in texts]
@@ -71,7 +75,7 @@ def overlay(plan: Plan, prompt: Prompt) -> dict[tree.Path, Any]:
     return plan.overlay_of(plan.probe_of_texts([o if t is None else t for t, o in zip(texts, own, strict=True)]))
 
 
-def unconditional(plan: Plan) -> dict[tree.Path, Any]:
+def _unconditional(plan: Plan) -> dict[tree.Path, Any]:
     """What to lay over the reference call to ask as if no negative had been given."""
     _check(plan, None)
     if None not in plan.texts:
@@ -96,8 +100,10 @@ def learn(plan: Plan, texts: Sequence[str]) -> None:
                 _alone(plan, text)
 
 
-def unread(plan: Plan, prompt: Prompt) -> Iterator[str]:
+def unread(plan: Plan, prompt: Prompt | Embedded | None) -> Iterator[str]:
     """A sentence for each tokenizer that leaves out words of texts, which are encoded already."""
+    if prompt is None or isinstance(prompt, Embedded):
+        return
     others = [*plan.call.own_prompts(plan.rows), *(text for text in plan.texts if text is not None)]
     limit = plan.call.complete.get("max_sequence_length")
     for text in dict.fromkeys(spread(plan, prompt)):

@@ -9,16 +9,17 @@ from typing import Any, Literal
 
 import torch
 
-from negguide.integration import each_image, takeover, tree
+from negguide.integration import each_image, given, takeover, tree
 from negguide.integration.call import Call
 from negguide.integration.checks import check_rows, checked_formula
-from negguide.integration.families import Family
+from negguide.integration.families import Family, Unsupported
 from negguide.integration.guidance import Mode, Reading, follows_latents, probe_of_text, read_mode, without_embedded
 from negguide.integration.layout import Layout, token_grid
 from negguide.integration.probe import Asked, Probe, main_input
 from negguide.integration.schedule import Schedule, is_part, read_schedule
 from negguide.integration.unread import Cut
 from negguide.methods.base import Condition
+from negguide.methods.step import Embedded
 
 OWN_KEY = 0
 """Key of what the pipeline itself puts in the negative place."""
@@ -108,8 +109,8 @@ class Plan:
 
     def prepare(self, conditions: Iterable[Condition]) -> None:
         """Encode the texts of several conditions together."""
-        prompts = [condition.prompt for condition in conditions if condition.prompt is not None and not condition.own]
-        texts = (text for prompt in prompts for text in each_image.spread(self, prompt))
+        prompts = [condition.prompt for condition in conditions if not condition.own]
+        texts = (text for p in prompts if not isinstance(p, Embedded | None) for text in each_image.spread(self, p))
         each_image.learn(self, [text for text in texts if text is not None])
 
     def key(self, condition: Condition) -> int:
@@ -122,10 +123,10 @@ class Plan:
         if condition.own or (condition.prompt is None and not self.call.has_negative and self.guides):
             return OWN_KEY
         prompt = condition.prompt
-        overlay = each_image.unconditional(self) if prompt is None else each_image.overlay(self, prompt)
+        overlay = given.overlay(self, prompt) if isinstance(prompt, Embedded) else each_image.overlay(self, prompt)
         for key, known in self.overlays.items():
             if _equal(known, overlay):
-                if key == OWN_KEY and prompt is not None:
+                if key == OWN_KEY and prompt is not None and not isinstance(prompt, Embedded):
                     each_image.refuse_silence(self, prompt)
                 return key
         key = 1 + max(self.overlays, default=OWN_KEY)
@@ -136,7 +137,7 @@ class Plan:
         """What the pipeline asks for one text, the same for all images; None: as if none had been given."""
         if self.through == "prompt":
             return self._run({**self.call.with_prompt("" if prompt is None else prompt), **self.arguments})
-        changes = self._changes
+        changes = self.changes
         if prompt is None:
             result = self._run({**self.call.with_negative(None), **changes})
             # Some pipelines guide only when a negative prompt is given: their unconditional is the empty text.
@@ -150,7 +151,7 @@ class Plan:
         if self.through == "prompt":
             changes = {key: value for key, value in self.arguments.items() if key != "negative_prompt"}
             return self._run({**self.call.with_prompts(texts), **changes})
-        return self._run({**self.call.with_negatives(texts), **self._changes})
+        return self._run({**self.call.with_negatives(texts), **self.changes})
 
     @property
     def asks(self) -> Mode:
@@ -158,7 +159,7 @@ class Plan:
         return self.guided if self.takeover else self.mode
 
     @property
-    def _changes(self) -> dict[str, Any]:
+    def changes(self) -> dict[str, Any]:
         """What makes the pipeline guide by itself, but for the negative prompt."""
         changes = self.arguments if self.on is None else self.on
         return {key: value for key, value in changes.items() if key != "negative_prompt"}
@@ -169,7 +170,12 @@ class Plan:
         return count * (2 if asks == "batch" else 1)
 
     def _run(self, arguments: Mapping[str, Any]) -> Probe:
-        found = probe_of_text(self.pipe, self.call, self.denoisers, arguments)
+        try:
+            found = probe_of_text(self.pipe, self.call, self.denoisers, arguments)
+        except Unsupported:
+            if self.call.complete.get("prompt_embeds") is None or "prompt_embeds" not in arguments:
+                raise
+            found = given.texts_alone(self, arguments)
         self.cuts += [cut for cut in found.cuts if cut not in self.cuts]
         return found
 

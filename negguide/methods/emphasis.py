@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import warnings
 
 UP, DOWN = 1.1, 0.9
 """What a pair of parentheses (web UIs) or a plus (compel) multiplies by, and a minus. Square brackets divide by `UP`."""
@@ -34,6 +35,30 @@ def read_emphasis(text: str) -> tuple[str, float]:
     while (layer := _peeled(inner)) is not None and layer[0].strip():
         inner, factor = layer[0].strip(), factor * layer[1]
     return (text, 1.0) if inner == text.strip() else (inner, round(factor, 6))
+
+
+def weighted(prompt: str | tuple[str, ...]) -> tuple[str | tuple[str, ...], float]:
+    """The prompt, and the factor of its weight that it holds in words; a warning says how it is read."""
+    if isinstance(prompt, str):
+        text, factor = read_emphasis(prompt)
+        if text != prompt:
+            warnings.warn(
+                f"{prompt!r} is read as {text!r} with weight {factor:g}, as web UIs and compel write it; give "
+                f"({text!r}, {factor:g}) to say so without this word, or \\( \\) for brackets that belong to the text",
+                stacklevel=4,
+            )
+            return text, factor
+    weighted = next(filter(holds_emphasis, (prompt,) if isinstance(prompt, str) else prompt), None)
+    if weighted is not None:
+        parts = [read_emphasis(part) for part in items(weighted)]
+        apart = ", ".join(repr(text) if factor == 1 else f"({text!r}, {factor:g})" for text, factor in parts)
+        warnings.warn(
+            f"brackets and signs in {weighted!r} stand in the text as they are, since only a text that is weighted as a "
+            f"whole, like (cat:1.5), is read as a weight; give what has another weight apart: [{apart}]. Write \\( \\) "
+            "for brackets that belong to the text",
+            stacklevel=4,
+        )
+    return prompt, 1.0
 
 
 def holds_emphasis(text: str) -> bool:

@@ -4,31 +4,46 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from negguide import maths
 from negguide.methods.base import OWN, Condition, EachImage, Guidance, Step, Window
-from negguide.methods.emphasis import holds_emphasis, items, literal, read_emphasis
+from negguide.methods.emphasis import literal, weighted
 from negguide.methods.mask import Mask
+from negguide.methods.step import Embedded
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+Prompt = str | tuple[str, ...] | EachImage | Embedded
+"""What says what is meant: a text, one for each prompt, one for each image, or embeddings."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Concept:
     """A text that takes part in guidance; see `Negative` and `Positive`."""
 
-    prompt: str | tuple[str, ...] | EachImage
+    prompt: str | tuple[str, ...] | EachImage | Embedded = ""
     weight: float = 1.0
     window: Window = dataclasses.field(default_factory=Window)
     mask: Mask | None = None
+    embeds: dataclasses.InitVar[Any] = None
+    pooled: dataclasses.InitVar[Any] = None
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, embeds: Any, pooled: Any) -> None:
         kind = type(self).__name__.lower()
-        prompt, factor = _weighted(_texts(self.prompt, kind))
+        if embeds is not None:
+            if self.prompt != "":
+                raise ValueError(f"a {kind} has a prompt {self.prompt!r} and embeddings; give one of the two")
+            object.__setattr__(self, "prompt", Embedded.of(embeds, pooled))
+        elif pooled is not None:
+            raise ValueError(
+                f"a {kind} has pooled embeddings and no others; give both: {type(self).__name__}(embeds=..., pooled=...)"
+            )
+        prompt = _texts(self.prompt, kind)
+        prompt, factor = (prompt, 1.0) if isinstance(prompt, EachImage | Embedded) else weighted(prompt)
         object.__setattr__(self, "prompt", prompt)
         object.__setattr__(self, "weight", factor * finite(f"the weight of {kind} {self.prompt!r}", self.weight))
         object.__setattr__(self, "window", as_window(self.window))
@@ -45,6 +60,8 @@ class Concept:
         prompt = self.prompt
         if isinstance(prompt, EachImage):
             return Condition(EachImage(tuple(text if text and text.strip() else None for text in prompt.texts)))
+        if isinstance(prompt, Embedded):
+            return Condition(prompt)
         if isinstance(prompt, str):
             return Condition(literal(prompt))
         return Condition(tuple(literal(text) if text.strip() else None for text in prompt))
@@ -57,6 +74,8 @@ class Concept:
     @property
     def is_said(self) -> tuple[bool, ...]:
         """Whether it has a text: for all, for each prompt, or for each image."""
+        if isinstance(self.prompt, Embedded):
+            return (True,)
         texts = self.prompt.texts if isinstance(self.prompt, EachImage) else self.prompt
         return tuple(bool(text and text.strip()) for text in ((texts,) if isinstance(texts, str) else texts))
 
@@ -81,6 +100,10 @@ class Negative(Concept):
     A prompt that is weighted as a whole, as web UIs and compel write it (`(cat:1.5)`, `((cat))`, `[cat]`, `cat++`), is read as
     such, and a warning says so; `\(` stands for the bracket itself.
 
+    `embeds`, `pooled`: embeddings instead of a prompt, (L, C) or (P, L, C) for P prompts, of any length L, and (D,) or (P, D)
+    where the pipeline takes `pooled_prompt_embeds` (SDXL, SD3, Flux); or as `embeds` alone what compel returns. They have
+    no JSON form, and VSF, which picks words, needs a text.
+
     Wherever negatives are taken, a string stands for `Negative(string)` and a pair `("hat", 0.8)` for
     `Negative("hat", 0.8)`.
 
@@ -103,6 +126,8 @@ C = TypeVar("C", bound=Concept)
 def as_concepts(values: ConceptLike | Sequence[ConceptLike], kind: type[C]) -> tuple[C, ...]:
     """One or many of what `ConceptLike` allows -> a tuple of `kind`. `TypeError` names what is possible."""
     if isinstance(values, str | Concept | Mapping) or _is_pair(values):
+        values = (values,)  # type: ignore[assignment]
+    if hasattr(values, "shape"):
         values = (values,)  # type: ignore[assignment]
     if not isinstance(values, Sequence):
         raise TypeError(f"{kind.__name__.lower()}s are {values!r}; {_possible(kind)}, or a list of them")
@@ -238,6 +263,8 @@ def _as_concept(value: ConceptLike, kind: type[C]) -> C:
         return kind(**value)
     if _is_pair(value):
         return kind(*value)  # type: ignore[misc]
+    if (shape := getattr(value, "shape", None)) is not None:
+        raise TypeError(f"a {kind.__name__.lower()} is a tensor {tuple(shape)}; write {kind.__name__}(embeds=...)")
     raise TypeError(f"a {kind.__name__.lower()} is {value!r}; {_possible(kind)}")
 
 
@@ -250,33 +277,9 @@ def _possible(kind: type[Concept]) -> str:
     return f"possible: a text, a pair like ('hat', 0.8), or {kind.__name__}('hat', weight=0.8, window=Window(0, 0.4))"
 
 
-def _weighted(prompt: str | tuple[str, ...] | EachImage) -> tuple[str | tuple[str, ...] | EachImage, float]:
-    """The prompt, and the factor of its weight that it holds in words; a warning says how it is read."""
-    if isinstance(prompt, EachImage):
-        return prompt, 1.0
-    if isinstance(prompt, str):
-        text, factor = read_emphasis(prompt)
-        if text != prompt:
-            warnings.warn(
-                f"{prompt!r} is read as {text!r} with weight {factor:g}, as web UIs and compel write it; give "
-                f"({text!r}, {factor:g}) to say so without this word, or \\( \\) for brackets that belong to the text",
-                stacklevel=4,
-            )
-            return text, factor
-    weighted = next(filter(holds_emphasis, (prompt,) if isinstance(prompt, str) else prompt), None)
-    if weighted is not None:
-        parts = [read_emphasis(part) for part in items(weighted)]
-        apart = ", ".join(repr(text) if factor == 1 else f"({text!r}, {factor:g})" for text, factor in parts)
-        warnings.warn(
-            f"brackets and signs in {weighted!r} stand in the text as they are, since only a text that is weighted as a "
-            f"whole, like (cat:1.5), is read as a weight; give what has another weight apart: [{apart}]. Write \\( \\) "
-            "for brackets that belong to the text",
-            stacklevel=4,
-        )
-    return prompt, 1.0
-
-
-def _texts(prompt: object, kind: str) -> str | tuple[str, ...] | EachImage:
+def _texts(prompt: object, kind: str) -> Prompt:
+    if isinstance(prompt, Embedded):
+        return prompt
     if isinstance(prompt, EachImage):
         for text in prompt.texts:
             encodable(f"the {kind}", text or "")

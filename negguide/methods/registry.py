@@ -16,6 +16,7 @@ from negguide.methods.mask import Mask
 from negguide.methods.negative import Concept
 from negguide.methods.options import args_text
 from negguide.methods.reference import Reference
+from negguide.methods.step import Embedded
 from negguide.watchers.protocol import Question
 from negguide.watchers.registry import WatcherConfig
 
@@ -130,6 +131,8 @@ def _encode(value: Any) -> Any:
         return [_encode(item) for item in value]
     if value is None or isinstance(value, str | bool | int | float):
         return value
+    if isinstance(value, Embedded):
+        raise TypeError(f"{value!r} has no JSON form; give the negative as a text to save it")
     if callable(value):
         raise TypeError(
             f"{value!r} is a function or a model, which has no JSON form; give a watcher a name with "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -67,6 +67,66 @@ class EachImage:
             )
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Embedded:
+    """Text embeddings in the place of a text, as the pipeline takes them in `prompt_embeds`.
+
+    Args:
+        embeds: (L, C), or (1, L, C), or (P, L, C) with a row for each of the call's P prompts; any number of tokens L.
+        pooled: (D,), (1, D) or (P, D), for pipelines that take `pooled_prompt_embeds` (SDXL, SD3, Flux); else None.
+
+    Raises:
+        TypeError: If these are no floating-point tensors.
+        ValueError: For other shapes.
+    """
+
+    embeds: Tensor
+    pooled: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        given = [("embeds", self.embeds, 3, "(L, C)")]
+        given += [] if self.pooled is None else [("pooled", self.pooled, 2, "(D,)")]
+        for name, value, ndim, shape in given:
+            if not hasattr(value, "is_floating_point") or not value.is_floating_point():
+                raise TypeError(
+                    f"{name} is {type(value).__name__}; a floating-point tensor {shape} or with rows is needed"
+                )
+            if value.ndim not in (ndim - 1, ndim) or 0 in value.shape:
+                raise ValueError(
+                    f"{name} has shape {tuple(value.shape)}; possible: {shape}, or the same with rows before it"
+                )
+
+    @classmethod
+    def of(cls, embeds: Any, pooled: Any = None) -> Embedded:
+        """Embeddings as they are given: tensors, or what compel returns (a tensor, a pair with the pooled one, an object)."""
+        if isinstance(embeds, Embedded):
+            return embeds
+        if pooled is None and isinstance(embeds, (tuple, list)) and len(embeds) == 2:
+            embeds, pooled = embeds
+        elif pooled is None and hasattr(embeds, "embeds"):
+            embeds, pooled = embeds.embeds, getattr(embeds, "pooled_embeds", None)
+        return cls(embeds, pooled)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Embedded):
+            return NotImplemented
+        return _same(self.embeds, other.embeds) and _same(self.pooled, other.pooled)
+
+    def __hash__(self) -> int:
+        return hash((tuple(self.embeds.shape), None if self.pooled is None else tuple(self.pooled.shape)))
+
+    def __repr__(self) -> str:
+        pooled = "" if self.pooled is None else f", pooled {tuple(self.pooled.shape)}"
+        return f"Embedded({tuple(self.embeds.shape)}{pooled})"
+
+
+def _same(first: Tensor | None, second: Tensor | None) -> bool:
+    if first is None or second is None or first is second:
+        return first is second
+    alike = (first.shape, first.dtype, first.device) == (second.shape, second.dtype, second.device)
+    return alike and bool((first == second).all())
+
+
 @dataclasses.dataclass(frozen=True)
 class Condition:
     """A prediction that a method wants at a step. Equal conditions of several methods share one denoiser pass.
@@ -78,7 +138,7 @@ class Condition:
     then costs no pass unless `OWN` is asked for too.
     """
 
-    prompt: str | tuple[str | None, ...] | EachImage | None
+    prompt: str | tuple[str | None, ...] | EachImage | Embedded | None
     role: Literal["extra", "base"] = dataclasses.field(default="extra", compare=False)
     own: bool = False
 

@@ -11,6 +11,7 @@ from negguide.methods.base import Condition, Method, Step
 from negguide.methods.negative import ConceptLike, Negative, as_negatives, live, wanted
 from negguide.methods.options import check_options, option
 from negguide.methods.registry import register, register_preset
+from negguide.methods.step import Embedded
 from negguide.methods.tokens import Listen, Model, Values
 
 _SCALES = {"cross": 1.5, "joint": 3.5}
@@ -52,6 +53,10 @@ class VSF(Method):
         object.__setattr__(self, "negatives", as_negatives(self.negatives, type(self).__name__))
         check_options(self)
         for negative in self._all:
+            if isinstance(negative.prompt, Embedded):
+                raise ValueError(
+                    "VSF picks the words of a negative, which embeddings do not show; use NAG or PerpNeg for that"
+                )
             if not isinstance(negative.prompt, str):
                 raise ValueError("VSF takes one text for all images, not one for each; use NAG or PerpNeg for that")
             if negative.mask is not None:
