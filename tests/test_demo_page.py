@@ -44,8 +44,11 @@ def test_the_first_screen_shows_the_idea_and_the_slider_moves(page: Any) -> None
         "CLIP score",
     ]
     assert "cat present" in page.locator(".ng-presence").first.inner_text()
-    box = page.locator("#ng-slider").bounding_box()
-    assert box["y"] < 400 and box["width"] > 500
+    about = page.locator("#ng-about").inner_text()
+    assert "Toybox" in about and "only these words" in about
+    evidence, slider = page.locator("#ng-results").bounding_box(), page.locator("#ng-slider").bounding_box()
+    assert page.locator(".ng-presence").last.bounding_box()["y"] < 850  # the evidence is above the fold
+    assert evidence["y"] < slider["y"] and slider["width"] > 500
     assert not page.problems
     shoot(page, "desktop")
     handle = page.locator("#ng-slider [role=slider], #ng-slider .outer, #ng-slider .inner").first
@@ -197,3 +200,14 @@ def test_the_table_of_negatives_says_the_same_as_the_words() -> None:
         with pytest.raises(ValueError, match=message):
             from_rows([row])
     assert "apg" in beside_names() and "perp_neg" not in beside_names() and "guard" not in beside_names()
+
+
+def test_a_word_is_clicked_and_no_picture_is_without_words(page: Any) -> None:
+    words = page.locator("#ng-words button.gallery-item")
+    assert {"cat", "hat", "snow"} <= {text.strip() for text in words.all_inner_texts()}
+    for expected in ("cat, hat", "cat"):  # once to say no to it, once to take that back
+        words.filter(has_text=re.compile("^\\s*hat\\s*$")).click()
+        page.wait_for_function(f"() => document.querySelector('#ng-negatives textarea').value === '{expected}'")
+    page.wait_for_function("() => [...document.images].every(image => image.alt)")
+    alts = page.eval_on_selector_all("#ng-plain img", "images => images.map(image => image.alt)")
+    assert alts and all(alt.startswith(f"plain, seed {place}") for place, alt in enumerate(alts))

@@ -12,7 +12,7 @@ import gradio as gr
 from negguide.demo import board as html
 from negguide.demo.carried import from_link, from_png
 from negguide.demo.engine import Engine, explain
-from negguide.demo.page import Page
+from negguide.demo.page import Page, about, known_words
 from negguide.demo.parts import from_rows, initial
 from negguide.demo.pictures import dropped, enlarged, on_white, painted, png64
 from negguide.demo.results import Board
@@ -63,6 +63,8 @@ class Handlers:
             gallery.select(self.pick, [page.last, page.shown], [page.place, page.slider, page.download], **typed)
         for chooser in (page.methods, page.also):
             chooser.change(self.show_groups, {page.methods, page.also}, set(page.panel.groups.values()), **quick)
+        page.words.click(self.say_no, {page.words, page.negatives}, {page.negatives, page.table}, **quick)
+        page.model.change(self.show_model, {page.model}, {page.about, page.words}, **quick)
         page.negatives.input(self.show_table, {page.negatives}, {page.table}, **typed)
         page.table.input(self.read_table, {page.table}, {page.negatives, page.status}, **typed)
         page.add_row.click(lambda rows: [*rows, ["", 1, 0, 1]], page.table, page.table, **quick)
@@ -160,6 +162,20 @@ class Handlers:
     def show_groups(self, values: dict[Any, Any]) -> Updates:
         """Show the controls of the chosen methods."""
         return self.view.groups({*(values[self.page.methods] or []), *(values[self.page.also] or [])})
+
+    def say_no(self, values: dict[Any, Any]) -> Updates:
+        """A word was clicked: it is a negative from now on, or no longer."""
+        word, text = values[self.page.words][0], (values[self.page.negatives] or "").strip().rstrip(",")
+        words = [part.strip() for part in text.split(",") if part.strip()]
+        left = [part for part in words if part.partition(":")[0].partition("@")[0] != word]
+        negatives = ", ".join(left if len(left) < len(words) else [*words, word])
+        return {self.page.negatives: negatives, **self.view.table(negatives)}
+
+    def show_model(self, values: dict[Any, Any]) -> Updates:
+        """What there is to know of the chosen model."""
+        model = values[self.page.model] or ""
+        words = [[word] for word in known_words(model)]
+        return {self.page.about: about(model), self.page.words: gr.Dataset(samples=words, visible=bool(words))}
 
     def show_table(self, values: dict[Any, Any]) -> Updates:
         """Negatives in words -> the table."""

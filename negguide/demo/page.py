@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+from html import escape
 from typing import Any
 
 import gradio as gr
 
-from negguide.demo.options import HUB, Options
-from negguide.demo.parts import HEADERS, Panel, beside_names, initial, panel, to_rows
-from negguide.demo.pictures import keep_raw
-from negguide.demo.settings import OFFLOADS
+from negguide.demo.advanced import advanced
+from negguide.demo.options import Options
+from negguide.demo.parts import Panel, initial
 from negguide.experiment.arms import parse_parts
-from negguide.experiment.models import DTYPES
 from negguide.methods import METHODS
+from negguide.names import BundledModel, bundled_model
 
 HEAD = """<h1>Say <em>no</em> to a diffusion model</h1>
 <p>One prompt, one thing you do not want, the same seed: see what each kind of negative does. Nothing is retrained.</p>"""
@@ -61,6 +61,8 @@ class Page:
     dtype: Any = None
     offload: Any = None
     load: Any = None
+    about: Any = None
+    words: Any = None
     status: Any = None
     slider: Any = None
     shown: Any = None
@@ -92,6 +94,7 @@ def layout(options: Options) -> Page:
     """Put everything in its place, inside `gr.Blocks`."""
     page, start = Page(), initial(options)
     gr.HTML(HEAD, elem_id="ng-head", padding=False)
+    page.about = gr.HTML(about(start.model), elem_id="ng-about", padding=False)
     page.last, page.place = gr.State(None, time_to_live=3600), gr.State(0)
     page.avoided_state, page.mask_state, page.opened = gr.State([]), gr.State(None), gr.State(True)
     with gr.Row(equal_height=False, elem_id="ng-main"):
@@ -122,6 +125,14 @@ def layout(options: Options) -> Page:
                 page.stop = gr.Button(
                     "Stop", variant="stop", elem_id="ng-stop", scale=1, min_width=90, interactive=False
                 )
+            page.words = gr.Dataset(
+                components=[gr.Textbox(visible=False)],
+                samples=[[word] for word in known_words(start.model)],
+                label="Words it knows: click one to say no to it",
+                elem_id="ng-words",
+                samples_per_page=200,
+                visible=bool(known_words(start.model)),
+            )
             page.examples = gr.Examples(
                 [[prompt, negatives, methods] for prompt, negatives, methods in EXAMPLES],
                 [page.prompt, page.negatives, page.methods],
@@ -131,23 +142,23 @@ def layout(options: Options) -> Page:
                 examples_per_page=6,
                 api_visibility="private",
             )
-            _advanced(page, options, start)
+            advanced(page, options, start)
         with gr.Column(scale=7, min_width=300):
+            page.status = gr.HTML(elem_id="ng-status", padding=False)
+            page.board = gr.HTML(elem_id="ng-results", padding=False)
+            page.shown = gr.Radio([], label="Show", visible=False, elem_id="ng-shown")
             page.slider = gr.ImageSlider(
                 label="plain | guided",
                 elem_id="ng-slider",
                 interactive=False,
                 format="png",
                 type="pil",
-                max_height=660,
+                max_height=480,
                 buttons=["fullscreen"],
             )
-            page.status = gr.HTML(elem_id="ng-status", padding=False)
-            page.shown = gr.Radio([], label="Show", visible=False, elem_id="ng-shown")
             with gr.Row(elem_id="ng-pairs"):
                 page.plain = _gallery("plain", "ng-plain")
                 page.guided = _gallery("guided", "ng-guided")
-    page.board = gr.HTML(elem_id="ng-results", padding=False)
     with gr.Tabs(elem_id="ng-tabs"):
         with gr.Tab("Copy as Python"):
             page.python = _code("python", "ng-python")
@@ -163,27 +174,34 @@ def layout(options: Options) -> Page:
     return page
 
 
+def about(model: str) -> str:
+    """What a bundled model draws, for people who have never seen it; empty for others."""
+    bundled = _bundled(model)
+    return f'<p class="ng-about">{escape(bundled.bundle.about)}</p>' if bundled and bundled.bundle.about else ""
+
+
+def known_words(model: str) -> list[str]:
+    """The words of a bundled model's small world; none for models that may know any."""
+    bundled = _bundled(model)
+    groups = bundled.bundle.words() if bundled and bundled.bundle.words else {}
+    return list(dict.fromkeys(word for words in groups.values() for word in words))
+
+
+def _bundled(model: str) -> BundledModel | None:
+    try:
+        return bundled_model(model)
+    except ValueError:
+        return None
+
+
 def _code(language: str, elem_id: str) -> Any:
     return gr.Code(
-        language=language, label="Makes exactly these pictures", elem_id=elem_id, interactive=False, wrap_lines=True
-    )
-
-
-def _editor(label: str, elem_id: str, sources: list[str]) -> Any:
-    """Where a region is painted; its files come undecoded (`pictures.keep_raw`)."""
-    return keep_raw(
-        gr.ImageEditor(
-            type="pil",
-            label=label,
-            elem_id=elem_id,
-            brush=gr.Brush(default_size=48, colors=["#ff3b30"], color_mode="fixed"),
-            sources=sources,
-            transforms=(),
-            layers=False,
-            height=380,
-            canvas_size=(384, 384),
-            buttons=[],
-        )
+        language=language,
+        label="Makes exactly these pictures",
+        elem_id=elem_id,
+        interactive=False,
+        wrap_lines=True,
+        max_lines=24,
     )
 
 
@@ -200,100 +218,3 @@ def _gallery(label: str, elem_id: str) -> Any:
         format="png",
         min_width=260,
     )
-
-
-def _advanced(page: Page, options: Options, start: Any) -> None:
-    with gr.Accordion("Settings of the methods", open=False, elem_id="ng-panel"):
-        page.also = gr.Dropdown(
-            beside_names(),
-            value=[],
-            multiselect=True,
-            max_choices=3,
-            label="Together with",
-            info="Acts beside every method.",
-        )
-        page.panel = panel(options)
-    with gr.Accordion("Negatives one by one: weights and windows", open=False, elem_id="ng-more"):
-        page.table = gr.Dataframe(
-            to_rows(start.negatives),
-            headers=HEADERS,
-            datatype=["str", "number", "number", "number"],
-            type="array",
-            column_count=4,
-            interactive=True,
-            label="From and to are fractions of sampling",
-            elem_id="ng-table",
-        )
-        page.add_row = gr.Button("Add a negative", size="sm")
-    with gr.Accordion("Where: paint the region that must not have it", open=False, elem_id="ng-where"):
-        page.mask = _editor("Painted is where the negatives hold; nothing painted: everywhere", "ng-mask", [])
-        with gr.Row():
-            page.mask_paint = gr.Button("Paint on the plain picture", size="sm", elem_id="ng-mask-paint")
-            page.mask_clear = gr.Button("Clear", size="sm", elem_id="ng-mask-clear")
-    with gr.Accordion("Pictures to avoid", open=False, elem_id="ng-avoid"):
-        page.avoid = _editor(
-            "A picture; paint what of it is meant, or leave it unpainted for all of it",
-            "ng-avoid-editor",
-            ["upload", "clipboard"],
-        )
-        with gr.Row():
-            page.avoid_add = gr.Button("Add to those to avoid", size="sm", elem_id="ng-avoid-add")
-            page.avoid_clear = gr.Button("Remove all", size="sm")
-        page.avoided = gr.Gallery(
-            label="Avoided (by negtome, spell, particle_guidance)",
-            columns=4,
-            height=170,
-            object_fit="contain",
-            interactive=False,
-            elem_id="ng-avoided",
-        )
-    with gr.Accordion("Sampling", open=False, elem_id="ng-sampling"):
-        with gr.Row():
-            page.seed = gr.Number(
-                start.seed, label="Seed", precision=0, minimum=0, maximum=2**32 - 9, elem_id="ng-seed", min_width=120
-            )
-            page.randomise = gr.Checkbox(False, label="A new seed each time", elem_id="ng-randomise", min_width=120)
-            page.count = gr.Slider(1, options.pictures, value=start.count, step=1, label="Pictures", elem_id="ng-count")
-        with gr.Row():
-            page.steps = gr.Number(
-                start.steps,
-                label="Steps",
-                precision=0,
-                minimum=1,
-                maximum=options.steps,
-                placeholder="the model's own",
-                elem_id="ng-steps",
-            )
-            page.guidance = gr.Number(
-                start.guidance,
-                label="Guidance scale",
-                minimum=0,
-                maximum=50,
-                placeholder="the model's own",
-                elem_id="ng-guidance",
-            )
-            page.size = gr.Textbox(
-                "", label="Size", placeholder="the model's own, or 512x768", max_lines=1, max_length=12
-            )
-        page.takeover = gr.Checkbox(
-            False, label="negguide guides", info="For distilled models without guidance of their own."
-        )
-    with gr.Accordion("Model, and settings from a picture", open=False, elem_id="ng-model"):
-        with gr.Row():
-            page.model = gr.Dropdown(
-                options.models(),
-                value=start.model,
-                label="Model",
-                elem_id="ng-choose-model",
-                allow_custom_value=bool(options.allow_models),
-                info="Any name of the Hub." if HUB in options.allow_models else None,
-            )
-            page.dtype = gr.Dropdown(list(DTYPES), value="auto", label="Precision", min_width=120)
-            page.offload = gr.Dropdown(list(OFFLOADS), value="none", label="Offload", min_width=120)
-        page.load = gr.File(
-            label="Drop a PNG that was made here or by negguide compare",
-            file_types=[".png"],
-            type="binary",
-            height=140,
-            elem_id="ng-load",
-        )

@@ -20,7 +20,7 @@ from negguide.demo.handlers import Handlers
 from negguide.demo.options import Options
 from negguide.demo.page import layout
 from negguide.demo.pictures import DROPPED
-from negguide.demo.style import css, theme
+from negguide.demo.style import css, head, theme
 
 TITLE = "negguide: say no to a diffusion model"
 
@@ -72,6 +72,7 @@ def launch(
         "server_name": "127.0.0.1",
         "theme": theme(),
         "css": css(),
+        "head": head(),
         "max_threads": 64,
         "max_file_size": options.upload,
         "allowed_paths": [],

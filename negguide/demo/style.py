@@ -13,6 +13,14 @@ def css() -> str:
     return (Path(__file__).parent / "templates" / "page.css").read_text(encoding="utf-8")
 
 
+def head() -> str:
+    """What stands in the head of the page: what the style sheet cannot reach (gradio keeps it inside its own box), and a script."""
+    script = (Path(__file__).parent / "templates" / "page.js").read_text(encoding="utf-8")
+    narrow = "@media (max-width: 640px) { .gradio-container .main.app { padding-inline: 8px !important; } }"
+    accent = ".gradio-container { --color-accent: #2f5fd0; } .dark .gradio-container { --color-accent: #8fb0ff; }"
+    return f"<style>{narrow} {accent} footer button {{ color: #666d78 !important; }}</style><script>{script}</script>"
+
+
 def theme() -> Any:
     """Fonts of the system, nothing from the network."""
     fonts = ["system-ui", "-apple-system", "Segoe UI", "sans-serif"]
