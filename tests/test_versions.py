@@ -1,0 +1,164 @@
+"""What of other libraries may change under us: every private attribute that we use, and what versions call differently."""
+
+from __future__ import annotations
+
+import ast
+import copyreg
+import re
+import sys
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import diffusers
+import families
+import pytest
+import torch
+import transformers
+from diffusers import DiffusionPipeline, EulerDiscreteScheduler
+from diffusers.hooks import HookRegistry
+from diffusers.models.modeling_utils import ModelMixin
+from packaging.version import Version
+
+from negguide import versions
+
+SOURCE = Path(versions.__file__).parent
+NO_NAMES = {"_single_lora"}
+"""Texts that look like private names: an ending of DreamSim's files."""
+PRIVATE_NAME = re.compile(r"_[a-z][a-z0-9_]*")
+
+
+def _has_run() -> Any:
+    families.run("sd15")
+    return families.build("sd15")
+
+
+def _hooked() -> torch.nn.Module:
+    module = torch.nn.Linear(1, 1)
+    HookRegistry.check_if_exists_or_initialize(module)
+    return module
+
+
+def _loaded(folder: Path) -> Any:
+    families.build("sd15").save_pretrained(folder)
+    return DiffusionPipeline.from_pretrained(str(folder), safety_checker=None)
+
+
+PRIVATE: dict[str, tuple[set[str], Callable[[Path], bool]]] = {
+    "_all_hooks": (
+        {"integration/attach.py"},
+        lambda _: "_all_hooks" in DiffusionPipeline.maybe_free_model_hooks.__code__.co_names,
+    ),
+    "_begin_index": (
+        {"integration/levels.py", "integration/runner.py", "integration/schedule.py"},
+        lambda _: hasattr(EulerDiscreteScheduler(), "_begin_index"),
+    ),
+    "_compiled_call_impl": (
+        {"integration/compiled.py"},
+        lambda _: hasattr(torch.nn.Linear(1, 1), "_compiled_call_impl"),
+    ),
+    "_diffusers_hook": ({"integration/families/checks.py"}, lambda _: hasattr(_hooked(), "_diffusers_hook")),
+    "_dynamo": (
+        {"integration/compiled.py"},
+        lambda _: hasattr(torch._dynamo.config, "skip_nnmodule_hook_guards"),
+    ),
+    "_execution_device": (
+        {"experiment/models.py", "integration/attach.py", "integration/probe.py"},
+        lambda _: hasattr(families.build("sd15"), "_execution_device"),
+    ),
+    "_getframe": ({"integration/swap.py"}, lambda _: hasattr(sys, "_getframe")),
+    "_guidance_scale": (
+        {"integration/probe.py", "integration/runner.py"},
+        lambda _: hasattr(_has_run(), "_guidance_scale"),
+    ),
+    "_name_or_path": ({"integration/pictures.py"}, lambda folder: "_name_or_path" in _loaded(folder).config),
+    "_num_timesteps": ({"integration/probe.py"}, lambda _: hasattr(_has_run(), "_num_timesteps")),
+    "_orig_mod": (
+        {"integration/attention.py", "integration/compiled.py", "integration/probe.py", "integration/taps.py"},
+        lambda _: hasattr(torch.compile(torch.nn.Linear(1, 1)), "_orig_mod"),
+    ),
+    "_parallel_config": (
+        {"integration/compiled.py"},
+        lambda _: hasattr(ModelMixin, "_parallel_config") or not hasattr(ModelMixin, "enable_parallelism"),
+    ),
+    "_reconstructor": ({"integration/swap.py"}, lambda _: hasattr(copyreg, "_reconstructor")),
+    "_step_index": ({"integration/schedule.py"}, lambda _: hasattr(EulerDiscreteScheduler(), "_step_index")),
+}
+"""Private name of diffusers, transformers, torch or Python -> the files that use it, and whether it is still there."""
+
+
+def _private_names() -> dict[str, set[str]]:
+    """Every private name that the package uses and does not define -> the files that do."""
+    trees = {str(file.relative_to(SOURCE)): ast.parse(file.read_text()) for file in SOURCE.rglob("*.py")}
+    own, used = set(), defaultdict(set)
+    for name, tree in trees.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                own.add(node.name)
+            elif isinstance(node, ast.arg):
+                own.add(node.arg)
+            elif isinstance(node, ast.alias):
+                own.add(node.asname or "")
+                used[node.name.rpartition(".")[2]].add(name)
+            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                own.add(node.id)
+            elif isinstance(node, ast.Attribute):
+                is_own = isinstance(node.ctx, ast.Store) and isinstance(node.value, ast.Name)
+                (own.add(node.attr) if is_own and node.value.id in ("self", "cls") else used[node.attr].add(name))  # type: ignore[attr-defined]
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                used[node.value].add(name)
+    return {
+        name: files
+        for name, files in used.items()
+        if PRIVATE_NAME.fullmatch(name) and not name.startswith("_negguide") and name not in own | NO_NAMES
+    }
+
+
+def test_the_list_of_private_names_is_complete() -> None:
+    assert _private_names() == {name: files for name, (files, _) in PRIVATE.items()}
+
+
+@pytest.mark.parametrize("name", PRIVATE)
+def test_a_private_name_that_we_use_is_still_there(name: str, tmp_path: Path) -> None:
+    files, is_there = PRIVATE[name]
+    assert is_there(tmp_path), f"{name}, which {', '.join(sorted(files))} use, is gone"
+
+
+def test_the_argument_for_a_dtype_is_known_to_this_diffusers_and_transformers(tmp_path: Path) -> None:
+    families.build("sd15").save_pretrained(tmp_path)
+    half = versions.dtype_argument(diffusers, torch.float16)
+    pipe = DiffusionPipeline.from_pretrained(str(tmp_path), safety_checker=None, **half)
+    assert pipe.unet.dtype == pipe.text_encoder.dtype == torch.float16
+    half = versions.dtype_argument(transformers, torch.float16)
+    assert transformers.CLIPTextModel.from_pretrained(tmp_path / "text_encoder", **half).dtype == torch.float16
+
+
+@pytest.mark.parametrize(
+    ("library", "version", "argument"),
+    [
+        ("diffusers", "0.35.0", "torch_dtype"),
+        ("diffusers", "0.42.1", "dtype"),
+        ("diffusers", "1.0.0.dev0", "dtype"),
+        ("transformers", "4.51.3", "torch_dtype"),
+        ("transformers", "4.57.6", "dtype"),
+        ("transformers", "5.23.0", "dtype"),
+    ],
+)
+def test_the_argument_for_a_dtype_of_other_versions(library: str, version: str, argument: str) -> None:
+    module: Any = SimpleNamespace(__name__=library, __version__=version)
+    assert versions.dtype_argument(module, torch.float16) == {argument: torch.float16}
+
+
+def test_a_tokenizer_is_made_from_its_vocabulary() -> None:
+    vocab = {
+        token: place for place, token in enumerate(["a", "b", "b</w>", "ab</w>", "<|startoftext|>", "<|endoftext|>"])
+    }
+    made = versions.byte_pair_tokenizer(transformers.CLIPTokenizer, vocab, [("a", "b</w>")], model_max_length=7)
+    assert made("ab").input_ids == [4, 3, 5] and made.model_max_length == 7
+
+
+def test_families_that_are_skipped_by_name_are_there_in_the_locked_versions() -> None:
+    if Version(diffusers.__version__) >= Version("0.42"):
+        assert [need for need in families.NEWER.values() if not hasattr(diffusers, need)] == []
