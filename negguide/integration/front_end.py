@@ -57,9 +57,9 @@ class FrontEnd:
 
     @contextmanager
     def remembering(self, run: Run, by_rows: bool) -> Iterator[Callable[[], None]]:
-        """Encoders are asked by a run through the memory; yields what ends that early, when the
-        front end is over: then what is large is forgotten.
+        """Encoders are asked by a run through the memory; yields what ends that early, when the front end is over.
 
+        What is large is forgotten then.
         `by_rows`: an answer may be put together from rows of others. Without, only the very same question is answered
         from memory, and so to the last bit as the pipeline would hear it.
         """
