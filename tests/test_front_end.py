@@ -13,7 +13,7 @@ import families
 import pytest
 import torch
 
-from negguide.integration import attach
+from negguide.integration import answers, attach
 from negguide.integration.front_end import FrontEnd
 from negguide.integration.plan_cache import PLANS
 from negguide.methods import EachImage, Negative, NegativePrompt, PerpNeg
@@ -197,6 +197,22 @@ def test_answers_that_a_pipeline_changes_in_place_are_asked_for_again() -> None:
         assert torch.equal(families.run("sd15", pipe, steps=2), plain)
 
 
+def test_who_changes_an_answer_changes_it_for_nobody_else() -> None:
+    known: list[answers.Answer] = []
+    asked: list[torch.Tensor] = []
+
+    def encoder(ids: torch.Tensor) -> tuple[torch.Tensor]:
+        asked.append(ids)
+        return (ids * 2.0,)
+
+    ids = torch.arange(3.0)
+    first = answers.answer(known, encoder, (ids,), {}, False)[0]
+    answers.answer(known, encoder, (ids.clone(),), {}, False)[0].zero_()
+    assert torch.equal(answers.answer(known, encoder, (ids.clone(),), {}, False)[0], ids * 2) and len(asked) == 1
+    first.zero_()
+    assert torch.equal(answers.answer(known, encoder, (ids.clone(),), {}, False)[0], ids * 2) and len(asked) == 2
+
+
 def test_one_text_per_image_is_its_own_also_where_it_is_what_stands_there() -> None:
     """Texts that equal the call's own negatives in one order, and not in the other."""
     pipe = copy.deepcopy(families.build("sd15"))
@@ -231,7 +247,9 @@ def test_attachments_with_new_texts_leave_nothing_behind() -> None:
             with attach(pipe, PerpNeg([f"x{at}", f"y{at}"])):
                 families.run("sd15", pipe, steps=1, prompt=f"a {max(0, at - 17)}")
 
-    serve(0, 18)  # as many texts as one plan remembers
+    serve(0, 18)
+    (plan,) = PLANS.of(pipe)
+    assert list(plan.texts) == [f"{letter}{at}" for at in range(2, 18) for letter in "xy"], "the newest 32"
     before = tensors()
     serve(10, 18)
     assert tensors() <= before

@@ -50,9 +50,11 @@ def weights_in_place(pipe: Any) -> None:
 
 
 def weights_through_data(pipe: Any) -> None:
-    """Seen by no counter of versions."""
+    """Seen by no counter of versions, and not by the embeddings of words."""
+    words = pipe.text_encoder.get_input_embeddings().weight
     for parameter in pipe.text_encoder.parameters():
-        parameter.data.mul_(1.5)
+        if parameter is not words:
+            parameter.data.mul_(1.5)
 
 
 def a_word_of_the_negative(pipe: Any) -> None:

@@ -190,5 +190,8 @@ def _version(tensor: Tensor) -> int:
 
 
 def _random_state(question: Any) -> list[Tensor]:
-    devices = {tensor.device for tensor in _tensors(question) if tensor.device.type == "cuda"}
-    return [torch.get_rng_state(), *(torch.cuda.get_rng_state(device) for device in devices)]
+    """Changed by who draws at random (dropout at work): such answers are not the same the next time."""
+    devices = {tensor.device for tensor in _tensors(question)}
+    cuda = [torch.cuda.get_rng_state(device) for device in devices if device.type == "cuda"]
+    mps = [torch.mps.get_rng_state() for device in devices if device.type == "mps"]
+    return [torch.get_rng_state(), *cuda, *mps]

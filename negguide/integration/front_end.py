@@ -37,7 +37,6 @@ class FrontEnd:
         parts = [(name, part) for name, part in vars(pipe).items() if isinstance(part, torch.nn.Module)]
         self._encoders = [part for name, part in parts if id(part) not in others and name not in SIDE_MODELS]
         self._known: dict[tuple[int, str], list[answers.Answer]] = {}
-        self._pure: dict[int, bool] = {}
 
     @staticmethod
     def of(pipe: Any) -> FrontEnd | None:
@@ -89,18 +88,12 @@ class FrontEnd:
 
     def _handler(self, part: torch.nn.Module, name: str, by_rows: bool) -> Callable[..., Any]:
         def handler(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-            if not self._is_pure(part) or not answers.comparable((args, kwargs)):
+            if not answers.comparable((args, kwargs)):
                 return original(*args, **kwargs)
             known = self._known.setdefault((id(part), name), [])
             return answers.answer(known, original, args, kwargs, by_rows)
 
         return handler
-
-    def _is_pure(self, part: torch.nn.Module) -> bool:
-        """Whether it says the same when asked the same: dropout that is at work draws anew each time."""
-        if id(part) not in self._pure:
-            self._pure[id(part)] = not any(child.training for child in part.modules())
-        return self._pure[id(part)]
 
 
 def _routed(part: torch.nn.Module, name: str, handler: Callable[..., Any], run: Run) -> Callable[[], None]:
