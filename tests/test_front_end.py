@@ -171,11 +171,12 @@ def test_what_is_drawn_at_random_is_not_remembered() -> None:
             layer.dropout = 0.5
     pipe.text_encoder.train()
     torch.manual_seed(3)
-    plain = families.run("sd15", pipe, steps=2)
+    plain, after = families.run("sd15", pipe, steps=2), torch.rand(1)
     with attach(pipe, NEUTRAL):
         for _ in range(2):
             torch.manual_seed(3)
             assert torch.equal(families.run("sd15", pipe, steps=2), plain)
+            assert torch.equal(torch.rand(1), after), "as many numbers are drawn"
 
 
 def test_answers_that_a_pipeline_changes_in_place_are_asked_for_again() -> None:
