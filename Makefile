@@ -21,7 +21,7 @@ pip = $(UV) pip install --quiet --python "$(1)/bin/python"
 else
 pip = "$(1)/bin/python" -m pip install --quiet --disable-pip-version-check
 endif
-install = $(call pip,$(1)) --constraint $(2) hatchling editables && \
+install = $(call pip,$(1)) --constraint $(2) hatchling hatch-fancy-pypi-readme editables && \
     $(call pip,$(1)) --constraint $(2) --no-build-isolation --editable
 COMPILE = $(VENV)-lock/bin/uv pip compile --quiet --upgrade --python-version 3.10 --no-annotate --no-emit-index-url \
     --custom-compile-command "make lock"

@@ -71,6 +71,15 @@ def test_wheel_holds_what_is_needed(wheel: Path) -> None:
     assert not [name for name in names if name.startswith(("tests/", "benchmarks/", ".train"))]
 
 
+def test_every_link_of_the_readme_is_whole_on_an_index(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        text = archive.read(f"negguide-{negguide.__version__}.dist-info/METADATA").decode()
+    links = re.findall(r"\]\(([^)]+)\)", text)
+    assert len(links) > 10 and all(link.startswith("https://") for link in links)
+    assert any(link.endswith("/main/docs/compare.png") for link in links)
+    assert "Project-URL: Homepage, https://" in text and "the negguide authors" in text
+
+
 def test_wheel_works_outside_the_checkout(wheel: Path, tmp_path: Path) -> None:
     site = tmp_path / "site"
     with zipfile.ZipFile(wheel) as archive:
