@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from negguide.batch.claims import Claims
-from negguide.batch.make import Result, make_unit
+from negguide.batch.make import Result, forget_sizes, make_unit
 from negguide.batch.notes import notes_before
 from negguide.batch.plan import ModelPlan, Plan
 from negguide.batch.process import Place, hardware, pinned_threads, place_of_process
@@ -84,6 +84,7 @@ def run(
     root = Path(plan.output)
     place = place or place_of_process(plan.device)
     load = load or _load
+    forget_sizes()
     with pinned_threads(plan.threads), Claims(root, lease=plan.lease * 60) as claims:
         store = Store(root, claims.name)
         outcome = Outcome(is_main=place.is_main)
@@ -100,7 +101,7 @@ def run(
             for index, model in enumerate(plan.models):
                 mine = [unit for unit in todo if unit.model == model]
                 start = place.rank * len(mine) // place.world  # ranks begin apart, so that they seldom want the same
-                ready = partial(_ready, loaded.pop(index, None), model, place.device, load)
+                ready = partial(_ready, loaded.pop(index, None), partial(load, model, place.device))
                 worker.work(mine[start:] + mine[:start], ready)
         except DiskFull as full:
             outcome.errors.append(str(full))
@@ -186,6 +187,7 @@ class _Worker:
             self._failed(unit, error)
             return
         self.outcome.made += len(unit.seeds)
+        self._note_split(unit, result)
         self.outcome.calling += result.seconds
 
     def _tell(self, what: str, pictures: float) -> None:
@@ -197,6 +199,14 @@ class _Worker:
         with contextlib.suppress(OSError):
             if shutil.disk_usage(self.store.root).free < LEAST_FREE:
                 raise DiskFull(_full(self.store.root, f"less than {LEAST_FREE // 2**20} MiB are free"))
+
+    def _note_split(self, unit: Unit, result: Result) -> None:
+        """The key says which seeds belong to a call, not into how many parts memory forced it; only roundings tell."""
+        if result.calls > 1 and not any(note.startswith("memory ran out") for note in self.outcome.notes):
+            self.outcome.notes.append(
+                f"memory ran out: {unit.variant.label} was made in {result.calls} calls of fewer pictures, which may be rounded "
+                "otherwise than those of whole calls (`calls` in the records); for one size everywhere, give a smaller batch"
+            )
 
     def _note(self, unit: Unit, heard: Sequence[warnings.WarningMessage]) -> None:
         """Keep what a method warned of (a setting without effect, a watcher that cannot be had), for the end."""
@@ -243,7 +253,7 @@ class _Worker:
             "group": list(unit.seeds),
             **self._now(),
         }
-        with contextlib.suppress(OSError):  # it is told at the end all the same
+        with contextlib.suppress(OSError):
             self.store.record([record])
 
     def _now(self) -> Record:
@@ -255,12 +265,12 @@ def _full(root: Path, reason: str) -> str:
     return f"stopped: nothing more can be written to {str(root)!r} ({reason}); make room, and the same line goes on"
 
 
+def _ready(loaded: Model | None, load: Callable[[], Model]) -> Model:
+    return loaded or load()
+
+
 def _load(model: ModelPlan, device: str) -> Model:
     return load_model(model.name, model.dtype, device)
-
-
-def _ready(loaded: Model | None, model: ModelPlan, device: str, load: Load) -> Model:
-    return loaded or load(model, device)
 
 
 def _units(plan: Plan, device: str, load: Load, only: str | None) -> tuple[list[Unit], dict[int, Model]]:

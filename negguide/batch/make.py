@@ -9,6 +9,7 @@ import itertools
 import json
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from negguide.batch.units import Unit
 from negguide.experiment.metadata import PictureMetadata
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from negguide.integration.record import StepRecord
 
 Tell = Callable[[float], None]
+_WITHOUT_ROOM: WeakKeyDictionary[Any, set[Any]] = WeakKeyDictionary()
+"""By pipeline: what a call was of (size, row of the plan, seeds, rows at a time) when memory ran out."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +35,11 @@ class Result:
     seconds: float
     about: dict[str, Any]
     calls: int
+
+
+def forget_sizes() -> None:
+    """A run begins: what else filled the memory before may be gone."""
+    _WITHOUT_ROOM.clear()
 
 
 def make_unit(model: Model, unit: Unit, tell: Tell = lambda pictures: None) -> Result:
@@ -50,15 +58,23 @@ def make_unit(model: Model, unit: Unit, tell: Tell = lambda pictures: None) -> R
 
 
 def _make(model: Model, unit: Unit, methods: Sequence[Method], seeds: Sequence[int], tell: Tell) -> list[Made]:
-    """One call, or where memory runs out two halves; a group that must stay together gets smaller forwards instead."""
+    """One call, or where memory runs out two halves; a group that must stay together gets smaller forwards instead.
+
+    What had no room once is not tried again with this pipeline, size and row of the plan.
+    """
     together = len(seeds) == 1 or any(method.couples for method in methods)
     tries = _rows(len(seeds)) if together else [None]
+    without_room = _WITHOUT_ROOM.setdefault(model.pipe, set())
+    kind = (unit.settings.size, unit.variant.label)
     for rows in tries:
+        if (kind, len(seeds), rows) in without_room and not (together and rows == tries[-1]):
+            continue
         try:
             return [make(model, unit.settings, unit.task.prompt, methods, seeds, tell, rows, whole=True)]
         except Exception as error:
             if not is_out_of_memory(error) or (together and rows == tries[-1]):
                 raise
+            without_room.add((kind, len(seeds), rows))
         _free()  # outside the handler: the error's frames hold the tensors that filled the memory
     half = len(seeds) // 2
     return [made for part in (seeds[:half], seeds[half:]) for made in _make(model, unit, methods, part, tell)]

@@ -7,10 +7,11 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from negguide.batch.gather import look_into
-from negguide.batch.groups import COSTS, Group, Judging, Pair, bundle_of
+from negguide.batch.groups import Group, Judging, Pair, bundle_of
+from negguide.batch.long_form import save_pictures
 from negguide.batch.more import (
     Kept,
     More,
@@ -34,9 +35,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
-MEASURES, MEASURED = "measures.json", "measures.parquet"
-FACTS = ("file", "model", "label", "prompt", "seed", "note", "shows_negative", *COSTS)
-"""Columns of `measures.parquet` that are no scores."""
+MEASURES = "measures.json"
 
 NOTHING_MORE = More()
 
@@ -119,7 +118,7 @@ def measure(
     judges: Sequence[Judge] | None = None,
     more: More = NOTHING_MORE,
 ) -> Measures:
-    """Judge every picture of a folder; writes `measures.json` and `measures.parquet` (one row per picture) into it.
+    """Judge every picture of a folder; writes `measures.json` and `measures.parquet` (a row per picture and measure) into it.
 
     `clip`: as in `compare --clip`; Toybox pictures have judges of their own. `baseline`: what the others are compared
     with, by default "plain" or else the first. `prompt`, `negatives`: of a foreign folder, see `gather`. `more`: what else.
@@ -172,7 +171,7 @@ def measure(
         shares=_shares(groups, pairs, labels),
     )
     measures.save(root)
-    _save_pictures(root, records)
+    save_pictures(root, records)
     return measures
 
 
@@ -245,16 +244,3 @@ def _features(records: Sequence[Record]) -> dict[tuple[str, int], dict[int, Tens
         if "features" in record:
             found[record["label"], record["row"]][record["seed"]] = record["features"]
     return found
-
-
-def _save_pictures(root: Path, records: Sequence[Record]) -> None:
-    import pyarrow
-    import pyarrow.parquet
-
-    rows: list[dict[str, Any]] = [{name: record.get(name) for name in FACTS} for record in records]
-    more = dict.fromkeys(name for record in records for name in record.get("scores", {}))
-    for row, record in zip(rows, records, strict=True):
-        row.update({name: record.get("scores", {}).get(name) for name in more})
-    buffer = pyarrow.BufferOutputStream()
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), buffer)
-    write(root / MEASURED, buffer.getvalue().to_pybytes())

@@ -41,7 +41,7 @@ MORE_COLUMNS: tuple[Column, ...] = (
     ),
     Column("variance", "total variance", "{:.3f}", "high", "trace of the covariance of all pictures' CLIP features"),
     Column("reference", "like references", "{:.3f}", "", "CLIP cosine to the nearest reference picture, mean"),
-    Column("lpips", "LPIPS", "{:.3f}", "high", "mean LPIPS between the pictures of a prompt"),
+    Column("lpips", "LPIPS", "{:.3f}", "high", "mean LPIPS between the pictures of a prompt (between 64 of more)"),
     Column("dreamsim", "DreamSim", "{:.3f}", "high", "mean DreamSim distance between the pictures of a prompt"),
     Column("vendi_dino", "Vendi (DINO)", "{:.2f}", "high", "effective number of different pictures, DINO features"),
     Column("mss_dino", "similarity (DINO)", "{:.3f}", "low", "mean cosine between pictures, DINO features"),

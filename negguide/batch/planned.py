@@ -30,7 +30,7 @@ def of_plan(plan: Plan, records: Mapping[str, Record]) -> tuple[list[Record], in
             record = records.get(unit.key(seed))
             if record is None:
                 by_request = by_request if by_request is not None else _by_request(records.values())
-                about = about or _about(unit)
+                about = about or about_unit(unit)
                 record = next(
                     (one for one in by_request.get(_asked(about, seed), ()) if _agrees(one, unit, plan)), None
                 )
@@ -48,7 +48,7 @@ def _by_request(records: Iterable[Record]) -> dict[str, list[Record]]:
     return known
 
 
-def _about(unit: Unit) -> Record:
+def about_unit(unit: Unit) -> Record:
     """A unit in the words of its records."""
     settings = unit.settings
     return {
@@ -65,15 +65,15 @@ def _about(unit: Unit) -> Record:
 def _asked(record: Mapping[str, Any], seed: int) -> str:
     """All that a record says of what was asked for, and that a plan says without a model or a device."""
     names = ("model", "prompt", "steps", "guidance", "size", "group")
-    told = {name: record.get(name) for name in names} | {"methods": _without_content(record.get("methods"))}
+    told = {name: record.get(name) for name in names} | {"methods": without_content(record.get("methods"))}
     return json.dumps({**told, "seed": seed}, sort_keys=True, ensure_ascii=False)
 
 
-def _without_content(value: Any) -> Any:
+def without_content(value: Any) -> Any:
     """Methods without the hashes of the pictures they name, which may lie elsewhere by now."""
     if isinstance(value, Mapping):
-        return {key: _without_content(item) for key, item in value.items() if key != "content"}
-    return [_without_content(item) for item in value] if isinstance(value, list | tuple) else value
+        return {key: without_content(item) for key, item in value.items() if key != "content"}
+    return [without_content(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _agrees(record: Record, unit: Unit, plan: Plan) -> bool:

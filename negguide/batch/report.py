@@ -8,10 +8,12 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from negguide.batch import tables
 from negguide.batch.gather import gather
-from negguide.batch.measure import FACTS, MEASURED, MEASURES, Measures
+from negguide.batch.long_form import read_pictures
+from negguide.batch.measure import MEASURES, Measures
 from negguide.batch.plan import Plan
 from negguide.batch.plot import plots
 from negguide.batch.read import PLAN_FILE, load_plan
@@ -25,7 +27,10 @@ TEMPLATE = "batch.html.jinja"
 MARKDOWN, CSV = "summary.md", "summary.csv"
 PICTURES = 2000
 """At most so many pictures are embedded; further prompts are counted, not shown."""
-LARGEST = 512
+LARGEST, THUMBNAIL, ROOM = 512, 256, 24 * 2**20
+"""Pixels of the longer side of what is embedded, and of the thumbnails where that would need more than `ROOM` bytes."""
+A_PICTURE = 75_000
+"""Bytes of a picture of `LARGEST` pixels, roughly."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,10 +43,17 @@ class Section:
     is_tiny: bool
 
 
-def write_report(root: Path, pictures: int = PICTURES) -> Path:
+def write_report(root: Path, pictures: int = PICTURES, pixels: int | None = None) -> Path:
     """Write `report.html` and the tables of a folder that was measured; the page's path.
 
-    `pictures`: how many are embedded at most. `ValueError` if the folder was not measured.
+    Args:
+        root: the folder.
+        pictures: how many are embedded at most.
+        pixels: of their longer side, at most; None: 512, or 256 where there are many. The viewer shows the pictures themselves
+            where the page lies beside them.
+
+    Raises:
+        ValueError: the folder was not measured.
     """
     try:
         measures = Measures.load(root)
@@ -50,7 +62,7 @@ def write_report(root: Path, pictures: int = PICTURES) -> Path:
             f"{str(root)!r} has no readable {MEASURES} ({error}): run negguide measure {shlex.quote(str(root))} first"
         ) from error
     write_tables(root, measures)
-    return write(root / FILE, render(root, measures, pictures).encode())
+    return write(root / FILE, render(root, measures, pictures, pixels).encode())
 
 
 def write_tables(root: Path, measures: Measures) -> None:
@@ -59,10 +71,10 @@ def write_tables(root: Path, measures: Measures) -> None:
     write(root / CSV, tables.comma_separated(measures).encode())
 
 
-def render(root: Path, measures: Measures, pictures: int = PICTURES) -> str:
+def render(root: Path, measures: Measures, pictures: int = PICTURES, pixels: int | None = None) -> str:
     """The page as text; pictures that cannot be read are left out."""
     records = _records(root)
-    shown, left_out = _sections(root, records, pictures)
+    shown, left_out = _sections(root, records, pictures, pixels)
     plan = load_plan(root) if (root / PLAN_FILE).is_file() else None
     labels = list(measures.means)
     failures = [] if plan is None else _failures(root)
@@ -90,42 +102,34 @@ def render(root: Path, measures: Measures, pictures: int = PICTURES) -> str:
 
 
 def _records(root: Path) -> list[Record]:
-    """The pictures with what the judges said of them."""
-    import pyarrow.parquet
-
-    records = gather(root)
-    judged = {row["file"]: row for row in pyarrow.parquet.read_table(root / MEASURED).to_pylist()}
-    found = []
-    for record in records:
-        if record["file"] not in judged:  # made since
-            continue
-        row = judged[record["file"]]
-        scores = {name: value for name, value in row.items() if name not in FACTS and value is not None}
-        found.append({**record, **row, "scores": scores})
-    return found
+    """The pictures that were measured, with what the judges said of them."""
+    judged = read_pictures(root)
+    return [{**record, **judged[record["file"]]} for record in gather(root) if record["file"] in judged]
 
 
-def _sections(root: Path, records: Sequence[Record], limit: int) -> tuple[list[Section], int]:
+def _sections(root: Path, records: Sequence[Record], limit: int, pixels: int | None) -> tuple[list[Section], int]:
     """Prompts in order until `limit` pictures are embedded, and how many prompts are left out."""
     prompts: dict[int, list[Record]] = defaultdict(list)
     for record in records:
         prompts[record["row"]].append(record)
+    if pixels is None:
+        pixels = LARGEST if min(len(records), limit) * A_PICTURE <= ROOM else THUMBNAIL
     sections: list[Section] = []
     embedded = 0
     for mine in prompts.values():
         if sections and embedded + len(mine) > limit:
             break
         embedded += len(mine)
-        sections.append(_section(root, mine))
+        sections.append(_section(root, mine, pixels))
     return sections, len(prompts) - len(sections)
 
 
-def _section(root: Path, records: Sequence[Record]) -> Section:
+def _section(root: Path, records: Sequence[Record], pixels: int) -> Section:
     seeds = sorted({record["seed"] for record in records})
     rows: dict[str, list[dict[str, Any] | None]] = {}
     for record in records:
         row = rows.setdefault(record["label"], [None] * len(seeds))
-        row[seeds.index(record["seed"])] = _picture(root, record)
+        row[seeds.index(record["seed"])] = _picture(root, record, pixels)
     sizes = [picture["width"] for row in rows.values() for picture in row if picture]
     folder = records[0]["file"].rpartition("/")[0]
     return Section(
@@ -133,8 +137,8 @@ def _section(root: Path, records: Sequence[Record]) -> Section:
     )
 
 
-def _picture(root: Path, record: Record) -> dict[str, Any] | None:
-    loaded = data_uri(root / record["file"], LARGEST, bare=True)
+def _picture(root: Path, record: Record, pixels: int) -> dict[str, Any] | None:
+    loaded = data_uri(root / record["file"], pixels, bare=True, quality=80)
     if loaded is None:
         return None
     uri, width, height = loaded
@@ -143,7 +147,8 @@ def _picture(root: Path, record: Record) -> dict[str, Any] | None:
         told.append(f"negguide generate {shlex.quote(str(root))} --only {record['key'][:12]} --out again")
     told += [f"{name} {value:.3g}" for name, value in record["scores"].items()]
     told += [f"{name} {record[name]:.3g}" for name in ("passes", "seconds") if record.get(name) is not None]
-    return {**record, "uri": uri, "width": width, "height": height, "again": "\n".join(told)}
+    whole = quote(record["file"]) if max(width, height) > pixels else ""
+    return {**record, "uri": uri, "width": width, "height": height, "again": "\n".join(told), "whole": whole}
 
 
 def _failures(root: Path) -> list[str]:

@@ -189,6 +189,7 @@ def _run(plan: Plan, only: str | None, engine: str, workers: int | None, stop: C
 
 def _estimate(plan: Plan) -> None:
     from negguide.batch.estimate import estimate, in_words
+    from negguide.batch.notes import notes_before
     from negguide.batch.plan import ModelPlan
     from negguide.batch.process import pinned_threads
     from negguide.batch.store import Store
@@ -212,6 +213,8 @@ def _estimate(plan: Plan) -> None:
     typer.echo(f"denoiser passes   about {cost.passes:.0f}")
     typer.echo(f"time, one device  {told}")
     typer.echo(f"folder            {plan.output}")
+    for note in notes_before(store, found):
+        typer.echo(f"note: {note}")
 
 
 def _tell(outcome: Outcome, plan: Plan) -> None:

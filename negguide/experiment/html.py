@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
+from negguide.experiment.pictures import as_rgb
+
 if TYPE_CHECKING:
     from jinja2 import Environment
 
@@ -29,24 +31,33 @@ def environment(*packages: str) -> Environment:
     )
 
 
-def data_uri(file: Path, largest: int = LARGEST, bare: bool = False) -> tuple[str, int, int] | None:
-    """A picture as a `data:` address, with its width and height; None if it cannot be read.
+def data_uri(file: Path, largest: int = LARGEST, bare: bool = False, quality: int = 90) -> tuple[str, int, int] | None:
+    """A picture as a `data:` address, with the width and height it is meant to be seen in; None if it cannot be read.
 
-    `bare`: without the texts that a small picture's file holds.
+    Args:
+        file: the picture.
+        largest: pixels of the longer side of what is embedded of a large one, at most.
+        bare: without the texts that a small picture's file holds.
+        quality: of a large one's WebP, 1 to 100.
     """
     try:
         with Image.open(file) as image:
-            width, height = image.size
-            if max(width, height) <= AS_IT_IS:
-                data = _png(image.convert("RGB")) if bare else file.read_bytes()
-                return f"data:image/png;base64,{base64.b64encode(data).decode()}", width, height
-            small = image.convert("RGB")
-            small.thumbnail((largest, largest))
-    except OSError:
+            if max(image.size) <= AS_IT_IS and not bare and image.format == "PNG":
+                return _uri("png", file.read_bytes()), image.width, image.height
+            whole = as_rgb(image)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
+    width, height = whole.size
+    if max(width, height) <= min(AS_IT_IS, largest):
+        return _uri("png", _png(whole)), width, height
+    whole.thumbnail((largest, largest))
     buffer = io.BytesIO()
-    small.save(buffer, "WEBP", quality=90)
-    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}", width, height
+    whole.save(buffer, "WEBP", quality=quality)
+    return _uri("webp", buffer.getvalue()), width, height
+
+
+def _uri(kind: str, data: bytes) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
 
 def _png(image: Image.Image) -> bytes:

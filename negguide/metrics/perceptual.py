@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 NETS = {"alex": "AlexNet_Weights", "squeeze": "SqueezeNet1_1_Weights", "vgg": "VGG16_Weights"}
+MOST = 64
+"""Of more pictures so many, evenly chosen, are compared: their pairs grow with the square."""
 SMALLEST = 64
 """Smaller pictures are enlarged for LPIPS, whose networks shrink them by 32."""
 
@@ -33,12 +35,12 @@ class Lpips:
         self._metric: Any = image.LearnedPerceptualImagePatchSimilarity(net, reduction="none", normalize=True).eval()
 
     def __call__(self, pictures: Sequence[Image]) -> float:
-        """Pictures (at least two, brought to the size of the first) -> their mean distance."""
+        """Pictures (at least two, brought to the size of the first; at most `MOST`, evenly chosen) -> their mean distance."""
         import torch
 
         if len(pictures) < 2:
             raise ValueError(f"distances between pictures need at least 2 of them, got {len(pictures)}")
-        rows = _tensors(pictures)
+        rows = _tensors(evenly(pictures, MOST))
         found = []
         with torch.no_grad():
             for one, *others in (rows[place:] for place in range(len(rows) - 1)):
@@ -76,6 +78,12 @@ class DreamSim:
 
         with torch.no_grad():
             return 1.0 - mss(self.embed(pictures))
+
+
+def evenly(items: Sequence[Image], most: int) -> Sequence[Image]:
+    """At most so many of the items, spread over all of them, in order."""
+    count = len(items)
+    return items if count <= most else [items[place * count // most] for place in range(most)]
 
 
 def _tensors(pictures: Sequence[Image]) -> list[Tensor]:

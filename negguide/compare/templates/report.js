@@ -10,6 +10,11 @@ function show() {
     figure.className = b.className + (b.dataset.label === chosen ? " chosen" : "");
     const image = b.querySelector("img").cloneNode();
     image.loading = "eager";
+    if (b.dataset.whole) {  // the picture itself, where the page lies beside it; else the thumbnail stays
+      const whole = new Image();
+      whole.onload = () => { image.src = whole.src; };
+      whole.src = b.dataset.whole;
+    }
     const caption = document.createElement("figcaption");
     const label = document.createElement("code");
     label.textContent = b.dataset.label;
