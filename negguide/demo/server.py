@@ -93,7 +93,7 @@ def launch(
 
 def serve(blocks: gr.Blocks, engine: Engine, **more: Any) -> None:
     """`launch` until the server is told to end (Ctrl-C, SIGTERM), then remove what was written. `OSError`: the port is taken."""
-    with ended_by_sigterm():
+    with ended_by_sigterm(engine):
         try:
             launch(blocks, engine, **more)
         finally:
@@ -102,13 +102,17 @@ def serve(blocks: gr.Blocks, engine: Engine, **more: Any) -> None:
 
 
 @contextlib.contextmanager
-def ended_by_sigterm() -> Any:
-    """A SIGTERM (docker stop, systemd) is like Ctrl-C, so that what stands in `finally` runs."""
+def ended_by_sigterm(engine: Engine) -> Any:
+    """A SIGTERM (docker stop, systemd) is like Ctrl-C, so that what stands in `finally` runs; files go at once.
+
+    Open pages may keep the server from ending for longer than those who sent it wait before they kill.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def interrupt(number: int, frame: Any) -> None:
+        engine.close()
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGTERM, interrupt)
