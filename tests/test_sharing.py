@@ -174,6 +174,24 @@ def test_a_callback_may_call_another_pipeline_and_the_denoiser_itself(kind: str)
     assert torch.equal(seen[0], plain) and torch.equal(seen[1], answer)
 
 
+def test_another_thread_may_ask_the_denoiser_itself() -> None:
+    a = first()
+    text = a.encode_prompt("a pet", "cpu", 1, False)[0].expand(2, -1, -1)
+    asked = torch.ones(2, 4, 16, 16), torch.tensor(10), text
+    answer, alone = a.unet(*asked).sample, guided(a, PerpNeg("cat"))
+    seen: list[Any] = []
+    prepare = a.prepare_latents
+
+    def preparing(*args: Any, **kwargs: Any) -> Tensor:
+        """In the middle of the run, where the denoiser is intercepted and no handler is at work."""
+        seen.append(Elsewhere(lambda: a.unet(*asked).sample).get())
+        return prepare(*args, **kwargs)
+
+    a.prepare_latents = preparing
+    assert torch.equal(guided(a, PerpNeg("cat")), alone)
+    assert seen and all(torch.equal(one, answer) for one in seen)
+
+
 def test_an_attached_pipeline_in_the_callback_of_another() -> None:
     a, b = first(), first()
     alone_a, alone_b = guided(a, PerpNeg("cat")), guided(b, PerpNeg("hat"))
@@ -226,7 +244,8 @@ def test_one_pipeline_runs_one_call_at_a_time() -> None:
         act = at(0, lambda: refused.append(Elsewhere(lambda: run(a)).get()))
         assert torch.equal(run(a, callback_on_step_end=act), alone)
         assert isinstance(refused[0], RuntimeError) and "lock" in str(refused[0])
-        with pytest.raises(RuntimeError, match="another call"):
+        assert "a pipeline keeps the state" in str(refused[0]), "before it plans anything"
+        with pytest.raises(RuntimeError, match="a pipeline keeps the state"):
             run(a, callback_on_step_end=at(0, lambda: run(a)))
         assert torch.equal(run(a), alone) and attached.runs == 3
 
