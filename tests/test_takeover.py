@@ -203,3 +203,21 @@ def test_own_guidance_that_stays_on_is_refused() -> None:
     pipe.set_progress_bar_config(disable=True)
     with attach(pipe, APG(), guidance_scale=3.0), pytest.raises(ValueError, match="still guides with guidance_scale=1"):
         families.run("sd15", pipe)
+
+
+def test_a_scale_that_guides_and_is_read_by_the_model_is_not_changed() -> None:
+    """Switching it off would tell the model of another scale: refused, unless the call itself is unguided."""
+
+    class Both(diffusers.StableDiffusionPipeline):
+        @property
+        def do_classifier_free_guidance(self) -> bool:
+            return self._guidance_scale > 1
+
+    torch.manual_seed(0)
+    unet = diffusers.UNet2DConditionModel(**{**parts.unet().config, "time_cond_proj_dim": 16})
+    pipe = Both(**{**families.build("sd15").components, "unet": unet.eval()}, requires_safety_checker=False)
+    pipe.set_progress_bar_config(disable=True)
+    with attach(pipe, guidance_scale=3.0):
+        with pytest.raises(ValueError, match=r"still guides with guidance_scale=1\.0, guidance_scale=0\.0"):
+            families.run("sd15", pipe, steps=1)
+        assert families.run("sd15", pipe, steps=1, guidance_scale=1.0).isfinite().all()
