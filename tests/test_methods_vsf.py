@@ -245,3 +245,14 @@ def test_inline_weights(text: str, prompt: str, negatives: list[Negative]) -> No
 def test_inline_weights_say_what_is_wrong(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         parse_weights(text)
+
+
+def test_near_weight_zero_the_tokens_still_take_their_share_of_attention() -> None:
+    """What the docstring says: a jump at 0. When this fails since it is continuous, the docstring is to follow."""
+    pipe, plain = families.build("sd15"), families.run("sd15")
+    moved = []
+    for weight in (0.0, 1e-4, 1.0):
+        with attach(pipe, VSF(("cat", weight))):
+            moved.append(float((families.run("sd15") - plain).norm()))
+    assert moved[0] == 0 and 0.05 * moved[2] < moved[1] < moved[2]
+    assert "not continuous at 0" in str(VSF.__doc__)
