@@ -72,6 +72,19 @@ def test_a_negative_of_embeddings_is_the_pipelines_own(family: str) -> None:
     assert not torch.equal(found, plain) and torch.equal(families.run(family), plain)
 
 
+@pytest.mark.parametrize(("family", "length"), [("zimage", 64), ("klein", 32), ("qwen", 32)])
+def test_what_the_pipeline_encodes_says_what_the_text_says(family: str, length: int) -> None:
+    pipe, more = families.build(family), families.arguments(family)
+    layers = {"text_encoder_out_layers": more["text_encoder_out_layers"]} if "text_encoder_out_layers" in more else {}
+    encoded = pipe.encode_prompt(prompt="cat", device="cpu", max_sequence_length=length, **layers)[0]
+    with attach(pipe, NegativePrompt("cat")):
+        wanted = families.run(family)
+    with attach(pipe, NegativePrompt(Negative(embeds=encoded[0]))):
+        found = families.run(family)
+    assert float((found - wanted).abs().max()) < 1e-4 * float(wanted.abs().max())
+    assert not torch.equal(found, families.run(family))
+
+
 @pytest.mark.parametrize("family", ["sd15", "sdxl", "flux", "sd3"])
 def test_rows_for_prompts_and_what_compel_returns(family: str) -> None:
     embeds, pooled = embeddings(family)

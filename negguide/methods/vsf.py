@@ -29,7 +29,7 @@ class VSF(Method):
     the prompt's prediction is edited. The authors find no effect on Flux-dev.
 
     It is not continuous at 0: the negative's tokens take their share of attention whatever their values are, so that
-    a weight or scale near 0 leaves a fifth to three tenths of the change at weight 1 (measured on the Toybox's models,
+    a weight or scale near 0 leaves 20 to 31 % of the change at weight 1 (measured on the Toybox's sd and sd3,
     weight 1e-4); exactly 0 is off. Use `window` rather than small weights to soften it.
 
     One text for all prompts, no masks. Of the paper, the attention bias (-beta) and, in shared attention, the mask that
