@@ -33,6 +33,12 @@ def _run(name: str, pipe: Any, guided: bool = True, **more: Any) -> torch.Tensor
     return run_relative(name, pipe, **({} if guided else {scale: off}) | more)
 
 
+def _scale(name: str) -> float:
+    """That of the calls, as `uncond + w (cond - uncond)`; Z-Image's counts from the prompt on."""
+    w = KNOWN[name].w if name in KNOWN else W
+    return w + 1 if name.startswith("zimage") else w
+
+
 def _takes_negative(name: str) -> bool:
     return name != "klein"
 
@@ -45,7 +51,7 @@ def _close(found: torch.Tensor, expected: torch.Tensor) -> bool:
 def test_takeover_is_the_pipelines_own_guidance(name: str) -> None:
     """Also with a negative prompt of the call, whether the call has its own guidance on or off."""
     pipe = _pipe(name)
-    w = W + 1 if name.startswith("zimage") else W  # its scale counts from the prompt on
+    w = _scale(name)
     calls: list[dict[str, Any]] = [{}, {"negative_prompt": "a cat"}] if _takes_negative(name) else [{}]
     for more in calls:
         expected = _run(name, pipe, **more)
@@ -71,7 +77,7 @@ def test_neutral_takeover_is_the_call_without_guidance(name: str) -> None:
 @pytest.mark.parametrize("name", GUIDED)
 def test_a_method_by_takeover_is_the_method_within_the_pipelines_guidance(name: str) -> None:
     pipe = _pipe(name)
-    w = W + 1 if name.startswith("zimage") else W
+    w = _scale(name)
     more = {"negative_prompt": "a hat"} if _takes_negative(name) else {}
     for method in (PerpNeg("cat"), PerpNeg("cat", unconditional="own"), NegativePrompt(("cat", 0.6))):
         with attach(pipe, method):
