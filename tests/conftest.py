@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the threads that tests start; torch's own setting is per thread
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -41,8 +42,14 @@ shortest time. The contract of every method on every family, the engine against 
 bundled models, one comparison from the command line.
 """
 
-pytest_plugins = ["demo_browser"]
+HAS_DEMO = find_spec("gradio") is not None
+pytest_plugins = ["demo_browser"] if HAS_DEMO else []
 """Its fixtures serve two files."""
+collect_ignore_glob = [] if HAS_DEMO else ["test_demo_*.py"]
+
+
+def pytest_report_header() -> list[str]:
+    return [] if HAS_DEMO else ["gradio is not installed: the tests of the demo are left out"]
 
 
 @pytest.fixture(autouse=True, scope="session")

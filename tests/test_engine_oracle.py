@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -181,6 +182,7 @@ def flux(pipe: Any) -> Hand:
 
 def qwen(pipe: Any) -> Hand:
     sigmas = _shifted([1.0, 2 / 3, 1 / 3], 16 * 4 // 4)
+    is_older = "txt_seq_lens" in inspect.signature(pipe.transformer.forward).parameters
 
     def predict(x: Tensor, i: int, e: tuple[Tensor, Tensor | None]) -> Tensor:
         return pipe.transformer(
@@ -189,6 +191,7 @@ def qwen(pipe: Any) -> Hand:
             encoder_hidden_states_mask=e[1],
             img_shapes=[[(1, 4, 4)]] * 2,
             timestep=torch.full((2,), sigmas[i]),
+            **({"txt_seq_lens": e[1].sum(1).tolist()} if is_older and e[1] is not None else {}),
         ).sample
 
     def encode(texts: list[str]) -> Any:

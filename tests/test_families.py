@@ -72,6 +72,8 @@ def test_an_overlay_holds_what_depends_on_the_text_and_nothing_of_the_latents(na
         plan = attached._plan(call, attached._denoisers())
     key = plan.key(Condition("cat"))
     paths = {".".join(map(str, path)) for path in plan.overlays[key]}
+    if name == "qwen":
+        paths -= {"encoder_hidden_states_mask", "txt_seq_lens.0"}  # which older diffusers give the denoiser too
     assert key == 1 and paths == TEXTS.get(name, {"encoder_hidden_states"})
 
 

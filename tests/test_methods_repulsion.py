@@ -210,9 +210,11 @@ def test_pictures_of_a_prompt_move_apart(method: str, name: str) -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_prompts_do_not_repel_each_other(method: str, name: str) -> None:
     plain = four(name)
+    apples = {"prompt": "one red apple", "num_images_per_prompt": 2, "seed": 2}
+    families.skip_where_stock_mixes_prompts(name, plain[2:], [families.run(name, **apples)], 2e-4)
     with attach(families.build(name), METHODS[method](plain)):
         both = four(name)
-        alone = families.run(name, prompt="one red apple", num_images_per_prompt=2, seed=2)
+        alone = families.run(name, **apples)
     error = float((both[2:] - alone).abs().max() / alone.abs().max())
     assert error < 2e-4
 

@@ -20,6 +20,8 @@ from negguide.methods.tokens import Label
 _MASKS = ("encoder_attention_mask", "encoder_hidden_states_mask")
 _TOKEN_WISE = ("encoder_hidden_states", *_MASKS, "txt_ids", "attention_mask")
 """Arguments with a row for each token of the text."""
+_LENGTHS = "txt_seq_lens"
+"""How many tokens each text has, which Qwen-Image's denoiser is told in older diffusers, 0.35 among them."""
 
 
 @dataclass(frozen=True)
@@ -163,6 +165,8 @@ def _appended(
         parts[key] = slice(start, start + len(tokens))
         start += len(tokens)
     parts[None] = slice(start, result["encoder_hidden_states"].shape[1])
+    if isinstance(result.get(_LENGTHS), list):
+        result[_LENGTHS] = [length + start for length in result[_LENGTHS]]
     return result, parts
 
 
