@@ -79,11 +79,12 @@ def test_means_and_paired_differences_over_prompts(batch: Path) -> None:
         found = measures.means[label]["presence"]
         assert found.mean == pytest.approx(sum(values) / 3) and found.cases == 3
         assert found.low is not None and found.high is not None and found.low < found.mean < found.high
-        assert min(values) - 1e-9 <= found.low and found.high <= max(values) + 1e-9
+        half = 4.302652729 * np.std(values, ddof=1) / 3**0.5  # Student's quantile of 2 degrees of freedom
+        assert (found.low, found.high) == (pytest.approx(found.mean - half), pytest.approx(found.mean + half))
     differences = [a - b for a, b in zip(per_prompt["perp_neg:weight=2"], per_prompt["plain"], strict=True)]
     assert measures.baseline == "plain" and "plain" not in measures.differences
     found = measures.differences["perp_neg:weight=2"]["presence"]
-    assert found.mean == pytest.approx(sum(differences) / 3) and found.is_clear
+    assert found.mean == pytest.approx(sum(differences) / 3) and found.p is not None and found.p >= 0.25
     assert measures.differences["perp_neg:weight=2"]["passes"].mean == 0
     assert measures.means["plain"]["presence of hat"].mean == pytest.approx(
         180.5 / 255
@@ -141,7 +142,7 @@ def test_the_report_holds_everything_and_loads_nothing(batch: Path) -> None:
     ticks = [float(tick) for tick in re.findall(r">(\d+)%</text>", text)]
     assert ticks and all(tick % 5 == 0 for tick in ticks), "round numbers on the axes"
     assert text.count('class="shows"') == 6 and 'data-text="a tree --no snow"' in text
-    assert text.count('<small class="better">') >= 2  # presence of both strengths
+    assert text.count('<small class="better">') == 0, "three prompts prove nothing"
     short = write_report(batch, pictures=7).read_text()
     assert short.count("<img ") == 6 and "2 more prompts" in short
 
@@ -152,7 +153,7 @@ def test_tables_are_those_of_the_measures(batch: Path) -> None:
     assert head.startswith("| method | negative present ↓ |") and [
         line.split(" | ")[0][2:] for line in lines[:3]
     ] == list(BRIGHT)
-    assert "*" in lines[2] and "*" not in lines[0]
+    assert "*" not in "".join(lines[:3]), "three prompts prove nothing"
     rows = list(csv.DictReader(io.StringIO(comma_separated(measures))))
     (row,) = [row for row in rows if row["method"] == "perp_neg:weight=1" and row["score"] == "presence"]
     assert float(row["mean"]) == measures.means["perp_neg:weight=1"]["presence"].mean

@@ -28,8 +28,9 @@ from negguide.batch.store import Record
 from negguide.experiment.files import write
 from negguide.experiment.judges import ClipJudge, Judge, Verdict, judges_for
 from negguide.experiment.tasks import Task
-from negguide.metrics import Interval, bootstrap, mss, pixels, vendi
+from negguide.metrics import Interval, mss, pixels, vendi
 from negguide.metrics.detection import Detection
+from negguide.metrics.intervals import rate, student
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -186,7 +187,30 @@ def _baseline(labels: Sequence[str], wanted: str | None) -> str:
 
 def means(groups: Sequence[Group], labels: Sequence[str]) -> dict[str, dict[str, Interval]]:
     """Each label's scores, averaged over its prompts."""
-    return {label: _intervals([group.scores for group in groups if group.label == label]) for label in labels}
+    return {label: _means([group for group in groups if group.label == label]) for label in labels}
+
+
+RATES = ("presence", "subject", "match", "valid")
+EACH = "presence of "
+
+
+def _means(groups: Sequence[Group]) -> dict[str, Interval]:
+    """Student's interval over prompts; Wilson's where every value is a share of pictures."""
+    found = {}
+    for key in dict.fromkeys(key for group in groups for key in group.scores):
+        those = [group for group in groups if key in group.scores]
+        values, counts = [group.scores[key] for group in those], [len(group.seeds) for group in those]
+        is_share = key in RATES or key.startswith(EACH)
+        if is_share and all(_is_share(value, count) for value, count in zip(values, counts, strict=True)):
+            found[key] = rate(values, counts)
+        else:
+            found[key] = dataclasses.replace(student(values), p=None)
+    return found
+
+
+def _is_share(value: float, count: int) -> bool:
+    """Whether a value can be the share of so many pictures, and is no mean of probabilities."""
+    return 0 <= value <= 1 and abs(value * count - round(value * count)) < 1e-6
 
 
 def differences(
@@ -221,7 +245,7 @@ def _pictures(groups: Iterable[Group]) -> int:
 
 def _intervals(rows: Sequence[Mapping[str, float]]) -> dict[str, Interval]:
     keys = dict.fromkeys(key for row in rows for key in row)
-    return {key: bootstrap([row[key] for row in rows if key in row]) for key in keys}
+    return {key: student([row[key] for row in rows if key in row]) for key in keys}
 
 
 def _judges(model: str, clip: str | None) -> list[Judge]:

@@ -87,6 +87,7 @@ def render(root: Path, measures: Measures, pictures: int = PICTURES, pixels: int
             labels=labels,
             size=tables.size(measures),
             notes=tables.notes(measures),
+            least=tables.LEAST,
             columns=tables.columns(measures),
             rows=tables.rows(measures),
             plots=plots(

@@ -11,6 +11,7 @@ from negguide.batch.measure import Measures
 from negguide.batch.more import ALL_COLUMNS
 from negguide.experiment.columns import Column, best
 from negguide.metrics import Interval
+from negguide.metrics.intervals import LEAST, holm
 
 EACH = "presence of "
 
@@ -19,7 +20,7 @@ EACH = "presence of "
 class Cell:
     """One number: `interval` as "0.1 to 0.3"; `against`: the paired difference to the baseline, with its interval.
 
-    `verdict`: "better" or "worse" where the interval of the difference leaves no doubt, else "".
+    `verdict`: "better" or "worse" where the difference stands among all comparisons of the table (Holm), else "".
     """
 
     text: str
@@ -43,11 +44,13 @@ def rows(measures: Measures) -> list[tuple[str, list[Cell]]]:
     """(label, one cell for each of `columns`)."""
     plain = [{key: one.mean for key, one in row.items()} for row in measures.means.values()]
     table = []
+    clear = clear_ones(measures)
     for label, means in measures.means.items():
         cells = []
         for column in columns(measures):
             top = best(column, plain) if column in ALL_COLUMNS else None
-            cells.append(_cell(column, means.get(column.key), measures.differences.get(label, {}).get(column.key), top))
+            other = measures.differences.get(label, {}).get(column.key)
+            cells.append(_cell(column, means.get(column.key), other, top, (label, column.key) in clear))
         table.append((label, cells))
     return table
 
@@ -56,6 +59,23 @@ def size(measures: Measures) -> str:
     """`"18 of the plan's 36 pictures, 3 prompts"`."""
     of = f" of the plan's {measures.planned}" if measures.planned is not None else ""
     return f"{measures.pictures}{of} pictures, {measures.prompts} prompts"
+
+
+def adjusted(measures: Measures) -> dict[tuple[str, str], float]:
+    """Holm's p value of each (label, score) of the table that has a better and a worse; among all of these."""
+    keys = [column.key for column in columns(measures) if column.good]
+    found = {
+        (label, key): one.p
+        for label, row in measures.differences.items()
+        for key, one in row.items()
+        if key in keys and one.p is not None
+    }
+    return dict(zip(found, holm([float(p) for p in found.values()]), strict=True))
+
+
+def clear_ones(measures: Measures) -> set[tuple[str, str]]:
+    """The comparisons that stand among all of the table; fewer than `LEAST` prompts never have a p value that small."""
+    return {place for place, p in adjusted(measures).items() if p < 0.05}
 
 
 def trust(measures: Measures) -> list[str]:
@@ -105,9 +125,9 @@ def markdown(measures: Measures) -> str:
         lines.append(f"| {label.replace('|', chr(92) + '|')} | {' | '.join(texts)} |")
     lines += [
         "",
-        f"{size(measures)}; judged by {measures.judge}. In brackets: 95 % bootstrap "
-        f"interval over prompts. `*`: the paired difference to `{measures.baseline}` on the same prompts and seeds has an "
-        "interval without zero.",
+        f"{size(measures)}; judged by {measures.judge}. In brackets: 95 % interval over prompts (Wilson for shares of "
+        f"pictures, else Student). `*`: the paired difference to `{measures.baseline}` on the same prompts and seeds stands "
+        f"among all comparisons of the table (Student's t, Holm's correction, at least {LEAST} prompts).",
         "",
         *(f"- {line}" for line in (*notes(measures), *trust(measures))),
     ]
@@ -119,17 +139,31 @@ def comma_separated(measures: Measures) -> str:
     buffer = io.StringIO()
     table = csv.writer(buffer, lineterminator="\n")
     table.writerow(
-        ("method", "score", "mean", "low", "high", "prompts", "difference", "difference low", "difference high")
+        (
+            "method",
+            "score",
+            "mean",
+            "low",
+            "high",
+            "prompts",
+            "difference",
+            "difference low",
+            "difference high",
+            "p",
+            "p (Holm)",
+        )
     )
+    holms = adjusted(measures)
     for label, means in measures.means.items():
         for key, one in means.items():
             other = measures.differences.get(label, {}).get(key)
-            found: Sequence[float | None] = (other.mean, other.low, other.high) if other else (None, None, None)
+            found: Sequence[float | None] = (other.mean, other.low, other.high, other.p) if other else (None,) * 4
+            found = (*found, holms.get((label, key)))
             table.writerow((label, key, one.mean, one.low, one.high, one.cases, *found))
     return buffer.getvalue()
 
 
-def _cell(column: Column, mean: Interval | None, other: Interval | None, top: float | None) -> Cell:
+def _cell(column: Column, mean: Interval | None, other: Interval | None, top: float | None, is_clear: bool) -> Cell:
     if mean is None:
         return Cell("–")
     text = column.write(mean.mean)
@@ -143,7 +177,7 @@ def _cell(column: Column, mean: Interval | None, other: Interval | None, top: fl
         against += f" ({signed.write(other.low)} to {signed.write(other.high)})"
     against += f", n {other.cases}"
     verdict = ""
-    if other.is_clear and column.good:
+    if is_clear:
         verdict = "better" if (other.mean > 0) == (column.good == "high") else "worse"
     return Cell(text, interval, against, verdict, is_best)
 

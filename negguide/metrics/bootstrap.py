@@ -10,12 +10,16 @@ DRAWS, LEVEL = 2000, 0.95
 
 @dataclasses.dataclass(frozen=True)
 class Interval:
-    """A mean with the bounds of its 95 % interval; None where one case alone cannot give any. `cases`: how many."""
+    """A mean with the bounds of its 95 % interval; None where one case alone cannot give any. `cases`: how many.
+
+    `p`: of a mean of zero, where that was asked.
+    """
 
     mean: float
     low: float | None
     high: float | None
     cases: int
+    p: float | None = None
 
     @property
     def is_clear(self) -> bool:
