@@ -34,7 +34,7 @@ def second_only(images: Any, questions: Any) -> Any:
 def test_nothing_of_a_method_is_forgotten() -> None:
     """Whoever gives methods a new event or flag decides here what becomes of it in a kind."""
     handed_on = {"needs_guidance", "acts_alone", "couples", "prompts", "companions", "guides_now", "conditions", "listens",
-                 "tokens", "combine", "sees_denoised", "looks_at", "denoised", "check_beside"}  # fmt: skip
+                 "tokens", "combine", "sees_denoised", "looks_at", "denoised", "check_beside", "is_neutral"}  # fmt: skip
     by_guides_now, refused, words = (
         {"guides"},
         {"values", "embeddings", "edits_embeddings"},
