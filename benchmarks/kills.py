@@ -22,6 +22,8 @@ import time
 from pathlib import Path
 
 PROMPTS = ("a pet on grass --no cat", "a face --no hat", "a fruit at night --no apple", "a vehicle in a room --no car")
+LATE = 0.8
+"""What is made when the last kills come."""
 EVERY = 5
 """One kill in so many comes while a process starts, before it makes anything."""
 
@@ -96,6 +98,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--pictures", type=int, default=200)
     parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--late", type=int, default=3, help="so many of the kills wait until 80 %% are made")
     parser.add_argument("--steps", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("out/kills"))
@@ -115,16 +118,22 @@ def main() -> None:
     rng = random.Random(options.seed)
     out = options.out / "killed"
     damaged: list[str] = []
-    killed = early = 0
+    killed = early = late = 0
     while killed < options.kills:
         left = options.pictures - made(out)
         run = start(plan, out)
         if killed % EVERY == EVERY - 1:
             was_killed = kill(run, rng.uniform(0, starting))
             early += was_killed
+        elif options.kills - killed <= options.late:
+            while run.poll() is None and made(out) < LATE * options.pictures:
+                time.sleep(0.01)
+            was_killed = kill(run, rng.uniform(0, 2 * pace))
         else:
             wait_for_work(run, out)
-            was_killed = kill(run, rng.uniform(0, 1.5 * left * pace / (options.kills - killed + 1)))
+            was_killed = kill(run, rng.uniform(0, 1.5 * LATE * left * pace / (options.kills - killed + 1)))
+        if made(out) >= LATE * options.pictures:
+            late += was_killed
         killed += was_killed
         damaged += torn(out)
         print(f"kill {killed}: {made(out)} pictures", flush=True)
@@ -134,7 +143,8 @@ def main() -> None:
     print("resumed:", finish(start(plan, out)))
     after_kills = pictures_of(out) == whole
     print(
-        f"{killed} kills ({early} while starting), torn pictures: {len(damaged)}, the same bytes: {after_kills}",
+        f"{killed} kills ({early} while starting, {late} with {LATE:.0%} done), torn pictures: {len(damaged)}, "
+        f"the same bytes: {after_kills}",
         flush=True,
     )
 

@@ -162,6 +162,7 @@ CRASHES = {
     "amid a record": _half_a_line,
     "with a claim and no picture": _at("make_unit", 3, engine),
     "between record and the end of the claim": _at("finish", 5, engine.Claims),
+    "when 80 % are made": _at("make_unit", 10, engine),  # of 12
     "before the table": _at("merge", 1, Store),
 }
 
