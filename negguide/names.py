@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from negguide import plugins
 
 if TYPE_CHECKING:
-    from negguide.experiment.judges import Judge
     from negguide.metrics.clip import Clip
 
 DEFAULT = "toybox"
@@ -45,7 +44,7 @@ class Bundle:
         about: one line on what its pictures are, for people who have never seen them.
         words: name of a group -> words its models know, for people to choose from; None where they may know any.
         strange: text -> those of its words that the models have never seen; None where they may know any.
-        judges: who judges its pictures beside the CLIP. Raises `ValueError` where files are missing.
+        judges: who judges its pictures beside the CLIP (as in `experiment.judges`). Raises `ValueError` where files are missing.
     """
 
     name: str
@@ -56,7 +55,7 @@ class Bundle:
     clip: Callable[[], Clip] | None = None
     watcher: Callable[[], Path] | None = None
     vocabulary: Callable[[], Sequence[tuple[str, tuple[str, ...]]]] | None = None
-    judges: Callable[[], Sequence[Judge]] | None = None
+    judges: Callable[[], Sequence[Any]] | None = None
     about: str = ""
     words: Callable[[], Mapping[str, Sequence[str]]] | None = None
     strange: Callable[[str], Sequence[str]] | None = None

@@ -121,7 +121,7 @@ class AdaptiveNegatives(Method):
         put(self, "looks", as_looks(self.looks, self.looks_unit, at_once=not guards))
         put(self, "synonyms", tuple(tuple(group) for group in self.synonyms))
         self._check()
-        self._steer(_SOMETHING)
+        self.steering(_SOMETHING)
 
     def _check(self) -> None:
         """Raise `ValueError` for options that do not go together."""
@@ -171,7 +171,7 @@ class AdaptiveNegatives(Method):
             self._sample.check_beside(rivals)
         except ValueError as error:
             raise ValueError(
-                f"{self.name} with kind={self._kind!r} does not go beside another method here ({error}); choose "
+                f"{self.name} with kind={self.kind_at_work!r} does not go beside another method here ({error}); choose "
                 "kind='signed' or 'perp_neg', or give the other negatives as the call's negative_prompt"
             ) from error
 
@@ -199,7 +199,7 @@ class AdaptiveNegatives(Method):
         memory.plain = None
         if (inner := memory.inner) is None:
             return
-        if self.policy == "guard" and self._kind != "replace":
+        if self.policy == "guard" and self.kind_at_work != "replace":
             # What the picture would be without the negative: judged by its effect, a guard would switch itself off.
             memory.plain = guidance.result()
         with guidance_of_rows(guidance, inner.on(guidance.cond)):
@@ -261,24 +261,24 @@ class AdaptiveNegatives(Method):
         return self.weight != 0 and not self.window.is_empty and bool(self.looks)
 
     @property
-    def _kind(self) -> str | Callable[[Negative], Method]:
+    def kind_at_work(self) -> str | Callable[[Negative], Method]:
         return self.kind or ("replace" if self.policy == "creative" else "signed")
 
     @property
     def _sample(self) -> Method:
         """The method that would act on some negative: what it says of itself holds for all of them."""
-        return self._steer(_SOMETHING)
+        return self.steering(_SOMETHING)
 
-    def _steer(self, prompt: str | EachImage) -> Method:
+    def steering(self, prompt: str | EachImage) -> Method:
         """The method that acts on a negative as `kind` says."""
         negative = Negative(prompt, self.weight, self.window)
-        if isinstance(self._kind, str):
-            options = dict(KINDS[self._kind])
+        if isinstance(self.kind_at_work, str):
+            options = dict(KINDS[self.kind_at_work])
             scale = {} if self.scale is None else {"scale": self.scale}
-            if scale and self._kind not in ("signed", "nag"):
-                raise ValueError(f"kind={self._kind!r} has no scale of its own; use weight, or kind='signed'")
+            if scale and self.kind_at_work not in ("signed", "nag"):
+                raise ValueError(f"kind={self.kind_at_work!r} has no scale of its own; use weight, or kind='signed'")
             return get_method(options.pop("method"))(negative, **options, **scale)
-        method = self._kind(negative)
+        method = self.kind_at_work(negative)
         if not isinstance(method, Method):
             raise TypeError(f"kind made {method!r} of a negative; needed: a method, e.g. lambda n: PerpNeg(n)")
         silent = [

@@ -6,7 +6,7 @@ import dataclasses
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from negguide.methods.base import Denoised, EachImage, Method, Step
 from negguide.methods.looks import passed
@@ -18,8 +18,50 @@ from negguide.watchers.protocol import Answer, Question, Watcher
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from negguide.methods.adaptive import AdaptiveNegatives
+    from negguide.methods.step import Window
     from negguide.methods.tokens import Model
+
+
+class Config(Protocol):
+    """What a run needs to know of its method; see `AdaptiveNegatives`."""
+
+    name: ClassVar[str]
+
+    @property
+    def looks(self) -> Any: ...
+    @property
+    def looks_unit(self) -> Any: ...
+    @property
+    def window(self) -> Window: ...
+    @property
+    def asynchronous(self) -> bool: ...
+    @property
+    def timeout(self) -> float | None: ...
+    @property
+    def preview(self) -> Any: ...
+    @property
+    def preview_size(self) -> int: ...
+    @property
+    def questions(self) -> Any: ...
+    @property
+    def watch(self) -> Any: ...
+    @property
+    def category(self) -> str | None: ...
+    @property
+    def policy(self) -> str | Policy: ...
+    @property
+    def min_confidence(self) -> float: ...
+    @property
+    def keep(self) -> Any: ...
+    @property
+    def synonyms(self) -> Any: ...
+    @property
+    def most(self) -> int | None: ...
+    @property
+    def drop(self) -> Any: ...
+    @property
+    def kind_at_work(self) -> Any: ...
+    def steering(self, prompt: EachImage) -> Method: ...
 
 
 @dataclasses.dataclass
@@ -64,7 +106,7 @@ class _Visit:
 class Watching:
     """One run of `AdaptiveNegatives`."""
 
-    def __init__(self, config: AdaptiveNegatives, watcher: Watcher | None) -> None:
+    def __init__(self, config: Config, watcher: Watcher | None) -> None:
         self.config = config
         self.watcher = watcher
         self.inner: Inner | None = None
@@ -99,7 +141,7 @@ class Watching:
         return due and acts_from < step.count and open_then
 
     def _met(self, step: Step) -> int:
-        return passed(self.config.looks, self.config.looks_unit, step)  # type: ignore[arg-type]
+        return passed(self.config.looks, self.config.looks_unit, step)
 
     def look(self, denoised: Denoised) -> None:
         """Show the clean estimates of a step to the watcher; `collect` brings what it says."""
@@ -132,7 +174,7 @@ class Watching:
     def _questions(self, prompt: str) -> tuple[Question, ...]:
         config = self.config
         if config.questions:
-            return asking.filled(config.questions, prompt)  # type: ignore[arg-type]
+            return asking.filled(config.questions, prompt)
         if config.watch:
             return asking.about(config.watch)
         return asking.of_category(config.category) if config.category else asking.of_prompt(prompt)
@@ -162,7 +204,7 @@ class Watching:
     ) -> tuple[tuple[Held, ...], tuple[Held, ...], Sight]:
         """(what holds from now on, what was left out, what the policy saw) for one image."""
         config, step, prompt = self.config, visit.step, visit.model.prompts[image]
-        synonyms: tuple[tuple[str, ...], ...] = config.synonyms  # type: ignore[assignment]
+        synonyms: tuple[tuple[str, ...], ...] = config.synonyms
         seen = seen_in(questions, answers, step.index, config.min_confidence)
         new = new_in(seen, self._held[image], (prompt, *config.keep), synonyms)
         sight = Sight(
@@ -177,7 +219,7 @@ class Watching:
 
     def _text(self, held: Sequence[Held], image: int, model: Model) -> str:
         """The negative of an image in words; in the unconditional's place the call's own negative prompt stays at work."""
-        own = model.own_negatives[image] if self.config._kind == "replace" else ""
+        own = model.own_negatives[image] if self.config.kind_at_work == "replace" else ""
         return ", ".join(text for text in (own, *(one.text for one in held)) if text.strip())
 
     def _act(self, model: Model) -> None:
@@ -185,7 +227,7 @@ class Watching:
         if not any(texts):
             self.inner = None
         elif self.inner is None or self.inner.texts != texts:
-            self.inner = Inner(self.config._steer(EachImage(texts)), texts)
+            self.inner = Inner(self.config.steering(EachImage(texts)), texts)
 
     def _note(self, step: Step, **more: Any) -> dict[str, Any]:
         return {"method": self.config.name, "looked_at": step.index, "acts_from": step.index + self._lag, **more}
