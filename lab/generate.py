@@ -34,7 +34,7 @@ def generate(
 
     A seed determines its starting noise whatever the batch size.
     """
-    from negguide.integration import attach
+    from negguide.engine import attach
 
     parts = []
     with ExitStack() as stack:

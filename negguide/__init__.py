@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from negguide import deprecation
 
 if TYPE_CHECKING:
-    from negguide.integration import Attachment, StepRecord, Unsupported, attach, detach
+    from negguide.engine import Attachment, StepRecord, Unsupported, attach, detach
     from negguide.methods import (
         APG,
         CADS,
@@ -110,7 +110,7 @@ def __getattr__(name: str) -> Any:
         close = get_close_matches(name, known, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}{hint}")
-    value = getattr(import_module("negguide.integration" if name in _INTEGRATION else "negguide.methods"), name)
+    value = getattr(import_module("negguide.engine" if name in _INTEGRATION else "negguide.methods"), name)
     globals()[name] = value
     return value
 

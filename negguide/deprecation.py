@@ -21,6 +21,16 @@ MOVED_MODULES = {
     "negguide.compare.models": "negguide.experiment.models",
     "negguide.compare.recipe": "negguide.experiment.recipe",
     "negguide.compare.request": "negguide.experiment.tasks",
+    "negguide.integration": "negguide.engine",
+    "negguide.integration.attention": "negguide.engine.attention_layers",
+    "negguide.integration.model": "negguide.engine.context",
+    "negguide.integration.pictures": "negguide.engine.latents",
+    "negguide.integration.post": "negguide.engine.pipeline_rescale",
+    "negguide.integration.riders": "negguide.engine.extra_rows",
+    "negguide.integration.side": "negguide.engine.side_models",
+    "negguide.integration.swap": "negguide.engine.intercept",
+    "negguide.integration.taps": "negguide.engine.attention_hooks",
+    "negguide.integration.tree": "negguide.engine.argument_tree",
     "negguide.vlm": "negguide.watchers",
 }
 """Old module -> new module; what lies inside a moved package moved with it."""

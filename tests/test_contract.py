@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from negguide.integration import Unsupported, attach
+from negguide.engine import Unsupported, attach
 from negguide.methods import (
     APG,
     CADS,

@@ -13,7 +13,7 @@ import pytest
 import torch
 from test_contract import METHODS
 
-from negguide.integration import attach
+from negguide.engine import attach
 from negguide.methods import (
     NAG,
     VSF,

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from negguide import EachImage, NegativePrompt, PerpNeg, attach
-from negguide.integration import guidance
-from negguide.integration import plan as plans
-from negguide.integration.plan_cache import PLANS
+from negguide.engine import guidance
+from negguide.engine import plan as plans
+from negguide.engine.plan_cache import PLANS
 from negguide.methods import Negative
 
 TEXTS = ("cat", None, "a large dog on water", "cat")
@@ -80,14 +80,14 @@ def test_previews_are_the_pictures_of_the_pipeline(family: str) -> None:
     """The pipeline's own decoding, written by its authors, is the oracle for scaling, shift and unpacking."""
     import numpy as np
 
-    from negguide.integration import pictures
+    from negguide.engine import latents
 
     pipe = families.build(family)
     with attach(pipe, NegativePrompt("cat")):
         latents = families.run(family, steps=2)
     layout = PLANS.of(pipe)[-1].layout
     wanted = pipe(**families.arguments(family, steps=2, negative_prompt="cat", output_type="np")).images[0]
-    (found,) = pictures.decode(pipe, layout, latents)
+    (found,) = latents.decode(pipe, layout, latents)
     assert np.abs(np.asarray(found) / 255.0 - wanted).max() < 0.6 / 255
-    (small,) = pictures.decode(pipe, layout, latents, longest=max(found.size) // 2)
+    (small,) = latents.decode(pipe, layout, latents, longest=max(found.size) // 2)
     assert max(small.size) == max(found.size) // 2

@@ -8,8 +8,8 @@ import families
 import pytest
 import torch
 
+from negguide.engine import attach
 from negguide.experiment.tasks import make_tasks, parse_negatives
-from negguide.integration import attach
 from negguide.methods import (
     Condition,
     EachImage,

@@ -10,8 +10,8 @@ import families
 import pytest
 import torch
 
-from negguide.integration import attach
-from negguide.integration.finite import FiniteGuard
+from negguide.engine import attach
+from negguide.engine.finite import FiniteGuard
 from negguide.methods import (
     OWN,
     UNCONDITIONAL,

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from negguide.integration import attach
+from negguide.engine import attach
 from negguide.methods import (
     UNCONDITIONAL,
     Condition,

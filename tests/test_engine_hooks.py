@@ -12,7 +12,7 @@ import families
 import pytest
 import torch
 
-from negguide.integration import attach
+from negguide.engine import attach
 from negguide.methods import (
     UNCONDITIONAL,
     Condition,

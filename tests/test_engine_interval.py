@@ -6,7 +6,7 @@ import families
 import pytest
 import torch
 
-from negguide.integration import attach
+from negguide.engine import attach
 from negguide.methods import Interval, Method, NegativePrompt, PerpNeg, Window
 
 UNGUIDED = {"sd15": {"guidance_scale": 1.0}, "sd3": {"guidance_scale": 1.0}, "flux": {"true_cfg_scale": 1.0}}

@@ -13,7 +13,7 @@ import pytest
 import torch
 from listeners import Ear
 
-from negguide.integration import attach
+from negguide.engine import attach
 from negguide.methods import (
     APG,
     AdaptiveNegatives,

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from negguide.integration import attach
+from negguide.engine import attach
 from negguide.methods import Negative, PerpNeg
 
 PROMPTS = ["a pet on grass", "one red apple"]

@@ -13,9 +13,9 @@ from diffusers import (
     StableDiffusionPAGPipeline,
 )
 
-from negguide.integration import Unsupported, attach
-from negguide.integration.guidance import measured_scale, read_mode
-from negguide.integration.probe import Asked, Probe
+from negguide.engine import Unsupported, attach
+from negguide.engine.guidance import measured_scale, read_mode
+from negguide.engine.probe import Asked, Probe
 from negguide.methods import Method, PerpNeg, Rescale
 
 ACTIVE = PerpNeg("cat")

@@ -12,10 +12,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from negguide.integration import Unsupported, attach
-from negguide.integration.families import GENERIC
-from negguide.integration.post import norm_of_cond
-from negguide.integration.tree import RowLayout
+from negguide.engine import Unsupported, attach
+from negguide.engine.argument_tree import RowLayout
+from negguide.engine.families import GENERIC
+from negguide.engine.pipeline_rescale import norm_of_cond
 from negguide.methods import APG, DynamicNegative, NegativePrompt, PerpNeg
 
 SECTIONS, STEPS, W = 2, 3, 4.0

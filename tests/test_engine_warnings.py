@@ -7,7 +7,7 @@ import warnings
 import families
 import pytest
 
-from negguide.integration import attach
+from negguide.engine import attach
 from negguide.methods import Method, Negative, NegativePrompt, PerpNeg, Window
 
 

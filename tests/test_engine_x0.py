@@ -14,8 +14,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from negguide.integration import attach
-from negguide.integration.schedule import read_schedule
+from negguide.engine import attach
+from negguide.engine.schedule import read_schedule
 from negguide.methods import Denoised, Method
 
 BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}

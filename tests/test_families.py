@@ -8,9 +8,9 @@ import families
 import pytest
 import torch
 
-from negguide.integration import attach
-from negguide.integration.call import Call
-from negguide.integration.families import FAMILIES, GENERIC, family_of
+from negguide.engine import attach
+from negguide.engine.call import Call
+from negguide.engine.families import FAMILIES, GENERIC, family_of
 from negguide.methods import APG, Condition, Negative, PerpNeg
 
 MODES = {

@@ -11,7 +11,7 @@ import pytest
 import torch
 from listeners import Weigher
 
-from negguide.integration import Unsupported, attach
+from negguide.engine import Unsupported, attach
 from negguide.methods import NAG, VSF, AdaptiveNegatives, NegToMe, Window
 
 TOKENS = {"bria": 64, "chroma": 64, "cogview4": 64, "hunyuan_video": 48, "longcat": 64, "qwen_controlnet": 16}

@@ -11,8 +11,8 @@ import pytest
 from diffusers import DiffusionPipeline, FluxPipeline, StableDiffusionPipeline
 from diffusers.loaders import FluxLoraLoaderMixin, StableDiffusionLoraLoaderMixin, WanLoraLoaderMixin
 
-from negguide.integration import Unsupported, attach
-from negguide.integration.families import FAMILIES, GENERIC, check_pipeline, family_of, refusal_of, rules_of
+from negguide.engine import Unsupported, attach
+from negguide.engine.families import FAMILIES, GENERIC, check_pipeline, family_of, refusal_of, rules_of
 from negguide.methods import PerpNeg
 
 OF_VERSION = (0, 42)

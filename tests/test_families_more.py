@@ -8,7 +8,7 @@ import families
 import pytest
 import torch
 
-from negguide.integration import attach
+from negguide.engine import attach
 from negguide.methods import Negative, NegativePrompt, PerpNeg
 
 NAMES = list(families.MORE)

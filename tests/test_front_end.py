@@ -13,9 +13,9 @@ import families
 import pytest
 import torch
 
-from negguide.integration import answers, attach
-from negguide.integration.front_end import FrontEnd
-from negguide.integration.plan_cache import PLANS
+from negguide.engine import answers, attach
+from negguide.engine.front_end import FrontEnd
+from negguide.engine.plan_cache import PLANS
 from negguide.methods import EachImage, Negative, NegativePrompt, PerpNeg
 
 NEGATIVES = ["cat", "a large dog on water", "hat", "x"]
@@ -132,7 +132,7 @@ def test_what_is_large_is_kept_for_the_front_end_only(monkeypatch: pytest.Monkey
 
     for most, number in ((2**20, 3), (0, 0)):
         pipe, asked = counted("img2img")
-        monkeypatch.setattr("negguide.integration.front_end._LARGE", most)
+        monkeypatch.setattr("negguide.engine.front_end._LARGE", most)
         with attach(pipe, NEUTRAL):
             families.run("img2img", pipe, steps=3, callback_on_step_end=look)
         assert kept == [number] * 2 and calls(asked) == {"text_encoder": 2, "vae": 1}

@@ -12,7 +12,7 @@ from diffusers import EulerDiscreteScheduler
 from negtome_parts import ALWAYS, call, close, run
 from torch import Tensor
 
-from negguide.integration import Unsupported, attach
+from negguide.engine import Unsupported, attach
 from negguide.methods import Bank, Method, NegToMe, Step
 from negguide.methods.tokens import Listen, Model
 from negguide.toybox.load import load_pipeline

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from negguide import maths
-from negguide.integration import Unsupported, attach
+from negguide.engine import Unsupported, attach
 from negguide.methods import CADS, Embeddings, Interval, Method, NegativePrompt, PerpNeg, Window, from_json, to_json
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from negguide import maths
-from negguide.integration import Unsupported, attach
+from negguide.engine import Unsupported, attach
 from negguide.methods import NAG, Condition, Mask, Negative, NegativePrompt, PerpNeg, Window, from_json, to_json
 
 
@@ -359,8 +359,8 @@ def test_overflow_is_caught_with_the_methods_name() -> None:
 
 
 def test_unknown_denoisers_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    from negguide.integration import attention
+    from negguide.engine import attention_layers
 
-    monkeypatch.setattr(attention, "rules_of", lambda name: [])
+    monkeypatch.setattr(attention_layers, "rules_of", lambda name: [])
     with attach(families.build("sd15"), NAG("cat")), pytest.raises(Unsupported, match="nothing can listen"):
         families.run("sd15")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from negguide import maths
-from negguide.integration import attach
+from negguide.engine import attach
 from negguide.methods import (
     SPELL,
     NegativePrompt,

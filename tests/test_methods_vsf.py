@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from negguide import maths
-from negguide.integration import Unsupported, attach
-from negguide.integration.text_tokens import kept
+from negguide.engine import Unsupported, attach
+from negguide.engine.text_tokens import kept
 from negguide.methods import (
     METHODS,
     NAG,

@@ -16,7 +16,7 @@ from test_maths_negtome import by_hand, released_by_hand
 from test_negtome_pictures import Eye, colours
 from torch import Tensor
 
-from negguide.integration import attach
+from negguide.engine import attach
 from negguide.methods import Avoid, Bank, Mask, NegToMe, PerpNeg, Window, from_json, to_json
 
 

@@ -16,8 +16,8 @@ from PIL import Image
 from test_maths_negtome import by_hand
 from torch import Tensor
 
-from negguide.integration import attach, pictures
-from negguide.integration.layout import Layout
+from negguide.engine import attach, latents
+from negguide.engine.layout import Layout
 from negguide.methods import Avoid, Bank, NegToMe, Window
 
 
@@ -198,10 +198,9 @@ def test_a_bank_caches_its_embeddings_and_follows_its_folder(tmp_path: Path) -> 
 
 
 def test_a_bank_equals_its_hardest_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from negguide.integration import pictures
 
     names = list(colours(tmp_path))
-    monkeypatch.setattr(pictures, "decode", lambda *a: [Image.new("RGB", (8, 8), (9, 200, 9))] * len(a[-1]))
+    monkeypatch.setattr(latents, "decode", lambda *a: [Image.new("RGB", (8, 8), (9, 200, 9))] * len(a[-1]))
     window = Window(0.3, 1.0)
     found = {}
     for key, reference in {"bank": Bank(str(tmp_path), Eye()), "green": tmp_path / f"{names[1]}.png"}.items():
@@ -214,10 +213,10 @@ def test_a_bank_equals_its_hardest_picture(tmp_path: Path, monkeypatch: pytest.M
 
 
 def run_plain() -> Tensor:
-    from negguide.integration import swap
+    from negguide.engine import intercept
 
     pipe = families.build("sd15")
-    return swap.base_class(pipe).__call__(pipe.from_pipe(pipe), **call("sd15")).images
+    return intercept.base_class(pipe).__call__(pipe.from_pipe(pipe), **call("sd15")).images
 
 
 @pytest.mark.parametrize("upcast", [True, False])
@@ -231,8 +230,8 @@ def test_a_vae_that_overflows_in_half_precision_works_in_single(upcast: bool) ->
     layout = Layout((1, 4, 16, 16))
     latents = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0))
     size = 16 * half.vae_scale_factor
-    found = [pictures.encode(pipe, layout, [families.picture(size)], latents) for pipe in (half, single)]
+    found = [latents.encode(pipe, layout, [families.picture(size)], latents) for pipe in (half, single)]
     assert torch.equal(*found) == upcast
-    images = [np.asarray(pictures.decode(pipe, layout, latents)[0]) for pipe in (half, single)]
+    images = [np.asarray(latents.decode(pipe, layout, latents)[0]) for pipe in (half, single)]
     assert not upcast or np.array_equal(*images)
     assert half.vae.dtype == torch.float16 and single.vae.dtype == torch.float32

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from negguide.integration import attach
+from negguide.engine import attach
 from negguide.methods import SPELL, Negative, PerpNeg
 
 NEUTRAL = PerpNeg(Negative("cat", 0.0))

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 import negguide as ng
-from negguide.integration import Unsupported, attach
+from negguide.engine import Unsupported, attach
 from negguide.methods import (
     APG,
     CADS,

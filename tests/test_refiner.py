@@ -9,7 +9,7 @@ import families
 import pytest
 import torch
 
-from negguide.integration import attach
+from negguide.engine import attach
 from negguide.methods import Interval, Method, Negative, PerpNeg, Window
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from negguide.integration import attach
-from negguide.integration.layout import Layout, token_grid
+from negguide.engine import attach
+from negguide.engine.layout import Layout, token_grid
 from negguide.methods import Negative, PerpNeg
 from negguide.methods.mask import Mask
 

@@ -16,7 +16,7 @@ from diffusers.utils import logging as diffusers_logging
 from torch import Tensor
 
 import negguide as ng
-from negguide.integration import attach, detach, swap
+from negguide.engine import attach, detach, intercept
 from negguide.methods import NegativePrompt, NegToMe, PerpNeg
 
 
@@ -44,7 +44,7 @@ def guided(pipe: Any, method: Any, **more: Any) -> Tensor:
 
 
 def untouched(pipe: Any) -> bool:
-    return not any(swap.is_intercepted(part) for part in (pipe, pipe.unet, pipe.scheduler))
+    return not any(intercept.is_intercepted(part) for part in (pipe, pipe.unet, pipe.scheduler))
 
 
 def at(step: int, act: Callable[[], Any]) -> Callable[..., dict[str, Any]]:
@@ -271,7 +271,7 @@ def test_copies_are_plain(copied: Callable[[Any], Any], when: str) -> None:
         if when == "after":
             take()
         for twin, part in zip(copies, (a, a.unet, a.scheduler), strict=True):
-            assert type(twin) is swap.base_class(part) and not swap.is_intercepted(twin)
+            assert type(twin) is intercept.base_class(part) and not intercept.is_intercepted(twin)
             assert type(twin).__dict__.get("__reduce_ex__") is None
         pipe, unet, scheduler = copies
         if copied is copy.copy:
@@ -322,7 +322,7 @@ def test_the_undecorated_call_is_guided_with_gradients() -> None:
         assert embeds.grad is not None and float(embeds.grad.abs().max()) > 0
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")
-            swap.base_class(a).__call__.__wrapped__(a, **families.arguments("sd15"))
+            intercept.base_class(a).__call__.__wrapped__(a, **families.arguments("sd15"))
         assert attached.runs == 1 and "runs unguided" in str(told[0].message) and told[0].filename == __file__
         with warnings.catch_warnings():
             warnings.simplefilter("error")
@@ -331,7 +331,7 @@ def test_the_undecorated_call_is_guided_with_gradients() -> None:
 
 def test_probes_in_two_threads_leave_the_verbosity() -> None:
     """The one that began first ends first."""
-    from negguide.integration import probe
+    from negguide.engine import probe
 
     level = diffusers_logging.get_verbosity()
     quiet, other = probe._quiet(), probe._quiet()

@@ -9,8 +9,8 @@ import families
 import pytest
 import torch
 
-from negguide.integration import attach
-from negguide.integration.call import Call
+from negguide.engine import attach
+from negguide.engine.call import Call
 from negguide.methods import NAG, Negative, NegativePrompt, PerpNeg
 
 NEUTRAL = PerpNeg(Negative("cat", 0.0))

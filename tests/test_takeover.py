@@ -12,7 +12,7 @@ import pytest
 import torch
 from test_families_relatives import RELATIVES, run_relative
 
-from negguide.integration import attach
+from negguide.engine import attach
 from negguide.methods import APG, Negative, NegativePrompt, PerpNeg, Rescale
 
 W = 5.0

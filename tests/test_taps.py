@@ -9,7 +9,7 @@ import pytest
 import torch
 from listeners import CAT, Ear, Spy, same, scaled
 
-from negguide.integration import Unsupported, attach
+from negguide.engine import Unsupported, attach
 from negguide.methods import Interval, Method, PerpNeg, Window
 from negguide.methods.tokens import Tokens
 
@@ -246,7 +246,7 @@ def test_whole_graphs_are_refused_with_the_remedy(how: str) -> None:
 
 
 def test_an_unknown_denoiser_is_refused_with_what_is_known() -> None:
-    from negguide.integration.attention import sites
+    from negguide.engine.attention_layers import sites
 
     with pytest.raises(Unsupported, match=r"Known: .*Stable Diffusion 1/2"):
         sites(torch.nn.Linear(2, 2))

@@ -10,7 +10,7 @@ import torch
 from listeners import CAT, Ear, Spy, Weigher, same
 from torch import Tensor
 
-from negguide.integration import Unsupported, attach
+from negguide.engine import Unsupported, attach
 from negguide.methods.tokens import Tokens, Values
 
 SINGLE = {"sd15": {"guidance_scale": 1.0}, "flux": {"true_cfg_scale": 1.0, "negative_prompt": None}}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from negguide.integration import tree
-from negguide.integration.tree import ABSENT, RowLayout
+from negguide.engine import argument_tree
+from negguide.engine.argument_tree import ABSENT, RowLayout
 
 LAYOUT = RowLayout(batches=("words",), shared=("ids",), axes={"layers": 1})
 
@@ -29,26 +29,26 @@ def _rows_of(named: dict[str, object]) -> list[list[float]]:
 
 def test_rows_are_taken_joined_and_added_along_the_dimension_in_which_they_lie() -> None:
     whole = call(range(4))
-    second = tree.take(whole, slice(2, 4), 4, LAYOUT)
+    second = argument_tree.take(whole, slice(2, 4), 4, LAYOUT)
     assert _rows_of(second) == [[2, 3]] * 3 and second["layers"].shape == (5, 2, 4) and len(second["ids"]) == 4
-    first = {**tree.take(whole, slice(0, 2), 4, LAYOUT), "ids": second["ids"]}
-    joined = tree.join([second, first], 2, LAYOUT)
+    first = {**argument_tree.take(whole, slice(0, 2), 4, LAYOUT), "ids": second["ids"]}
+    joined = argument_tree.join([second, first], 2, LAYOUT)
     assert _rows_of(joined) == [[2, 3, 0, 1]] * 3 and joined["layers"].shape == (5, 4, 4)
-    assert _rows_of(tree.extended(whole, [3, 1], 4, LAYOUT)) == [[0, 1, 2, 3, 3, 1]] * 3
-    assert tree.row(whole["layers"], 3, ("layers",), LAYOUT).shape == (5, 4)
+    assert _rows_of(argument_tree.extended(whole, [3, 1], 4, LAYOUT)) == [[0, 1, 2, 3, 3, 1]] * 3
+    assert argument_tree.row(whole["layers"], 3, ("layers",), LAYOUT).shape == (5, 4)
 
 
 def test_as_many_layers_as_rows_are_no_rows() -> None:
     named = {"layers": torch.zeros(2, 3, 4)}
-    assert tree.take(named, slice(0, 1), 2, LAYOUT)["layers"].shape == (2, 3, 4)
-    with pytest.raises(tree.Unjoinable):
-        tree.join([named, {"layers": torch.ones(2, 3, 4)}], 2, LAYOUT)
+    assert argument_tree.take(named, slice(0, 1), 2, LAYOUT)["layers"].shape == (2, 3, 4)
+    with pytest.raises(argument_tree.Unjoinable):
+        argument_tree.join([named, {"layers": torch.ones(2, 3, 4)}], 2, LAYOUT)
 
 
 def test_calls_with_different_arguments_are_laid_over_each_other() -> None:
     first = {"x": 1, "text": "a", "guidance": 4.0, "more": {"mask": 1, "scale": 2}}
     second = {"x": 1, "text": "b", "control": [1, 2], "more": {"mask": 1, "ids": 3}}
-    overlay = tree.diff(first, second)
+    overlay = argument_tree.diff(first, second)
     assert overlay == {
         ("text",): "b",
         ("guidance",): ABSENT,
@@ -56,12 +56,15 @@ def test_calls_with_different_arguments_are_laid_over_each_other() -> None:
         ("more", "scale"): ABSENT,
         ("more", "ids"): 3,
     }
-    assert tree.overlaid(first, overlay) == second
-    assert tree.overlaid(second, tree.diff(second, first)) == first
-    assert tree.at(first, ("control",)) is ABSENT and tree.at(second, ("control", 1)) == 2
+    assert argument_tree.overlaid(first, overlay) == second
+    assert argument_tree.overlaid(second, argument_tree.diff(second, first)) == first
+    assert argument_tree.at(first, ("control",)) is ABSENT and argument_tree.at(second, ("control", 1)) == 2
 
 
 def test_positions_of_tokens_are_no_rows_whatever_their_number() -> None:
     named = {"image_rotary_emb": (torch.zeros(2, 4), torch.zeros(2, 4))}
-    assert [part.shape[0] for part in tree.take(named, slice(0, 1), 2, RowLayout())["image_rotary_emb"]] == [2, 2]
-    assert [part.shape[0] for part in tree.join([named, named], 2, RowLayout())["image_rotary_emb"]] == [2, 2]
+    assert [part.shape[0] for part in argument_tree.take(named, slice(0, 1), 2, RowLayout())["image_rotary_emb"]] == [
+        2,
+        2,
+    ]
+    assert [part.shape[0] for part in argument_tree.join([named, named], 2, RowLayout())["image_rotary_emb"]] == [2, 2]

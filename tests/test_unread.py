@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from negguide import NAG, VSF, EachImage, Negative, NegativePrompt, PerpNeg, attach
-from negguide.integration.text_tokens import kept
+from negguide.engine.text_tokens import kept
 from negguide.methods import Method
 
 WORDS = ["red", "green", "blue", "cat", "dog", "owl", "hat", "tree"]

@@ -48,43 +48,43 @@ def _loaded(folder: Path) -> Any:
 
 PRIVATE: dict[str, tuple[set[str], Callable[[Path], bool]]] = {
     "_all_hooks": (
-        {"integration/attach.py"},
+        {"engine/attach.py"},
         lambda _: "_all_hooks" in DiffusionPipeline.maybe_free_model_hooks.__code__.co_names,
     ),
     "_begin_index": (
-        {"integration/levels.py", "integration/runner.py", "integration/schedule.py"},
+        {"engine/levels.py", "engine/runner.py", "engine/schedule.py"},
         lambda _: hasattr(EulerDiscreteScheduler(), "_begin_index"),
     ),
     "_compiled_call_impl": (
-        {"integration/compiled.py"},
+        {"engine/compiled.py"},
         lambda _: hasattr(torch.nn.Linear(1, 1), "_compiled_call_impl"),
     ),
-    "_diffusers_hook": ({"integration/families/checks.py"}, lambda _: hasattr(_hooked(), "_diffusers_hook")),
+    "_diffusers_hook": ({"engine/families/checks.py"}, lambda _: hasattr(_hooked(), "_diffusers_hook")),
     "_dynamo": (
-        {"integration/compiled.py"},
+        {"engine/compiled.py"},
         lambda _: hasattr(torch._dynamo.config, "skip_nnmodule_hook_guards"),
     ),
     "_execution_device": (
-        {"experiment/models.py", "integration/attach.py", "integration/probe.py"},
+        {"experiment/models.py", "engine/attach.py", "engine/probe.py"},
         lambda _: hasattr(families.build("sd15"), "_execution_device"),
     ),
-    "_getframe": ({"integration/swap.py"}, lambda _: hasattr(sys, "_getframe")),
+    "_getframe": ({"engine/intercept.py"}, lambda _: hasattr(sys, "_getframe")),
     "_guidance_scale": (
-        {"integration/probe.py", "integration/runner.py"},
+        {"engine/probe.py", "engine/runner.py"},
         lambda _: hasattr(_has_run(), "_guidance_scale"),
     ),
-    "_name_or_path": ({"integration/pictures.py"}, lambda folder: "_name_or_path" in _loaded(folder).config),
-    "_num_timesteps": ({"integration/probe.py"}, lambda _: hasattr(_has_run(), "_num_timesteps")),
+    "_name_or_path": ({"engine/latents.py"}, lambda folder: "_name_or_path" in _loaded(folder).config),
+    "_num_timesteps": ({"engine/probe.py"}, lambda _: hasattr(_has_run(), "_num_timesteps")),
     "_orig_mod": (
-        {"integration/attention.py", "integration/compiled.py", "integration/probe.py", "integration/taps.py"},
+        {"engine/attention_layers.py", "engine/compiled.py", "engine/probe.py", "engine/attention_hooks.py"},
         lambda _: hasattr(torch.compile(torch.nn.Linear(1, 1)), "_orig_mod"),
     ),
     "_parallel_config": (
-        {"integration/compiled.py"},
+        {"engine/compiled.py"},
         lambda _: hasattr(ModelMixin, "_parallel_config") or not hasattr(ModelMixin, "enable_parallelism"),
     ),
-    "_reconstructor": ({"integration/swap.py"}, lambda _: hasattr(copyreg, "_reconstructor")),
-    "_step_index": ({"integration/schedule.py"}, lambda _: hasattr(EulerDiscreteScheduler(), "_step_index")),
+    "_reconstructor": ({"engine/intercept.py"}, lambda _: hasattr(copyreg, "_reconstructor")),
+    "_step_index": ({"engine/schedule.py"}, lambda _: hasattr(EulerDiscreteScheduler(), "_step_index")),
 }
 """Private name of diffusers, transformers, torch or Python -> the files that use it, and whether it is still there."""
 

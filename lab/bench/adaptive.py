@@ -153,7 +153,7 @@ def _make(
     """Pictures of one call, and the last negatives of each if a watcher chose them."""
     from contextlib import ExitStack
 
-    from negguide.integration import attach
+    from negguide.engine import attach
 
     pipe, _ = models(model)
     lists: list[list[str]] = []

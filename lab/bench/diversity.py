@@ -87,7 +87,7 @@ def run_spread(asked: Sequence[str], model: str, steps: int, scale: float, sprea
     """The pictures of an arm, `GROUP` for each prompt, (N, 64, 64, 3) uint8, and one row per prompt."""
     from contextlib import ExitStack
 
-    from negguide.integration import attach
+    from negguide.engine import attach
 
     pipe, oracle = models(model)
     parts = []

@@ -105,7 +105,7 @@ def forming(
     pipe: StableDiffusionPipeline, texts: Sequence[str], seeds: Sequence[int]
 ) -> tuple[list[list[Image.Image]], list[Image.Image]]:
     """What a watcher would be shown at `MARKS`, mark by mark, and the finished pictures."""
-    from negguide.integration import attach
+    from negguide.engine import attach
     from negguide.methods import AdaptiveNegatives
 
     seen: list[list[Image.Image]] = []

@@ -20,7 +20,7 @@ from negguide.methods import Method
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from negguide.integration.record import StepRecord
+    from negguide.engine.record import StepRecord
 
 Tell = Callable[[float], None]
 _WITHOUT_ROOM: WeakKeyDictionary[Any, set[Any]] = WeakKeyDictionary()

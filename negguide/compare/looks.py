@@ -16,7 +16,7 @@ from negguide.watchers.registry import as_watcher
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from negguide.integration.record import StepRecord
+    from negguide.engine.record import StepRecord
     from negguide.watchers.protocol import Question, Watcher
 
 THUMBNAIL = 192

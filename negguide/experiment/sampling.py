@@ -16,7 +16,7 @@ from negguide.methods import Method
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from negguide.integration.record import StepRecord
+    from negguide.engine.record import StepRecord
 
 
 class Lost(RuntimeError):
@@ -79,7 +79,7 @@ def make(
     `whole`: stop with `Lost` as soon as a method could not do its part; otherwise `Made.lost` tells.
     Raises whatever the pipeline raises, and `TypeError` if it makes no pictures.
     """
-    from negguide.integration import attach
+    from negguide.engine import attach
 
     told = 0.0
 

@@ -1,6 +1,6 @@
 """What a method is: a frozen config that answers the events of a sampling step.
 
-The runner (`negguide.integration`) owns the loop, the passes and the pipeline; a method only says which extra
+The runner (`negguide.engine`) owns the loop, the passes and the pipeline; a method only says which extra
 conditions it wants predicted at a step and how it edits the guidance made of them. It knows no model by name.
 """
 

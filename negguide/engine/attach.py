@@ -1,0 +1,300 @@
+"""`attach`: let methods guide a stock pipeline, and leave it exactly as it was."""
+
+from __future__ import annotations
+
+import functools
+import math
+import warnings
+from collections.abc import Callable
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any
+
+import torch
+
+from negguide.engine import each_image, intercept
+from negguide.engine.argument_tree import copied
+from negguide.engine.call import Call
+from negguide.engine.callbacks import apart
+from negguide.engine.families import SIDE_MODELS, check_call, check_kind, check_pipeline, family_of
+from negguide.engine.front_end import FrontEnd
+from negguide.engine.guidance import Reading, first_probe, read_mode, why_unguided
+from negguide.engine.noise import Draws
+from negguide.engine.plan import Plan, make_plan
+from negguide.engine.plan_cache import PLANS, plan_key
+from negguide.engine.probe import probe
+from negguide.engine.record import StepRecord
+from negguide.engine.runner import Runner
+from negguide.engine.side_models import SideModel
+from negguide.engine.stale import Check, Rewind, Stale
+from negguide.engine.takeover import read_takeover
+from negguide.engine.turns import TAKEN, Turns
+from negguide.methods.base import Method
+from negguide.methods.mask import masks_in
+
+
+def attach(
+    pipe: Any,
+    *methods: Method,
+    takeover: bool | None = None,
+    guidance_scale: float | None = None,
+    one_call: bool = False,
+    max_batch: int | None = None,
+    seeded: bool = False,
+) -> Attachment:
+    """Let methods guide every call of a diffusers pipeline until detached.
+
+        with negguide.attach(pipe, negguide.PerpNeg(["glasses"])) as attached:
+            images = pipe("a portrait of a person", num_inference_steps=25).images
+        attached.passes      # denoiser passes of the last call, in units of one row per image
+
+    The pipeline is called as ever, with any of its features; methods act in the order given. Neutral settings give the
+    plain pipeline's pixels bit for bit.
+
+    `guidance_scale`: w of `uncond + w (cond - uncond)` where negguide guides instead of the pipeline (*takeover*):
+    needed for pipelines that have no guidance of their own (Flux.2, distilled models). Elsewhere leave it out and
+    give the scale to the call. The pipeline's own classifier-free guidance is then off, and nothing else changes: a
+    scale that the model reads as an input stays the call's, and so does its negative prompt. `takeover`: None takes
+    over only if `guidance_scale` is given; True or False insist. `one_call`: one forward for all conditions also
+    where the pipeline itself makes several calls (faster on large GPUs; rounding differs). `max_batch`: most rows per
+    forward when conditions are joined; lower it if memory runs out. `seeded`: noise that the scheduler would draw from
+    the process's random state in its steps comes from the call's generators, a picture's from its own, so that a seed
+    is a picture (False: as the pipeline does it; `Attachment.unseeded` tells).
+
+    Raises `TypeError` for something that is no pipeline or no method, `RuntimeError` if the pipeline is attached
+    already (see `detach`), `ValueError` for methods that exclude each other, `Unsupported` for pipelines whose guidance
+    cannot be entered. Its calls raise `RuntimeError` while another call is at work on it or on its scheduler.
+    """
+    check_kind(pipe)
+    wrong = [method for method in methods if not isinstance(method, Method)]
+    if wrong:
+        hint = " (an instance is meant, not the class)" if isinstance(wrong[0], type) else ""
+        raise TypeError(f"attach takes methods such as PerpNeg(['hat']), got {wrong[0]!r}{hint}")
+    for method in methods:
+        method.check_beside([other for other in methods if other is not method])
+    if guidance_scale is not None and not math.isfinite(guidance_scale):
+        raise ValueError(f"guidance_scale={guidance_scale} is not finite")
+    if takeover and guidance_scale is None:
+        raise ValueError(
+            "takeover=True switches the pipeline's own guidance off: give attach the guidance_scale to use"
+        )
+    if takeover is False and guidance_scale is not None:
+        raise ValueError("guidance_scale= is for takeover; with takeover=False give the scale to the call: pipe(...)")
+    if max_batch is not None and max_batch < 1:
+        raise ValueError(f"max_batch={max_batch}: at least one row per forward")
+    if intercept.is_intercepted(pipe):
+        raise RuntimeError(
+            "this pipeline is attached already: call negguide.detach(pipe) first, or give one attach all methods"
+        )
+    return Attachment(pipe, methods, guidance_scale, one_call, max_batch, seeded)
+
+
+def detach(pipe: Any) -> None:
+    """Give a pipeline back as it was before `attach`, also where the attachment itself is lost (a notebook's cell run again).
+
+        negguide.attach(pipe, negguide.PerpNeg(["glasses"]))
+        negguide.detach(pipe)
+
+    A pipeline that is not attached stays as it is. A call that is running is finished under its methods. Raises
+    `TypeError` for something that is no pipeline.
+    """
+    check_kind(pipe)
+    for handler in intercept.handlers_of(pipe, "__call__"):
+        owner = getattr(handler, "__self__", None)
+        if isinstance(owner, Attachment):
+            owner.detach()
+
+
+class Attachment:
+    """Methods at work on a pipeline, until `detach` (or the end of the `with` block).
+
+    `trace`: a `StepRecord` per step of the last call; `passes`: its denoiser passes; `runs`: calls finished so far;
+    `unseeded`: whether the scheduler's steps drew from the process's random state, so that no generator gives them again.
+    """
+
+    def __init__(
+        self,
+        pipe: Any,
+        methods: tuple[Method, ...],
+        scale: float | None,
+        one_call: bool,
+        max_batch: int | None,
+        seeded: bool,
+    ) -> None:
+        self.pipe = pipe
+        self.methods = methods
+        self.trace: list[StepRecord] = []
+        self.passes = 0.0
+        self.runs = 0
+        self.unseeded = False
+        self._seeded = seeded
+        self._scale = scale
+        self._one_call = one_call
+        self._max_batch = max_batch
+        self._cls = intercept.base_class(pipe)
+        self._family = family_of(self._cls)
+        self._warned: set[str] = set()
+        call = Call.parameters_of(self._cls)
+        check_pipeline(pipe, self._cls, call)
+        self._turns = Turns()
+        self._undo: Any = intercept.enter(pipe, {"__call__": self._run, "progress_bar": self._looped})
+
+    def __enter__(self) -> Attachment:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.detach()
+
+    def detach(self) -> None:
+        """Give the pipeline its own class back; calling it again does nothing."""
+        if self._undo is not None:
+            self._undo()
+            self._undo = None
+
+    def _looped(self, original: Any, *args: Any, **kwargs: Any) -> Any:
+        """Handler of `progress_bar`, which every pipeline's own loop asks for: tells of loops that we do not see."""
+        if not self._turns.is_here:
+            self._warn_once(
+                "this pipeline is attached, but its loop runs unguided: it was entered by its class's own function, or "
+                "written by hand. Call pipe(...), or type(pipe).__call__.__wrapped__(pipe, ...) for gradients",
+                level=5,
+            )
+        return original(*args, **kwargs)
+
+    def _denoisers(self) -> dict[str, torch.nn.Module]:
+        parts = {name: getattr(self.pipe, name, None) for name in self._family.denoisers}
+        found = {name: part for name, part in parts.items() if isinstance(part, torch.nn.Module)}
+        if not found:
+            raise TypeError(f"{self._cls.__name__} has no denoiser named {' or '.join(self._family.denoisers)}")
+        return found
+
+    def _run(self, original: Any, *args: Any, **kwargs: Any) -> Any:
+        with self._turns.take(self.pipe) as run:
+            return self._guided(run, original, Call(self._cls, args, kwargs))
+
+    def _guided(self, run: intercept.Run, original: Any, call: Call) -> Any:
+        denoisers = self._denoisers()
+        with FrontEnd(self.pipe, denoisers, call.positional).kept() as front_end:
+            key = self._key(call)
+            plan = PLANS.take(self.pipe, key)
+            if plan is None:
+                plan = self._plan(call, denoisers)
+                output = self._sampled(run, original, call, plan, front_end, None)
+            else:
+                rewind = Rewind(list(call.arguments.values()), getattr(self.pipe, "_execution_device", None))
+                try:
+                    plan = self._plan(call, denoisers, plan)
+                    output = self._sampled(run, original, call, plan, front_end, Check(plan, self.pipe.scheduler))
+                except Stale:
+                    rewind.back()
+                    plan = self._plan(call, denoisers)
+                    output = self._sampled(run, original, call, plan, front_end, None)
+            PLANS.give(self.pipe, key, plan)
+        self.runs += 1
+        return output
+
+    def _sampled(
+        self, run: intercept.Run, original: Any, call: Call, plan: Plan, front_end: FrontEnd, check: Check | None
+    ) -> Any:
+        """One run of the pipeline, guided; `check` looks whether the plan still holds."""
+        for warning in filter(None, [call.left_out(plan.rows), *map(plan.layout.misfit, masks_in(self.methods))]):
+            self._warn_once(warning)
+        parts = [getattr(self.pipe, name, None) for name in SIDE_MODELS]
+        sides = {part: SideModel(part) for part in parts if isinstance(part, torch.nn.Module)}
+        runner = Runner(plan, self.methods, self._one_call, self._max_batch, list(sides.values()))
+        self.trace = runner.trace  # grows while it runs, for callbacks
+        denoise: Any = runner.denoise if check is None else functools.partial(check.denoise, runner.denoise)
+        step: Any = runner.step_done if check is None else functools.partial(check.step, runner.step_done)
+        draws = Draws(self.pipe.scheduler, call.complete, self._seeded)
+        with ExitStack() as stack:
+            front_end_over = stack.enter_context(front_end.remembering(run, by_rows=False))
+            stack.enter_context(draws.watched())
+            step = functools.partial(_around, draws.step, step)
+            handlers: dict[str, Any] = {"step": step, "set_timesteps": runner.schedule_set}
+            if hasattr(self.pipe.scheduler, "scale_model_input"):
+                handlers["scale_model_input"] = runner.scale_input
+            taken = TAKEN.format("a scheduler")
+            stack.enter_context(
+                intercept.entered(self.pipe.scheduler, handlers, run, taken, reserved=["set_timesteps"])
+            )
+            for part, side in sides.items():
+                stack.enter_context(intercept.entered(part, {"__call__": side.watch}, run))
+            for name, module in plan.denoisers.items():
+                handler = functools.partial(_after, front_end_over, functools.partial(denoise, name, module))
+                stack.enter_context(intercept.entered(module, {"__call__": handler}, run))
+            try:
+                given = apart(copied({**call.arguments, **plan.arguments}), run)
+                output = original(*front_end.by_position(given), **given)
+            finally:
+                self.passes, self.unseeded = runner.evaluator.passes, draws.are_global
+        if not runner.trace:
+            raise RuntimeError(
+                f"{self._cls.__name__} sampled without a step of its own scheduler and denoiser, so nothing was guided; "
+                "attach to the pipeline that runs them"
+            )
+        runner.guard.finish()
+        if call.says_negative and plan.guides and runner.trace and not runner.own_used:
+            self._warn_once(
+                "the call's own negative_prompt had no effect: "
+                f"{', '.join(m.name or type(m).__name__ for m in self.methods)} put something else in its place; "
+                'give it to the method as one more negative, or keep it at work with unconditional="own"'
+            )
+        return output
+
+    def _warn_once(self, message: str, level: int = 6) -> None:
+        if message not in self._warned:
+            self._warned.add(message)
+            warnings.warn(message, stacklevel=level)
+
+    def _key(self, call: Call) -> Any:
+        needing = any(method.needs_guidance and not method.is_neutral for method in self.methods)
+        return plan_key(self.pipe, call, self._scale, needing)
+
+    def _plan(self, call: Call, denoisers: dict[str, torch.nn.Module], plan: Plan | None = None) -> Plan:
+        """A remembered plan, or else a new one, with all that is known beforehand of the conditions of this call."""
+        caching = check_call(self._family, denoisers, call.complete)
+        if plan is None:
+            plan = self._new_plan(call, denoisers, caching)
+        plan.begin(call, self.pipe, denoisers, caching)
+        wanted = [condition for method in self.methods if plan.guides for condition in method.prompts()]
+        wanted += [condition for method in self.methods for condition in method.companions()]
+        plan.prepare(wanted)
+        for condition in wanted:
+            plan.key(condition)
+            for sentence in each_image.unread(plan, condition.prompt):
+                self._warn_once(sentence)
+        if getattr(self.pipe, "_all_hooks", None):
+            self.pipe.maybe_free_model_hooks()
+        return plan
+
+    def _new_plan(self, call: Call, denoisers: dict[str, torch.nn.Module], caching: bool) -> Plan:
+        if self._scale is not None:
+            reading = read_takeover(self.pipe, call, self._family, denoisers)
+        else:
+            reading = self._read(call, denoisers)
+        return make_plan(self.pipe, call, self._family, denoisers, reading, self._scale, caching)
+
+    def _read(self, call: Call, denoisers: dict[str, torch.nn.Module]) -> Reading:
+        found = first_probe(self.pipe, call, denoisers)
+        name = self._cls.__name__
+        mode, changes = read_mode(found, name), {}
+        needing = [m.name or type(m).__name__ for m in self.methods if m.needs_guidance and not m.is_neutral]
+        if mode == "single" and needing:
+            if "negative_prompt" in call.parameters and not call.has_negative:
+                changes = {"negative_prompt": call.texts("")}
+                found = probe(self.pipe, denoisers, call.probing(changes))
+                mode = read_mode(found, name)
+            if mode == "single":
+                raise ValueError(why_unguided(name, needing, self._family, call))
+        return Reading(found, mode, changes)
+
+
+def _around(around: Any, handler: Any, original: Any, *args: Any, **kwargs: Any) -> Any:
+    """A handler whose original has something around it."""
+    return handler(functools.partial(around, original), *args, **kwargs)
+
+
+def _after(first: Callable[[], None], handler: Any, *args: Any, **kwargs: Any) -> Any:
+    """A handler with something to do before it."""
+    first()
+    return handler(*args, **kwargs)

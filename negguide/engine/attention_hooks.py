@@ -1,0 +1,204 @@
+"""Hooks on attention layers for the length of one forward: they hand image tokens to the methods that listen.
+
+Forward hooks, never processors: IP-Adapters, LoRA, attention back ends and quantisation go on working. They are set only
+for steps at which a method listens, so that all other steps run the plain modules.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from negguide.engine.attend import output_projection
+from negguide.engine.attention_layers import Site, image_modules, picture, sites
+from negguide.engine.compiled import is_compiled, refuse_deaf, whole_graphs_are_refused
+from negguide.engine.families import Unsupported
+from negguide.engine.finite import FiniteGuard
+from negguide.engine.layer_hooks import Ear, ForwardHooks
+from negguide.engine.plan import OWN_KEY, Plan
+from negguide.engine.probe import main_input, rows_of
+from negguide.engine.shared_rows import SharedRows
+from negguide.methods.base import Condition, Method, Step
+from negguide.methods.tokens import Branch, Label, Model, Pooled, Slots
+
+COND = -1
+"""Key of the conditional prediction."""
+
+
+@dataclass(frozen=True)
+class Rides:
+    """What goes along in the forwards of a step: keys of companions and of appended texts, noisy reference latents."""
+
+    companions: tuple[int, ...] = ()
+    appended: tuple[int, ...] = ()
+    references: Tensor | None = None
+    """(P, R, ...), already scaled for the model's input."""
+    same_image: bool = False
+    """The companions keep the prompt's image tokens."""
+    pooled: Pooled = "prompt"
+    """Whose pooled text vector the companions' rows have."""
+
+    def __bool__(self) -> bool:
+        return bool(self.companions or self.appended or self.references is not None)
+
+
+class Taps:
+    """The listening of one run. `open` before the forwards of a step, `forward` around each of them."""
+
+    def __init__(
+        self, plan: Plan, methods: Sequence[Method], states: Sequence[dict[str, Any]], guard: FiniteGuard
+    ) -> None:
+        self.plan = plan
+        self.guard = guard
+        self.sites: dict[str, tuple[Site, ...]] = {}
+        self._compiled: dict[str, bool] = {}
+        self._image_modules: dict[str, Set[torch.nn.Module]] = {}
+        self.rides = Rides()
+        self._methods = [
+            (method, state)
+            for method, state in zip(methods, states, strict=True)
+            if type(method).listens is not Method.listens
+        ]
+        self._ears: list[Ear] = []
+        self._step: Step | None = None
+        self._model: Model | None = None
+        self._thread = threading.get_ident()
+        """Another thread's forward of the same denoiser meets our hooks, and is none of ours."""
+
+    def layers(self, denoiser: str) -> tuple[Site, ...]:
+        """The layers of a denoiser of the plan; found once."""
+        if denoiser not in self.sites:
+            module = self.plan.denoisers[denoiser]
+            self.sites[denoiser] = sites(module)
+            refuse_deaf(module)
+        return self.sites[denoiser]
+
+    @property
+    def has_listeners(self) -> bool:
+        """Whether any method may listen at some step."""
+        return bool(self._methods)
+
+    def open(self, step: Step, model: Model) -> list[str]:
+        """Ask the methods who listens at this step; their names. Whoever opens closes."""
+        self._ears, self._step, self._model = [], step, model
+        for method, state in self._methods:
+            listen = method.listens(step, model, state)
+            if listen is not None:
+                self._ears.append(Ear(method, state, listen))
+        self.rides = self._rides()
+        return [ear.name for ear in self._ears]
+
+    def close(self) -> None:
+        """Nobody listens any more."""
+        self._ears, self._step, self._model, self.rides = [], None, None, Rides()
+
+    def _rides(self) -> Rides:
+        companions = dict.fromkeys(self.plan.key(c) for ear in self._ears for c in ear.listen.companions)
+        appended = dict.fromkeys(self.plan.key(c) for ear in self._ears for c in ear.listen.appended)
+        given = [ear for ear in self._ears if ear.listen.references is not None]
+        if len(given) > 1:
+            raise ValueError(
+                f"{', '.join(ear.name for ear in given)} both bring reference pictures; give them all to one method"
+            )
+        latents = given[0].listen.references if given else None
+        if latents is not None:
+            assert self._step is not None
+            latents = self.plan.schedule.model_input(latents, self._step.index)
+        with_companions = [ear.listen for ear in self._ears if ear.listen.companions]
+        same_image = bool(with_companions) and all(listen.same_image for listen in with_companions)
+        own = same_image and all(listen.pooled == "own" for listen in with_companions)
+        rides = Rides(tuple(companions), tuple(appended), latents, same_image, "own" if own else "prompt")
+        if rides and self.plan.caching:
+            raise Unsupported(
+                f"{', '.join(ear.name for ear in self._ears)} lets rows ride in the denoiser's forward, which a cache "
+                "(first block, TaylorSeer, ...) would take for other rows; call disable_cache() on the denoiser first"
+            )
+        return rides
+
+    @contextmanager
+    def forward(
+        self,
+        denoiser: str,
+        labels: Sequence[Label],
+        named: Mapping[str, Any],
+        parts: Mapping[int | None, slice] | None = None,
+    ) -> Iterator[None]:
+        """Hooks for one forward whose rows are `labels` (B each), then references; `parts`: lie of appended texts."""
+        if not self._ears:
+            yield
+            return
+        known = dict(
+            self.plan.keys
+        )  # the plan forgets a run's conditions when it ends; what was heard may be read later
+        key = lambda condition: known[condition] if condition in known else self.plan.key(condition)  # noqa: E731
+        slots = Slots(tuple(labels), self.plan.rows, *self._names(), key)
+        module = self.plan.denoisers[denoiser]
+        assert self._step is not None and self._model is not None
+        seen = picture(module, main_input(named)[1], self.plan.layout)
+        hooks = ForwardHooks(
+            self._step, self._model, slots, seen, parts or {}, self.guard, self._thread, self._is_compiled(denoiser)
+        )
+        shared = self._shared_rows(slots, named, self._is_compiled(denoiser))
+        try:
+            for site in self.layers(denoiser):
+                hooks.set(site, [ear for ear in self._ears if ear.listen.layers(site.layer)])
+            if shared is not None:
+                shared.set(self._modules_of_images(denoiser) - self._heard_projections(denoiser))
+            with whole_graphs_are_refused():
+                yield
+        finally:
+            hooks.remove()
+            if shared is not None:
+                shared.remove()
+
+    def _shared_rows(self, slots: Slots, named: Mapping[str, Any], compiled: bool) -> SharedRows | None:
+        cond: Label = ("main", COND)
+        if not self.rides.same_image or cond not in slots.labels:
+            return None
+        return SharedRows(slots.labels, self.plan.rows, cond, rows_of(main_input(named)[1]), self._thread, compiled)
+
+    def _is_compiled(self, denoiser: str) -> bool:
+        if denoiser not in self._compiled:
+            self._compiled[denoiser] = is_compiled(self.plan.denoisers[denoiser])
+        return self._compiled[denoiser]
+
+    def _modules_of_images(self, denoiser: str) -> Set[torch.nn.Module]:
+        if denoiser not in self._image_modules:
+            self._image_modules[denoiser] = dict.fromkeys(image_modules(self.plan.denoisers[denoiser])).keys()
+        return self._image_modules[denoiser]
+
+    def _heard_projections(self, denoiser: str) -> set[torch.nn.Module]:
+        """Output projections behind which a method hears what companions say, so that these must be computed too."""
+        ears = [ear for ear in self._ears if ear.listen.placement == "layer"]
+        heard = (s for s in self.layers(denoiser) if any(ear.listen.layers(s.layer) for ear in ears))
+        return {module for module in (output_projection(site.module) for site in heard) if module is not None}
+
+    def _names(self) -> tuple[dict[int, Branch], dict[int, Condition]]:
+        conditions: dict[int, Condition] = {}
+        for condition, key in self.plan.keys.items():
+            conditions.setdefault(key, condition)
+        return {**conditions, OWN_KEY: "uncond", COND: "cond"}, conditions
+
+
+def groups_of(plan: Plan) -> tuple[tuple[int, ...], ...]:
+    """Rows of the same prompt: `num_images_per_prompt` of them, and those of equal texts in a list of prompts."""
+    count = plan.call.prompt_count or 1
+    each = plan.rows // count
+    texts = [v for k, v in plan.call.complete.items() if k.startswith("prompt") and isinstance(v, (list, tuple))]
+    texts = [t for t in texts if len(t) == count and all(isinstance(text, str) for text in t)]
+    found: dict[Any, list[int]] = {}
+    for at in range(count):
+        same = tuple(t[at] for t in texts) if texts else at
+        found.setdefault(same, []).extend(range(at * each, (at + 1) * each))
+    return tuple(tuple(rows) for rows in found.values())
+
+
+def conditions_of(methods: Sequence[Method]) -> list[Condition]:
+    """Every text that methods may want inside the denoiser."""
+    return list(dict.fromkeys(condition for method in methods for condition in method.companions()))

@@ -1,0 +1,38 @@
+"""What methods may know of the running denoiser (`negguide.methods.tokens.Model`), made for one step."""
+
+from __future__ import annotations
+
+import functools
+
+from negguide.engine import inversion, latents, text_tokens
+from negguide.engine.attention_hooks import COND, Taps, groups_of
+from negguide.engine.evaluate import Ask, Evaluator
+from negguide.engine.plan import OWN_KEY
+from negguide.methods.base import Condition, Step
+from negguide.methods.tokens import Branch, Model
+
+
+def model_of(evaluator: Evaluator, taps: Taps, ask: Ask, step: Step) -> Model:
+    """The model as it stands at a step of a run."""
+    plan = evaluator.plan
+
+    def key(branch: Branch) -> int:
+        if isinstance(branch, Condition):
+            return plan.key(branch)
+        return branch[1] if isinstance(branch, tuple) else {"cond": COND, "uncond": OWN_KEY}[branch]
+
+    return Model(
+        family=plan.family.name,
+        defaults=plan.family.defaults,
+        find_layers=lambda: tuple(site.layer for site in taps.layers(ask.name)),
+        groups=groups_of(plan),
+        guided=plan.guides,
+        text=functools.cache(lambda branch: evaluator.layer_text(ask, key(branch))),
+        noised=functools.partial(plan.schedule.noised, index=step.index),
+        inverted=functools.partial(inversion.invert, evaluator, ask, step.index),
+        encode=lambda images: latents.encode(plan.pipe, plan.layout, images, step.sample),
+        decode=functools.partial(latents.decode, plan.pipe, plan.layout),
+        prompts=tuple(plan.call.own_prompts(plan.rows)),
+        own_negatives=tuple(plan.call.own_negatives(plan.rows)),
+        fits=functools.partial(text_tokens.fits, plan.pipe, plan.call.complete),
+    )

@@ -1,0 +1,208 @@
+"""Denoiser calls for a set of conditions: in as few forwards as the arguments and the memory allow, all counted."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from negguide.engine import argument_tree, extra_rows
+from negguide.engine.attention_hooks import COND, Taps
+from negguide.engine.attention_layers import text_path
+from negguide.engine.families import unsupported
+from negguide.engine.layout import prediction_of
+from negguide.engine.plan import OWN_KEY, Plan
+from negguide.engine.probe import main_input, named_arguments, placed, rows_of
+from negguide.engine.side_models import SideModel
+from negguide.methods.tokens import Label
+
+MASKED = -10000.0
+"""What diffusers' transformers add to the attention of text tokens that are masked."""
+
+
+@dataclasses.dataclass
+class Ask:
+    """One call that the pipeline makes to its denoiser."""
+
+    name: str
+    module: torch.nn.Module
+    original: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        self.named = named_arguments(self.module, self.args, self.kwargs)
+        self.value = main_input(self.named)[1]
+        self.rows = rows_of(self.value)
+
+    def unchanged(self) -> Any:
+        """The very call that the pipeline made."""
+        return self.original(*self.args, **self.kwargs)
+
+    def repeated(self, named: Mapping[str, Any]) -> Any:
+        """The answer to the same call with other values."""
+        return self.changed(named).unchanged()
+
+    def changed(self, named: Mapping[str, Any]) -> Ask:
+        """The same call with other values."""
+        args, kwargs = placed(self.module, self.args, named)
+        return dataclasses.replace(self, args=args, kwargs=kwargs)
+
+
+class Evaluator:
+    """Predicts the conditions of a step; `passes` counts rows in units of one row per image."""
+
+    def __init__(self, plan: Plan, one_call: bool, max_batch: int | None, sides: Sequence[SideModel] = ()) -> None:
+        self.plan = plan
+        self.sides = sides
+        self.joined = one_call or (plan.mode == "batch" and not plan.caching)
+        self.max_batch = max_batch
+        self.taps: Taps | None = None
+        """Who listens to the forwards of this step."""
+        self.passes = 0.0
+        self._layer_texts: dict[tuple[str, int], tuple[Any, tuple[Tensor, Tensor | None]]] = {}
+        self.output: Any = None
+        """The last thing a denoiser returned: shows what kind of output the pipeline expects."""
+
+    def unchanged(self, ask: Ask) -> Any:
+        self.passes += ask.rows / self.plan.rows
+        keys = [COND]
+        if self.plan.mode == "batch":
+            keys = [COND, OWN_KEY] if self.plan.family.cond_first else [OWN_KEY, COND]
+        with self._heard(ask, keys, ask.named):
+            self.output = ask.unchanged()
+        return self.output
+
+    def predict(self, ask: Ask, keys: Sequence[int], index: int) -> dict[int, Tensor]:
+        """Whole predictions (B, ...) for the conditional and for each key."""
+        plan = self.plan
+        if self.taps is not None and self.taps.rides:
+            return self._riding(ask, keys)
+        if plan.mode == "batch" and (set(keys) == {OWN_KEY} or (OWN_KEY in keys and not self.joined)):
+            whole = prediction_of(self.unchanged(ask))
+            first, second = whole[: plan.rows], whole[plan.rows :]
+            cond, own = (first, second) if plan.family.cond_first else (second, first)
+            rest = [key for key in keys if key != OWN_KEY]
+            return {COND: cond, OWN_KEY: own, **self._replay(ask, rest, index)}
+        if plan.mode != "batch" and not (self.joined and keys):
+            cond = prediction_of(self.unchanged(ask))
+            return {COND: cond, **self._replay(ask, keys, index)}
+        order = [COND, *keys] if plan.family.cond_first else [*keys[:1], COND, *keys[1:]]
+        if not self.joined:
+            return self._replay(ask, order, index)
+        found: dict[int, Tensor] = {}
+        for part in self._parts(order):
+            found |= self._together(ask, part, index)
+        return found
+
+    def _parts(self, keys: Sequence[int]) -> list[list[int]]:
+        size = max(1, (self.max_batch or len(keys) * self.plan.rows) // self.plan.rows)
+        return [list(keys[start : start + size]) for start in range(0, len(keys), size)]
+
+    def _together(self, ask: Ask, keys: Sequence[int], index: int) -> dict[int, Tensor]:
+        plan = self.plan
+        calls = [self.call(ask, key) for key in keys]
+        try:
+            named = argument_tree.join(calls, plan.rows, plan.family.rows)
+        except argument_tree.Unjoinable:
+            return self._replay(ask, keys, index)
+        whole = self._forward(ask, named, keys)
+        return dict(zip(keys, whole.chunk(len(keys)), strict=True))
+
+    def _replay(self, ask: Ask, keys: Sequence[int], index: int) -> dict[int, Tensor]:
+        """One forward per condition, each in its own cache context."""
+        found = {}
+        for key in keys:
+            with self.context(ask.module, key, index):
+                found[key] = self._forward(ask, self.call(ask, key), [key])
+        return found
+
+    def _forward(self, ask: Ask, named: Mapping[str, Any], keys: Sequence[int]) -> Tensor:
+        self.passes += len(keys)
+        with self._heard(ask, keys, named):
+            self.output = ask.repeated(named)
+        return prediction_of(self.output)
+
+    def _heard(self, ask: Ask, keys: Sequence[int], named: Mapping[str, Any]) -> AbstractContextManager[None]:
+        """Who listens hears this forward."""
+        if self.taps is None:
+            return nullcontext()
+        labels: list[Label] = [("main", key) for key in keys]
+        return self.taps.forward(ask.name, labels, named)
+
+    def _riding(self, ask: Ask, keys: Sequence[int]) -> dict[int, Tensor]:
+        """Predictions of forwards in which other rows ride along; the forwards are those of `predict`."""
+        plan, taps = self.plan, self.taps
+        assert taps is not None
+        order = [COND, *keys] if plan.family.cond_first else [*keys[:1], COND, *keys[1:]]
+        joined = self.joined and not taps.rides.appended
+        waiting = self._parts(order) if joined else [[key] for key in order]
+        found: dict[int, Tensor] = {}
+        while waiting:
+            part = waiting.pop(0)
+            try:
+                ride = extra_rows.board(plan, taps.rides, {key: self.call(ask, key) for key in part}, self.call, ask)
+            except argument_tree.Unjoinable:
+                waiting = [[key] for key in part] + waiting
+                continue
+            self.passes += ride.rows / plan.rows
+            with taps.forward(ask.name, ride.labels, ride.named, ride.parts):
+                self.output = ask.repeated(ride.named)
+            found |= dict(zip(part, prediction_of(self.output).split(plan.rows), strict=False))
+        return found
+
+    def embeds(self, ask: Ask, key: int) -> Tensor:
+        """Text embeddings (B, L, C) that the denoiser gets for a key."""
+        plan = self.plan
+        named = ask.named if plan.mode != "batch" else plan.half(ask.named, "cond" if key == COND else "uncond")
+        found = argument_tree.overlaid(named, {} if key == COND else plan.overlays[key]).get("encoder_hidden_states")
+        if not isinstance(found, Tensor):
+            raise unsupported(f"{plan.family.name}: reading text embeddings", "its denoiser takes them in another form")
+        return found
+
+    def layer_text(self, ask: Ask, key: int) -> tuple[Tensor, Tensor | None]:
+        """The text of a key as the denoiser's cross layers take it, and its attention bias. Call it inside a forward."""
+        named = self.call(ask, key)
+        raw, mask = self.embeds(ask, key), named.get("encoder_attention_mask")
+        overlay = {} if key == COND else self.plan.overlays[key]
+        source = overlay.get(("encoder_hidden_states",))
+        remembered = self._layer_texts.get((ask.name, key))
+        if remembered is not None and remembered[0] is source:
+            return remembered[1]
+        text = raw
+        for module in text_path(ask.module) or ():
+            text = module(text)
+        # Allegro hands its text on with an axis more, which its blocks do not see.
+        text = text.flatten(1, -2)
+        bias = None
+        if isinstance(mask, Tensor) and mask.ndim == 2:
+            bias = ((1 - mask.to(text.dtype)) * MASKED).unsqueeze(1)
+        if source is not None:
+            self._layer_texts[ask.name, key] = source, (text, bias)
+        return text, bias
+
+    def call(self, ask: Ask, key: int) -> Any:
+        """The arguments of the pipeline's call for a key."""
+        plan = self.plan
+        if key == COND:
+            return ask.named if plan.mode != "batch" else plan.half(ask.named, "cond")
+        overlay = dict(plan.overlays[key])
+        for side in self.sides if key != OWN_KEY or plan.takeover else ():
+            overlay |= side.overlay(plan, ask.named, plan.overlays[key])
+        return argument_tree.overlaid(ask.named if plan.mode != "batch" else plan.half(ask.named, "uncond"), overlay)
+
+    @contextmanager
+    def context(self, module: Any, key: int | str, index: int) -> Iterator[None]:
+        """Caches (first block, TaylorSeer, ...) keep what they remember apart by the name of the context."""
+        if not self.plan.caching or not hasattr(module, "cache_context"):
+            yield
+            return
+        name = "negguide_cond" if key == COND else "uncond" if key == OWN_KEY else f"negguide_{key}"
+        schedule = self.plan.schedule
+        where = {"step_index": index, "sigma": schedule.sigmas[index], "num_inference_steps": len(schedule.timesteps)}
+        with module.cache_context(name, **where):
+            yield

@@ -1,0 +1,187 @@
+"""Rows that ride along in a denoiser call: other texts for the same latents, appended texts, reference pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from negguide.engine import argument_tree
+from negguide.engine.attention_hooks import COND, Rides, groups_of
+from negguide.engine.families import Unsupported
+from negguide.engine.layout import stacked
+from negguide.engine.plan import Plan
+from negguide.engine.text_tokens import kept
+from negguide.methods.tokens import Label
+
+_MASKS = ("encoder_attention_mask", "encoder_hidden_states_mask")
+_TOKEN_WISE = ("encoder_hidden_states", *_MASKS, "txt_ids", "attention_mask")
+"""Arguments with a row for each token of the text."""
+_LENGTHS = "txt_seq_lens"
+"""How many tokens each text has, which Qwen-Image's denoiser is told in older diffusers, 0.35 among them."""
+
+
+@dataclass(frozen=True)
+class Ride:
+    """One forward: its arguments, whose rows they are, the lie of appended texts (key -> tokens), all its rows."""
+
+    named: Mapping[str, Any]
+    labels: tuple[Label, ...]
+    parts: Mapping[int | None, slice]
+    rows: int
+
+
+def board(
+    plan: Plan,
+    rides: Rides,
+    calls: Mapping[int, Mapping[str, Any]],
+    call_for: Callable[[Any, int], Mapping[str, Any]],
+    ask: Any,
+) -> Ride:
+    """The forward for `calls` (key -> arguments) with the riders of each.
+
+    Raises `Unjoinable` if the calls do not fit together, `Unsupported` if a rider does not fit to its call.
+    """
+    family = plan.family
+    named = dict(calls)
+    parts: dict[int | None, slice] = {}
+    if COND in named and rides.appended:
+        if family.fixed_text(getattr(plan.denoisers[ask.name], "config", {})):
+            raise Unsupported(
+                f"{family.name}: texts cannot be appended, since this model takes a fixed number of text tokens"
+            )
+        calls_of = {key: call_for(ask, key) for key in rides.appended}
+        words = {key: kept(plan.pipe, _text_of(plan, key), call) for key, call in calls_of.items()}
+        named[COND], *others = _levelled([named[COND], *calls_of.values()], longer=False)
+        extra = dict(zip(rides.appended, others, strict=True))
+        named[COND], parts = _appended(named[COND], extra, words)
+    labels: list[Label] = [("main", key) for key in named]
+    rows = list(named.values())
+    whole = argument_tree.join(rows, plan.rows, family.rows)
+    if COND in named and rides.companions:
+        labels += [("companion", key) for key in rides.companions]
+        rows = _levelled(
+            [*rows, *(_companion(plan, rides, key, call_for(ask, key), named[COND]) for key in rides.companions)]
+        )
+        try:
+            whole = argument_tree.join(rows, plan.rows, family.rows)
+        except argument_tree.Unjoinable as error:
+            if len(calls) > 1:
+                raise
+            raise Unsupported(
+                f"{family.name}: the text of a companion does not fit beside the prompt's in one forward (argument "
+                f"{'.'.join(map(str, error.args[0]))}); texts of the same length are needed"
+            ) from error
+    count = len(labels) * plan.rows
+    if rides.references is not None:
+        whole, extra_rows = _with_references(plan, whole, rides.references, len(named), count)
+        count += extra_rows
+    return Ride(whole, tuple(labels), parts, count)
+
+
+def _companion(plan: Plan, rides: Rides, key: int, call: Mapping[str, Any], cond: Mapping[str, Any]) -> dict[str, Any]:
+    """The call of a companion: all that the conditional call says about the picture, and its own text.
+
+    Its own text are texts of tokens (B, L, ...) and, with `pooled="own"`, whatever else the text determines. Pooled vectors are
+    else the prompt's, since they modulate the image stream, which would then part from that of the prompt.
+    """
+    determined = {path[0] for path in plan.overlays[key]} if rides.pooled == "own" else set()
+    return {
+        **cond,
+        **{
+            name: value
+            for name, value in call.items()
+            if name != plan.main and (name in determined or _is_token_wise(name, value))
+        },
+    }
+
+
+def _levelled(calls: Sequence[Mapping[str, Any]], longer: bool = True) -> list[Mapping[str, Any]]:
+    """The calls with masks in all or in none of them; `longer`: and, by these, with texts of the same length.
+
+    For denoisers whose texts are not padded (Qwen-Image); others come back as they are.
+    """
+    name = next((name for name in _MASKS if all(name in call for call in calls)), None)
+    texts: list[Any] = [call.get("encoder_hidden_states") for call in calls]
+    if name is None or not all(isinstance(text, Tensor) and text.ndim == 3 for text in texts):
+        return list(calls)
+    masks = [call[name] for call in calls]
+    lengths = [text.shape[1] for text in texts]
+    if not (longer and len(set(lengths)) > 1) and len({mask is None for mask in masks}) == 1:
+        return list(calls)
+    like = next((mask for mask in masks if mask is not None), torch.ones((), dtype=torch.long))
+    result: list[Mapping[str, Any]] = []
+    for call, text, mask in zip(calls, texts, masks, strict=True):
+        mask = text.new_ones(text.shape[:2], dtype=like.dtype) if mask is None else mask
+        more = max(lengths) - text.shape[1] if longer else 0
+        pad = torch.nn.functional.pad
+        result.append({**call, "encoder_hidden_states": pad(text, (0, 0, 0, more)), name: pad(mask, (0, more))})
+    return result
+
+
+def _with_references(
+    plan: Plan, named: Mapping[str, Any], references: Tensor, mains: int, rows: int
+) -> tuple[dict[str, Any], int]:
+    """The call with the reference pictures behind its rows: for each main branch, each group, each picture."""
+    family, layout = plan.family, plan.layout
+    groups, count = groups_of(plan), references.shape[1]
+    extra = [branch * plan.rows + group[0] for branch in range(mains) for group in groups for _ in range(count)]
+    longer = argument_tree.extended(named, extra, rows, family.rows)
+    value = longer[plan.main]
+    whole = stacked(value)
+    latents = references.flatten(0, 1).repeat(mains, *(1 for _ in layout.sample_shape[1:]))
+    tail = layout.placed(whole[rows:], latents.to(whole.device))
+    filled = torch.cat([whole[:rows], tail])
+    longer[plan.main] = list(filled.unbind(0)) if isinstance(value, (list, tuple)) else filled
+    return longer, len(extra)
+
+
+def _text_of(plan: Plan, key: int) -> str:
+    """The text of a key."""
+    found = (c.prompt for c, known in plan.keys.items() if known == key)
+    return next((prompt for prompt in found if isinstance(prompt, str)), "")
+
+
+def _appended(
+    call: Mapping[str, Any], extra: Mapping[int, Mapping[str, Any]], words: Mapping[int, list[int]]
+) -> tuple[dict[str, Any], dict[int | None, slice]]:
+    """The call with the words of other texts before its own text, and where each of them stands.
+
+    Before it, since behind it their distance from the words, which some models encode, would depend on the padding.
+    """
+    result, start = dict(call), 0
+    parts: dict[int | None, slice] = {}
+    for key in reversed(tuple(extra)):
+        other, tokens = extra[key], words[key]
+        for name, value in other.items():
+            axis = _text_axis(name, value, other["encoder_hidden_states"].shape[1])
+            if axis is not None and isinstance(result.get(name), Tensor):
+                part = value.index_select(axis, torch.tensor(tokens, device=value.device))
+                result[name] = torch.cat([part.to(result[name]), result[name]], dim=axis)
+    for key, tokens in words.items():
+        parts[key] = slice(start, start + len(tokens))
+        start += len(tokens)
+    parts[None] = slice(start, result["encoder_hidden_states"].shape[1])
+    if isinstance(result.get(_LENGTHS), list):
+        result[_LENGTHS] = [length + start for length in result[_LENGTHS]]
+    return result, parts
+
+
+def _is_token_wise(name: str, value: Any) -> bool:
+    """Whether an argument speaks of single text tokens."""
+    return name in _TOKEN_WISE or (isinstance(value, list) and name.startswith("cap_"))
+
+
+def _text_axis(name: str, value: Any, length: int) -> int | None:
+    """The axis of text tokens in a denoiser argument."""
+    if not isinstance(value, Tensor):
+        return None
+    if name == "encoder_hidden_states" or name in _MASKS:
+        return 1
+    if name == "attention_mask" and value.ndim == 2 and value.shape[1] > length:
+        # Chroma's holds the text's tokens and, behind them, the picture's.
+        return 1
+    return value.ndim - 2 if name == "txt_ids" and value.shape[-2] == length else None

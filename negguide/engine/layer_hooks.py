@@ -1,0 +1,193 @@
+"""Hooks on the attention layers of one forward: they show image tokens, and the values of text, to the methods that listen."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from negguide.engine.attend import LayerCall, attend, output_projection
+from negguide.engine.attention_layers import Picture, Site
+from negguide.engine.families import Unsupported
+from negguide.engine.finite import FiniteGuard
+from negguide.methods.base import Method, Step
+from negguide.methods.tokens import Listen, Model, Placement, Slots, Tokens, Values
+
+
+@dataclass
+class Ear:
+    """A method that listens at this step."""
+
+    method: Method
+    state: dict[str, Any]
+    listen: Listen
+
+    @property
+    def name(self) -> str:
+        return self.method.name or type(self.method).__name__
+
+
+class ForwardHooks:
+    """The hooks of one forward. `set` for each layer before it, `remove` after it."""
+
+    def __init__(
+        self,
+        step: Step,
+        model: Model,
+        slots: Slots,
+        picture: Picture,
+        parts: Mapping[int | None, slice],
+        guard: FiniteGuard,
+        thread: int,
+        compiled: bool,
+    ) -> None:
+        self._step = step
+        self._model = model
+        self._slots = slots
+        self._picture = picture
+        self._parts = parts
+        """Where appended texts stand."""
+        self._guard = guard
+        self._thread = thread
+        """Another thread's forward of the same denoiser meets our hooks, and is none of ours."""
+        self._kept_out = torch.compiler.disable if compiled else _as_it_is
+        """Keeps a hook out of the graphs of a compiled denoiser; doing so for each of them would cost the others time."""
+        self._asking = False
+        """A layer is being asked with another text: nobody hears that."""
+        self._handles: list[Any] = []
+
+    def set(self, site: Site, ears: Sequence[Ear]) -> None:
+        """Let methods hear a layer in the forward to come."""
+        hear = [ear for ear in ears if type(ear.method).tokens is not Method.tokens]
+        inside = [ear for ear in hear if ear.listen.placement == "attention"]
+        projection = output_projection(site.module) if inside else None
+        if projection is not None:
+            self._hear_attention(site, projection, inside)
+        behind = [ear for ear in hear if projection is None or ear not in inside]
+        if behind:
+            self._hear_layer(site, behind)
+        weigh = [ear for ear in ears if type(ear.method).values is not Method.values]
+        if weigh and site.layer.kind != "self":
+            self._hear_values(site, weigh)
+
+    def remove(self) -> None:
+        """Take all hooks away."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+    @property
+    def _deaf(self) -> bool:
+        return self._asking or threading.get_ident() != self._thread
+
+    def _hear_layer(self, site: Site, ears: Sequence[Ear]) -> None:
+        """What the layer gives, after its output projection."""
+
+        def hook(module: torch.nn.Module, args: tuple[Any, ...], *rest: Any) -> Any:
+            if self._deaf:
+                return None
+            kwargs, output = rest
+            pair = isinstance(output, tuple)
+            call = LayerCall(args, kwargs)
+            result = self._tokens(site, ears, output[0] if pair else output, call, "layer")
+            if result is None:
+                return None
+            return (result, *output[1:]) if pair else result
+
+        self._handles.append(site.module.register_forward_hook(self._kept_out(hook), with_kwargs=True))
+
+    def _hear_attention(self, site: Site, projection: torch.nn.Module, ears: Sequence[Ear]) -> None:
+        """What attention itself gives, before the layer's output projection."""
+        call = LayerCall()
+
+        def enter(module: torch.nn.Module, args: tuple[Any, ...], *rest: Any) -> None:
+            if not self._deaf:
+                call.args, call.kwargs, call.queries, call.heard = args, rest[0], None, False
+
+        def remember_queries(module: torch.nn.Module, args: tuple[Any, ...], output: Any) -> None:
+            if not self._deaf:
+                call.queries = output
+
+        def hook(module: torch.nn.Module, args: tuple[Any, ...]) -> Any:
+            if self._deaf:
+                return None
+            call.heard = True
+            result = self._tokens(site, ears, args[0], call, "attention")
+            return None if result is None else (result, *args[1:])
+
+        def leave(module: torch.nn.Module, args: tuple[Any, ...], output: Any) -> None:
+            if self._deaf:
+                return
+            if not call.heard:
+                raise Unsupported(
+                    f"{site.layer.name}: its attention processor ({type(getattr(module, 'processor', None)).__name__}) does "
+                    'not call the output projection, so nothing hears what attention gives; use placement="layer"'
+                )
+            call.args, call.kwargs, call.queries = (), {}, None
+
+        handles = self._handles
+        handles.append(site.module.register_forward_pre_hook(self._kept_out(enter), with_kwargs=True))
+        queries = getattr(site.module, "to_q", None)
+        if site.layer.kind == "cross" and isinstance(queries, torch.nn.Module):
+            handles.append(queries.register_forward_hook(self._kept_out(remember_queries)))
+        handles.append(projection.register_forward_pre_hook(self._kept_out(hook)))
+        handles.append(site.module.register_forward_hook(self._kept_out(leave)))
+
+    def _tokens(
+        self, site: Site, ears: Sequence[Ear], whole: Tensor, call: LayerCall, placement: Placement
+    ) -> Tensor | None:
+        """What the methods make of image tokens among `whole` (rows, N, d); None where they change nothing."""
+        span, grid = self._picture.span(site, whole.shape[1], placement)
+        everything = span == slice(0, whole.shape[1])
+
+        def ask(text: Tensor, rows: slice, mask: Tensor | None) -> Tensor:
+            self._asking = True
+            try:
+                return attend(site.module, call, text, rows, mask, projected=placement == "layer")
+            finally:
+                self._asking = False
+
+        event = Tokens(
+            self._step, site.layer, self._model, whole if everything else whole[:, span], self._slots, grid, ask
+        )
+        for ear in ears:
+            before = event.result()
+            ear.method.tokens(event, ear.state)
+            if event.touched:
+                self._guard.check(event.result(), (before,), ear.name, self._step.index)
+        if not event.touched:
+            return None
+        result = event.result()
+        return result if everything else torch.cat([whole[:, : span.start], result, whole[:, span.stop :]], dim=1)
+
+    def _hear_values(self, site: Site, ears: Sequence[Ear]) -> None:
+        """The values of the text tokens."""
+
+        def hook(module: torch.nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor | None:
+            if self._deaf:
+                return None
+            length = output.shape[1]
+            text = slice(0, length)
+            if site.layer.kind == "joint" and site.values == "last":
+                text = slice(0, length - self._picture.total)
+            elif site.layer.kind == "joint" and site.values == "first":
+                text = slice(self._picture.total, length)
+            event = Values(self._step, site.layer, self._model, output[:, text], self._slots, self._parts)
+            for ear in ears:
+                before = event.result()
+                ear.method.values(event, ear.state)
+                if event.touched:
+                    self._guard.check(event.result(), (before,), ear.name, self._step.index)
+            if not event.touched:
+                return None
+            return torch.cat([output[:, : text.start], event.result(), output[:, text.stop :]], dim=1)
+
+        self._handles.append(site.text_values().register_forward_hook(self._kept_out(hook)))
+
+
+def _as_it_is(hook: Any) -> Any:
+    return hook
