@@ -73,6 +73,7 @@ PRIVATE: dict[str, tuple[set[str], Callable[[Path], bool]]] = {
         {"engine/probe.py", "engine/runner.py"},
         lambda _: hasattr(_has_run(), "_guidance_scale"),
     ),
+    "_modules": ({"engine/attend.py", "engine/compiled.py"}, lambda _: "_modules" in torch.nn.Linear(1, 1).__dict__),
     "_name_or_path": ({"engine/latents.py"}, lambda folder: "_name_or_path" in _loaded(folder).config),
     "_num_timesteps": ({"engine/probe.py"}, lambda _: hasattr(_has_run(), "_num_timesteps")),
     "_orig_mod": (
