@@ -15,14 +15,15 @@ OUT ?= out/compare
 OLDEST_PYTHON ?= python3.10
 LOCKED = requirements/locked.txt
 OLDEST = requirements/oldest.txt
-# $(call install,ENVIRONMENT,VERSIONS) WHAT: what builds the package has a given version too, hence no isolated build.
+# $(call install,ENVIRONMENT,VERSIONS) WHAT: what builds packages has the given versions too (pip before 25.3 reads the first
+# variable for that, later ones the second).
 ifdef UV
 pip = $(UV) pip install --quiet --python "$(1)/bin/python"
+install = $(call pip,$(1)) --constraint $(2) --build-constraint $(2)
 else
 pip = "$(1)/bin/python" -m pip install --quiet --disable-pip-version-check
+install = PIP_CONSTRAINT=$(2) PIP_BUILD_CONSTRAINT=$(2) $(call pip,$(1)) --constraint $(2)
 endif
-install = $(call pip,$(1)) --constraint $(2) hatchling hatch-fancy-pypi-readme editables && \
-    $(call pip,$(1)) --constraint $(2) --no-build-isolation --editable
 COMPILE = $(VENV)-lock/bin/uv pip compile --quiet --upgrade --python-version 3.10 --no-annotate --no-emit-index-url \
     --custom-compile-command "make lock"
 TESTING = OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1
@@ -72,17 +73,17 @@ $(VENV)/bin/python:
 
 $(VENV)/.installed-run: pyproject.toml $(LOCKED) | $(VENV)/bin/python
 	@echo "installing negguide into $(VENV) (once; a few minutes)"
-	@$(call install,$(VENV),$(LOCKED)) ".[cli]" && touch $@
+	@$(call install,$(VENV),$(LOCKED)) --editable ".[cli]" && touch $@
 
 $(VENV)/.installed-test: pyproject.toml $(LOCKED) | $(VENV)/bin/python
 	@echo "installing negguide and its tests into $(VENV) (once; a few minutes)"
-	@$(call install,$(VENV),$(LOCKED)) ".[all,test]" && touch $@ $(VENV)/.installed-run
+	@$(call install,$(VENV),$(LOCKED)) --editable ".[all,test]" && touch $@ $(VENV)/.installed-run
 
 $(VENV)/.installed-dev: pyproject.toml $(LOCKED) | $(VENV)/bin/python
 	@echo "installing negguide and its tools into $(VENV) (once)"
-	@$(call install,$(VENV),$(LOCKED)) ".[dev]" && touch $@ $(VENV)/.installed-run $(VENV)/.installed-test
+	@$(call install,$(VENV),$(LOCKED)) --editable ".[dev]" && touch $@ $(VENV)/.installed-run $(VENV)/.installed-test
 
 $(VENV)-oldest/.installed: pyproject.toml $(OLDEST)
 	@echo "installing the oldest versions that negguide supports into $(VENV)-oldest (once; a few minutes)"
 	@$(OLDEST_PYTHON) -m venv --clear "$(VENV)-oldest"
-	@$(call install,$(VENV)-oldest,$(OLDEST)) ".[test]" && touch $@
+	@$(call install,$(VENV)-oldest,$(OLDEST)) --editable ".[test]" && touch $@
