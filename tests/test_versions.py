@@ -46,48 +46,26 @@ def _loaded(folder: Path) -> Any:
     return DiffusionPipeline.from_pretrained(str(folder), safety_checker=None)
 
 
-PRIVATE: dict[str, tuple[set[str], Callable[[Path], bool]]] = {
-    "_all_hooks": (
-        {"engine/attach.py"},
-        lambda _: "_all_hooks" in DiffusionPipeline.maybe_free_model_hooks.__code__.co_names,
+PRIVATE: dict[str, Callable[[Path], bool]] = {
+    "_all_hooks": lambda _: "_all_hooks" in DiffusionPipeline.maybe_free_model_hooks.__code__.co_names,
+    "_begin_index": lambda _: hasattr(EulerDiscreteScheduler(), "_begin_index"),
+    "_compiled_call_impl": lambda _: hasattr(torch.nn.Linear(1, 1), "_compiled_call_impl"),
+    "_diffusers_hook": lambda _: hasattr(_hooked(), "_diffusers_hook"),
+    "_dynamo": lambda _: hasattr(torch._dynamo.config, "skip_nnmodule_hook_guards"),
+    "_execution_device": lambda _: hasattr(families.build("sd15"), "_execution_device"),
+    "_getframe": lambda _: hasattr(sys, "_getframe"),
+    "_guidance_scale": lambda _: hasattr(_has_run(), "_guidance_scale"),
+    "_modules": lambda _: "0" in torch.nn.Sequential(torch.nn.Identity())._modules,
+    "_name_or_path": lambda folder: "_name_or_path" in _loaded(folder).config,
+    "_num_timesteps": lambda _: hasattr(_has_run(), "_num_timesteps"),
+    "_orig_mod": lambda _: hasattr(torch.compile(torch.nn.Linear(1, 1)), "_orig_mod"),
+    "_parallel_config": lambda _: (
+        hasattr(ModelMixin, "_parallel_config") or not hasattr(ModelMixin, "enable_parallelism")
     ),
-    "_begin_index": (
-        {"engine/levels.py", "engine/runner.py", "engine/schedule.py"},
-        lambda _: hasattr(EulerDiscreteScheduler(), "_begin_index"),
-    ),
-    "_compiled_call_impl": (
-        {"engine/compiled.py"},
-        lambda _: hasattr(torch.nn.Linear(1, 1), "_compiled_call_impl"),
-    ),
-    "_diffusers_hook": ({"engine/families/checks.py"}, lambda _: hasattr(_hooked(), "_diffusers_hook")),
-    "_dynamo": (
-        {"engine/compiled.py"},
-        lambda _: hasattr(torch._dynamo.config, "skip_nnmodule_hook_guards"),
-    ),
-    "_execution_device": (
-        {"experiment/models.py", "engine/attach.py", "engine/probe.py"},
-        lambda _: hasattr(families.build("sd15"), "_execution_device"),
-    ),
-    "_getframe": ({"engine/intercept.py"}, lambda _: hasattr(sys, "_getframe")),
-    "_guidance_scale": (
-        {"engine/probe.py", "engine/runner.py"},
-        lambda _: hasattr(_has_run(), "_guidance_scale"),
-    ),
-    "_modules": ({"engine/attend.py", "engine/compiled.py"}, lambda _: "_modules" in torch.nn.Linear(1, 1).__dict__),
-    "_name_or_path": ({"engine/latents.py"}, lambda folder: "_name_or_path" in _loaded(folder).config),
-    "_num_timesteps": ({"engine/probe.py"}, lambda _: hasattr(_has_run(), "_num_timesteps")),
-    "_orig_mod": (
-        {"engine/attention_layers.py", "engine/compiled.py", "engine/probe.py", "engine/attention_hooks.py"},
-        lambda _: hasattr(torch.compile(torch.nn.Linear(1, 1)), "_orig_mod"),
-    ),
-    "_parallel_config": (
-        {"engine/compiled.py"},
-        lambda _: hasattr(ModelMixin, "_parallel_config") or not hasattr(ModelMixin, "enable_parallelism"),
-    ),
-    "_reconstructor": ({"engine/intercept.py"}, lambda _: hasattr(copyreg, "_reconstructor")),
-    "_step_index": ({"engine/schedule.py"}, lambda _: hasattr(EulerDiscreteScheduler(), "_step_index")),
+    "_reconstructor": lambda _: hasattr(copyreg, "_reconstructor"),
+    "_step_index": lambda _: hasattr(EulerDiscreteScheduler(), "_step_index"),
 }
-"""Private name of diffusers, transformers, torch or Python -> the files that use it, and whether it is still there."""
+"""Private name of diffusers, transformers, torch or Python that the package uses -> whether it is still there."""
 
 
 def _private_names() -> dict[str, set[str]]:
@@ -118,13 +96,14 @@ def _private_names() -> dict[str, set[str]]:
 
 
 def test_the_list_of_private_names_is_complete() -> None:
-    assert _private_names() == {name: files for name, (files, _) in PRIVATE.items()}
+    used = _private_names()
+    assert {name: files for name, files in used.items() if name not in PRIVATE} == {}, "used, but not in PRIVATE"
+    assert [name for name in PRIVATE if name not in used] == [], "in PRIVATE, but no longer used"
 
 
 @pytest.mark.parametrize("name", PRIVATE)
 def test_a_private_name_that_we_use_is_still_there(name: str, tmp_path: Path) -> None:
-    files, is_there = PRIVATE[name]
-    assert is_there(tmp_path), f"{name}, which {', '.join(sorted(files))} use, is gone"
+    assert PRIVATE[name](tmp_path), f"{name} is gone, which {', '.join(sorted(_private_names()[name]))} use"
 
 
 def test_the_argument_for_a_dtype_is_known_to_this_diffusers_and_transformers(tmp_path: Path) -> None:
