@@ -9,14 +9,14 @@ from typing import Any
 from torch import Tensor
 
 from negguide.methods import Condition, Method, Step
-from negguide.methods.tokens import Layer, Listen, Model, Tokens, Values
+from negguide.methods.tokens import Layer, Listen, RunContext, Tokens, Values
 
 ANY: Callable[[Layer], bool] = lambda layer: True  # noqa: E731
 CAT = Condition("cat")
 
 
 @dataclasses.dataclass(frozen=True)
-class Ear(Method):
+class Listener(Method):
     """Hears every layer, remembers what it heard, changes what `edit` says."""
 
     name = "ear"
@@ -30,7 +30,7 @@ class Ear(Method):
     def companions(self) -> tuple[Condition, ...]:
         return (*self.ask.get("companions", ()), *self.ask.get("appended", ()))
 
-    def listens(self, step: Step, model: Model, state: dict[str, Any]) -> Listen | None:
+    def listens(self, step: Step, context: RunContext, state: dict[str, Any]) -> Listen | None:
         return Listen(self.layers, **self.ask) if self.when(step) else None
 
     def tokens(self, tokens: Tokens, state: dict[str, Any]) -> None:
@@ -39,7 +39,7 @@ class Ear(Method):
 
 
 @dataclasses.dataclass(frozen=True)
-class Weigher(Ear):
+class Weigher(Listener):
     weigh: Callable[[Values], None] = lambda values: None
 
     def values(self, values: Values, state: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ import diffusers
 import families
 import pytest
 import torch
-from listeners import Ear
+from listeners import Listener
 
 from negguide.engine import attach
 from negguide.methods import (
@@ -126,10 +126,10 @@ def test_a_callback_that_changes_guidance_is_followed(name: str, change: Change)
 
 
 def test_methods_that_need_no_guidance_act_after_it_was_switched_off() -> None:
-    pipe, ear = each_step(), Ear()
-    with attach(pipe, ear) as attached:
+    pipe, listener = each_step(), Listener()
+    with attach(pipe, listener) as attached:
         pipe("a pet", callback_on_step_end=callback(off_after_first))
-    heard = {(tokens.step.index, branch) for tokens in ear.heard for branch in tokens.branches}
+    heard = {(tokens.step.index, branch) for tokens in listener.heard for branch in tokens.branches}
     assert heard == {(0, "cond"), (0, "uncond"), (1, "cond"), (2, "cond"), (3, "cond")}
     assert attached.passes == 5
 

@@ -15,7 +15,7 @@ from diffusers import (
 
 from negguide.engine import Unsupported, attach
 from negguide.engine.guidance import measured_scale, read_mode
-from negguide.engine.probe import Asked, Probe
+from negguide.engine.probe import Probe, RecordedCall
 from negguide.methods import Method, PerpNeg, Rescale
 
 ACTIVE = PerpNeg("cat")
@@ -52,7 +52,7 @@ def test_pipelines_with_a_guider_are_refused() -> None:
 
 def test_unknown_row_layouts_are_refused() -> None:
     answer = torch.zeros(3, 4, 8, 8)
-    found = Probe([Asked("unet", {}, answer)], answer[:1], answer[:1])
+    found = Probe([RecordedCall("unet", {}, answer)], answer[:1], answer[:1])
     with pytest.raises(Unsupported, match=r"asks its denoiser for \[3\] rows"):
         read_mode(found, "SomePipeline")
 

@@ -23,10 +23,10 @@ HEARD = [*TOKENS, "ltx", "cogvideox", "allegro"]
 def _first_layer(name: str, pipe: Any, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     """(values of the text, tokens of the image) of the prompt in the first layer that is heard."""
     values: list[torch.Tensor] = []
-    ear = Weigher(weigh=lambda event: values.append(event["cond"].clone()) if "cond" in event else None)
-    with attach(pipe, ear):
+    listener = Weigher(weigh=lambda event: values.append(event["cond"].clone()) if "cond" in event else None)
+    with attach(pipe, listener):
         families.run(name, pipe, steps=1, seed=seed)
-    return values[0], next(event["cond"] for event in ear.heard if "cond" in event)
+    return values[0], next(event["cond"] for event in listener.heard if "cond" in event)
 
 
 @pytest.mark.parametrize("name", [*TOKENS, "hunyuan_video: single blocks"])

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from negguide.engine import Unsupported, attach
 from negguide.methods import Bank, Method, NegToMe, Step
-from negguide.methods.tokens import Listen, Model
+from negguide.methods.tokens import Listen, RunContext
 from negguide.toybox.load import load_pipeline
 from negguide.toybox.oracle import Oracle
 
@@ -32,10 +32,10 @@ class Inverter(Method):
     def tokens(self, tokens: Any, state: dict[str, Any]) -> None:
         raise AssertionError("it only asks")
 
-    def listens(self, step: Step, model: Model, state: dict[str, Any]) -> Listen | None:
+    def listens(self, step: Step, context: RunContext, state: dict[str, Any]) -> Listen | None:
         if step.index == self.at and not self.found:
-            clean = self.clean.expand(len(model.groups), *self.clean.shape)
-            self.found.append(tuple(model.inverted(clean)))
+            clean = self.clean.expand(len(context.groups), *self.clean.shape)
+            self.found.append(tuple(context.inverted(clean)))
         return None
 
 

@@ -10,7 +10,7 @@ import families
 import numpy as np
 import pytest
 import torch
-from listeners import Ear
+from listeners import Listener
 from negtome_parts import ALWAYS, MODULES, close, first, from_all, hooked, run
 from test_maths_negtome import by_hand, released_by_hand
 from test_negtome_pictures import Eye, colours
@@ -158,10 +158,10 @@ def test_the_masked_part_of_the_result_stays() -> None:
     assert not torch.equal(kept["left"][1, :, 5:], kept["whole"][1, :, 5:])
 
 
-def spying(name: str) -> tuple[list[Tensor], Ear]:
+def spying(name: str) -> tuple[list[Tensor], Listener]:
     """What methods before it have made of the prompt's tokens in a layer."""
     seen: list[Tensor] = []
-    return seen, Ear(lambda tokens: seen.append(tokens["cond"].clone()), layers=lambda layer: layer.name == name)
+    return seen, Listener(lambda tokens: seen.append(tokens["cond"].clone()), layers=lambda layer: layer.name == name)
 
 
 def test_composes_with_perp_neg() -> None:

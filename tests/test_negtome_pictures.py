@@ -10,7 +10,7 @@ import families
 import numpy as np
 import pytest
 import torch
-from listeners import Ear
+from listeners import Listener
 from negtome_parts import ALWAYS, call, close, hooked, run
 from PIL import Image
 from test_maths_negtome import by_hand
@@ -98,7 +98,7 @@ def test_pictures_are_for_every_prompt_and_image(family: str) -> None:
 
 
 def test_the_mask_of_a_picture_limits_what_is_avoided() -> None:
-    latents = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(5))
+    clean = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(5))
     right = np.zeros((16, 16), dtype=np.uint8)
     right[:, 8:] = 255
     found = {}
@@ -129,13 +129,13 @@ def test_encoding_and_decoding_are_the_pipelines_own(family: str) -> None:
 
     def look(tokens: Any) -> None:
         if not kept:
-            kept["latents"] = tokens.model.encode([families.picture(40)])
-            kept["shown"] = tokens.model.decode(tokens.step.sample)[0]
+            kept["latents"] = tokens.context.encode([families.picture(40)])
+            kept["shown"] = tokens.context.decode(tokens.step.sample)[0]
             kept["sample"] = tokens.step.sample
 
     more = {"output_type": "pil"}
     pipe = families.build(family)
-    with attach(pipe, Ear(look)):
+    with attach(pipe, Listener(look)):
         families.run(family, steps=2)
     assert kept["latents"].shape == kept["sample"].shape and kept["latents"].std() > 0.05
     held: list[Tensor] = []
@@ -228,10 +228,10 @@ def test_a_vae_that_overflows_in_half_precision_works_in_single(upcast: bool) ->
     single = copy.deepcopy(half)
     single.vae.to(torch.float32)
     layout = Layout((1, 4, 16, 16))
-    latents = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+    clean = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0))
     size = 16 * half.vae_scale_factor
-    found = [latents.encode(pipe, layout, [families.picture(size)], latents) for pipe in (half, single)]
+    found = [latents.encode(pipe, layout, [families.picture(size)], clean) for pipe in (half, single)]
     assert torch.equal(*found) == upcast
-    images = [np.asarray(latents.decode(pipe, layout, latents)[0]) for pipe in (half, single)]
+    images = [np.asarray(latents.decode(pipe, layout, clean)[0]) for pipe in (half, single)]
     assert not upcast or np.array_equal(*images)
     assert half.vae.dtype == torch.float16 and single.vae.dtype == torch.float32

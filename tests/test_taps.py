@@ -7,7 +7,7 @@ from typing import Any
 import families
 import pytest
 import torch
-from listeners import CAT, Ear, Spy, same, scaled
+from listeners import CAT, Listener, Spy, same, scaled
 
 from negguide.engine import Unsupported, attach
 from negguide.methods import Interval, Method, PerpNeg, Window
@@ -36,31 +36,31 @@ def hooks(pipe: Any) -> int:
 def test_listening_and_writing_back_the_same_changes_nothing(family: str) -> None:
     pipe, plain = families.build(family), families.run(family)
     for edit in (lambda tokens: None, same):
-        ear = Ear(edit)
-        with attach(pipe, ear) as attached:
+        listener = Listener(edit)
+        with attach(pipe, listener) as attached:
             found = families.run(family)
         assert torch.equal(found, plain)
         assert attached.passes == 2 * len(attached.trace)
         assert attached.trace[0].methods == ("ear",)
-    names = {t.layer.name for t in ear.heard}
-    assert len(names) == LAYOUT[family] == ear.heard[0].layer.count
+    names = {t.layer.name for t in listener.heard}
+    assert len(names) == LAYOUT[family] == listener.heard[0].layer.count
     assert hooks(pipe) == 0
 
 
 @pytest.mark.parametrize("family", LAYOUT)
 def test_every_branch_of_every_step_is_heard_once_a_layer(family: str) -> None:
-    ear = Ear()
-    with attach(families.build(family), ear):
+    listener = Listener()
+    with attach(families.build(family), listener):
         families.run(family, **{"num_videos_per_prompt" if family == "wan" else "num_images_per_prompt": 2})
-    heard = [(t.step.index, t.layer.name, branch) for t in ear.heard for branch in t.branches]
+    heard = [(t.step.index, t.layer.name, branch) for t in listener.heard for branch in t.branches]
     assert len(heard) == len(set(heard)) == 3 * LAYOUT[family] * 2
     assert {branch for *_, branch in heard} == {"cond", "uncond"}
-    for tokens in ear.heard:
+    for tokens in listener.heard:
         for branch in tokens.branches:
             assert tokens[branch].shape[0] == 2
             if tokens.grid is not None:
                 assert tokens.grid[0] * tokens.grid[1] == tokens[branch].shape[1]
-        assert tokens.model.groups == ((0, 1),)
+        assert tokens.context.groups == ((0, 1),)
 
 
 def test_steps_at_which_nobody_listens_have_no_hooks_and_are_plain() -> None:
@@ -70,7 +70,7 @@ def test_steps_at_which_nobody_listens_have_no_hooks_and_are_plain() -> None:
     block = pipe.unet.mid_block.resnets[0]
     handle = block.register_forward_hook(lambda *_: seen.append(hooks(pipe) - 1))
     try:
-        with attach(pipe, Ear(when=lambda step: step.index == 1)):
+        with attach(pipe, Listener(when=lambda step: step.index == 1)):
             assert torch.equal(families.run("sd15"), plain)
     finally:
         handle.remove()
@@ -84,7 +84,7 @@ def test_hooks_are_gone_after_an_exception() -> None:
     def fail(tokens: Tokens) -> None:
         raise RuntimeError("no")
 
-    with attach(pipe, Ear(fail)), pytest.raises(RuntimeError, match="no"):
+    with attach(pipe, Listener(fail)), pytest.raises(RuntimeError, match="no"):
         families.run("sd15")
     assert hooks(pipe) == 0
     assert torch.equal(families.run("sd15"), before)
@@ -97,7 +97,7 @@ def test_an_edit_reaches_its_own_branch_only(family: str, branch: str) -> None:
     moved = {}
     for key, edit in {"plain": lambda tokens: None, "edited": scaled(branch)}.items():
         spy = Spy()
-        with attach(families.build(family), Ear(edit), spy):
+        with attach(families.build(family), Listener(edit), spy):
             families.run(family, steps=1)
         moved[key] = spy.seen[0]
     same_cond, same_base = (torch.equal(a, b) for a, b in zip(moved["plain"], moved["edited"], strict=True))
@@ -138,9 +138,9 @@ def test_text_tokens_are_not_touched(case: str) -> None:
         for branch in tokens.branches:
             tokens[branch] = torch.full_like(tokens[branch], 7.0)
 
-    ear = Ear(fill, layers=lambda layer: layer.name == path)
-    before, after = outputs_of(pipe, path, family), outputs_of(pipe, path, family, ear)
-    n = ear.heard[0]["cond"].shape[1]
+    listener = Listener(fill, layers=lambda layer: layer.name == path)
+    before, after = outputs_of(pipe, path, family), outputs_of(pipe, path, family, listener)
+    n = listener.heard[0]["cond"].shape[1]
     assert torch.equal(text(before, n), text(after, n))
     image = after[0] if isinstance(after, tuple) else after
     assert int((image == 7).all(-1).sum(1).max()) == n, "all image tokens, and no other, were replaced"
@@ -153,56 +153,56 @@ def test_calls_without_guidance_have_one_branch(family: str) -> None:
     if family == "flux":
         call["negative_prompt"] = None
     plain = families.run(family, **call)
-    ear = Ear()
-    with attach(pipe, ear):
+    listener = Listener()
+    with attach(pipe, listener):
         assert torch.equal(families.run(family, **call), plain)
-    assert {t.branches for t in ear.heard} == {("cond",)}
-    assert not ear.heard[0].model.guided
-    with attach(pipe, Ear(scaled("cond"))):
+    assert {t.branches for t in listener.heard} == {("cond",)}
+    assert not listener.heard[0].context.guided
+    with attach(pipe, Listener(scaled("cond"))):
         assert not torch.equal(families.run(family, **call), plain)
 
 
 def test_takeover_has_both_branches() -> None:
-    pipe, ear = families.build("klein"), Ear()
-    with attach(pipe, ear, guidance_scale=4.0):
+    pipe, listener = families.build("klein"), Listener()
+    with attach(pipe, listener, guidance_scale=4.0):
         families.run("klein", guidance_scale=1.0)
-    assert {b for t in ear.heard for b in t.branches} == {"cond", "uncond"}
+    assert {b for t in listener.heard for b in t.branches} == {"cond", "uncond"}
 
 
 @pytest.mark.parametrize("one_call", [False, True])
 @pytest.mark.parametrize("family", ["sd15", "flux"])
 def test_extra_conditions_are_branches(family: str, one_call: bool) -> None:
-    ear = Ear()
-    with attach(families.build(family), PerpNeg(["cat"]), ear, one_call=one_call):
+    listener = Listener()
+    with attach(families.build(family), PerpNeg(["cat"]), listener, one_call=one_call):
         families.run(family, steps=1)
-    first = [t for t in ear.heard if t.layer.index == 0]
+    first = [t for t in listener.heard if t.layer.index == 0]
     joined = one_call or family == "sd15"
     assert len(first) == (1 if joined else 3)
     assert {b for t in first for b in t.branches} == {"cond", "uncond", CAT}
 
 
 def test_interval_leaves_the_prompts_branch() -> None:
-    ear = Ear()
-    with attach(families.build("sd15"), ear, Interval(Window(0.5, 1.0))):
+    listener = Listener()
+    with attach(families.build("sd15"), listener, Interval(Window(0.5, 1.0))):
         families.run("sd15")
-    assert {t.branches for t in ear.heard if t.step.index == 0} == {("cond",)}
-    assert {frozenset(t.branches) for t in ear.heard if t.step.index == 2} == {frozenset(("cond", "uncond"))}
+    assert {t.branches for t in listener.heard if t.step.index == 0} == {("cond",)}
+    assert {frozenset(t.branches) for t in listener.heard if t.step.index == 2} == {frozenset(("cond", "uncond"))}
 
 
 def test_groups_are_rows_of_the_same_prompt() -> None:
-    ear = Ear()
-    with attach(families.build("sd15"), ear):
+    listener = Listener()
+    with attach(families.build("sd15"), listener):
         families.run("sd15", prompt=["a pet", "an apple"], num_images_per_prompt=2, steps=1)
         families.run("sd15", prompt=["a pet", "an apple", "a pet"], steps=1)
-    assert ear.heard[0].model.groups == ((0, 1), (2, 3))
-    assert ear.heard[-1].model.groups == ((0, 2), (1,))
+    assert listener.heard[0].context.groups == ((0, 1), (2, 3))
+    assert listener.heard[-1].context.groups == ((0, 2), (1,))
 
 
 def test_a_compiled_denoiser_is_refused_with_the_remedy() -> None:
     pipe = families.build.__wrapped__("sd15")
     pipe.unet = torch.compile(pipe.unet, backend="eager")
     with (
-        attach(pipe, Ear()),
+        attach(pipe, Listener()),
         pytest.raises(Unsupported, match=r"skip_nnmodule_hook_guards = False.*_dynamo\.reset\(\)"),
     ):
         families.run("sd15", pipe=pipe, steps=1)
@@ -217,7 +217,7 @@ def test_a_compiled_denoiser_is_heard_with_hook_guards() -> None:
         if compiled:
             pipe.unet = torch.compile(pipe.unet, backend="eager")
             families.run("sd15", pipe=pipe)
-        with attach(pipe, Ear(scaled("cond"), when=lambda step: step.index < 2)):
+        with attach(pipe, Listener(scaled("cond"), when=lambda step: step.index < 2)):
             expected.append(families.run("sd15", pipe=pipe))
     assert torch.allclose(*expected, atol=1e-5)
     torch._dynamo.reset()
@@ -237,7 +237,7 @@ def test_whole_graphs_are_refused_with_the_remedy(how: str) -> None:
         pipe.transformer.compile_repeated_blocks(backend="eager", fullgraph=True)
     plain = families.run(name, pipe=pipe, steps=1)
     with (
-        attach(pipe, Ear(scaled("cond"))),
+        attach(pipe, Listener(scaled("cond"))),
         pytest.raises(Unsupported, match=r"fullgraph=True.*torch._dynamo.reset\(\)"),
     ):
         families.run(name, pipe=pipe, steps=1)
@@ -246,21 +246,21 @@ def test_whole_graphs_are_refused_with_the_remedy(how: str) -> None:
 
 
 def test_an_unknown_denoiser_is_refused_with_what_is_known() -> None:
-    from negguide.engine.attention_layers import sites
+    from negguide.engine.attention_layers import attention_layers
 
     with pytest.raises(Unsupported, match=r"Known: .*Stable Diffusion 1/2"):
-        sites(torch.nn.Linear(2, 2))
+        attention_layers(torch.nn.Linear(2, 2))
 
 
 def test_a_wrong_shape_and_an_absent_branch_are_told() -> None:
-    pipe, short = families.build("flux"), Ear(lambda tokens: tokens.__setitem__("cond", tokens["cond"][:, :1]))
+    pipe, short = families.build("flux"), Listener(lambda tokens: tokens.__setitem__("cond", tokens["cond"][:, :1]))
     with attach(pipe, short), pytest.raises(ValueError, match="cannot become"):
         families.run("flux", steps=1)
-    with attach(pipe, Ear(lambda tokens: tokens["uncond"])), pytest.raises(KeyError, match="which holds"):
+    with attach(pipe, Listener(lambda tokens: tokens["uncond"])), pytest.raises(KeyError, match="which holds"):
         families.run("flux", steps=1)
 
 
 def test_nan_is_blamed_on_who_made_it() -> None:
-    ear = Ear(lambda tokens: tokens.__setitem__("cond", tokens["cond"] * float("nan")))
-    with attach(families.build("sd15"), ear), pytest.raises(FloatingPointError, match=r"ear .* step 0"):
+    listener = Listener(lambda tokens: tokens.__setitem__("cond", tokens["cond"] * float("nan")))
+    with attach(families.build("sd15"), listener), pytest.raises(FloatingPointError, match=r"ear .* step 0"):
         families.run("sd15")

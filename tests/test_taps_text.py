@@ -7,7 +7,7 @@ from typing import Any
 import families
 import pytest
 import torch
-from listeners import CAT, Ear, Spy, Weigher, same
+from listeners import CAT, Listener, Spy, Weigher, same
 from torch import Tensor
 
 from negguide.engine import Unsupported, attach
@@ -22,17 +22,17 @@ def test_companions_ride_with_the_prompt(family: str, guided: bool) -> None:
     pipe = families.build(family)
     call = {} if guided else SINGLE.get(family, {families.FAMILIES[family].scale: 1.0})
     plain = families.run(family, **call)
-    ear = Ear(ask={"companions": (CAT,)})
-    with attach(pipe, ear) as attached:
+    listener = Listener(ask={"companions": (CAT,)})
+    with attach(pipe, listener) as attached:
         found = families.run(family, **call)
     assert torch.allclose(found, plain, atol=1e-4 * float(plain.abs().max())), "companions change nothing by themselves"
     assert attached.passes == (3 if guided else 2) * 3
-    with_cat = [t for t in ear.heard if CAT in t]
+    with_cat = [t for t in listener.heard if CAT in t]
     assert with_cat and all("cond" in t and t.companions == (CAT,) for t in with_cat)
     last = [t for t in with_cat if t.layer.kind != "self"][-1]
     assert not torch.equal(last[CAT], last["cond"]), "another text"
     # The companion is what the layer says when "cat" is the prompt itself.
-    alone = Ear()
+    alone = Listener()
     with attach(pipe, alone):
         families.run(family, **{**call, "prompt": "cat"})
     first = next(t for t in with_cat if t.layer.kind != "self")
@@ -59,19 +59,19 @@ def test_a_layer_asked_with_another_text_says_what_a_companion_row_says(name: st
             assert torch.allclose(own, tokens["cond"], atol=1e-5)
             asked.append((tokens.attend_to(CAT), tokens[CAT]))
 
-    ear = Ear(edit, when=lambda step: step.index == 0, ask={"companions": (CAT,), "placement": placement})
-    with attach(pipe, ear):
+    listener = Listener(edit, when=lambda step: step.index == 0, ask={"companions": (CAT,), "placement": placement})
+    with attach(pipe, listener):
         families.run(name, steps=2)
     # At the first cross layer, cond and companion have the same image tokens.
-    first = next(tokens for tokens in ear.heard if tokens.layer.kind == "cross" and "cond" in tokens)
+    first = next(tokens for tokens in listener.heard if tokens.layer.kind == "cross" and "cond" in tokens)
     assert torch.allclose(*asked[0], atol=1e-5) and not torch.allclose(asked[0][0], first["cond"])
-    heard = [tokens for tokens in ear.heard if tokens.layer.kind == "cross" and "cond" in tokens]
+    heard = [tokens for tokens in listener.heard if tokens.layer.kind == "cross" and "cond" in tokens]
     assert len(heard) == len(asked), "asking is not heard"
 
 
 def test_again_is_refused_at_other_layers() -> None:
-    ear = Ear(lambda tokens: tokens.attend_to("cond"), layers=lambda layer: layer.kind == "self")
-    with attach(families.build("sd15"), ear), pytest.raises(ValueError, match="only cross layers"):
+    listener = Listener(lambda tokens: tokens.attend_to("cond"), layers=lambda layer: layer.kind == "self")
+    with attach(families.build("sd15"), listener), pytest.raises(ValueError, match="only cross layers"):
         families.run("sd15", steps=1)
 
 
@@ -111,5 +111,5 @@ def test_fused_projections_are_refused_for_values() -> None:
     pipe.fuse_qkv_projections()
     with attach(pipe, Weigher()), pytest.raises(Unsupported, match="unfuse_qkv_projections"):
         families.run("sd15", pipe=pipe, steps=1)
-    with attach(pipe, Ear(same)):
+    with attach(pipe, Listener(same)):
         families.run("sd15", pipe=pipe, steps=1)

@@ -32,7 +32,7 @@ class Onlooker(Method):
     decoder: str | None = None
 
     def denoised(self, denoised: Denoised, state: dict[str, Any]) -> None:
-        x0, decode, step = denoised.x0, denoised.model.decode, denoised.step
+        x0, decode, step = denoised.x0, denoised.context.decode, denoised.step
 
         def pictures() -> list[Image]:
             found: list[Image] = decode(x0, longest=PREVIEW, vae=self.decoder)

@@ -16,23 +16,23 @@ import torch
 from torch import Tensor
 
 from negguide.engine.attend import output_projection
-from negguide.engine.attention_layers import Site, image_modules, picture, sites
+from negguide.engine.attention_layers import AttentionLayer, attention_layers, image_modules, picture
 from negguide.engine.compiled import is_compiled, refuse_deaf, whole_graphs_are_refused
 from negguide.engine.families import Unsupported
 from negguide.engine.finite import FiniteGuard
-from negguide.engine.layer_hooks import Ear, ForwardHooks
+from negguide.engine.layer_hooks import ForwardHooks, Listener
 from negguide.engine.plan import OWN_KEY, Plan
 from negguide.engine.probe import main_input, rows_of
 from negguide.engine.shared_rows import SharedRows
 from negguide.methods.base import Condition, Method, Step
-from negguide.methods.tokens import Branch, Label, Model, Pooled, Slots
+from negguide.methods.tokens import Branch, Label, Pooled, RunContext, Slots
 
 COND = -1
 """Key of the conditional prediction."""
 
 
 @dataclass(frozen=True)
-class Rides:
+class ExtraRows:
     """What goes along in the forwards of a step: keys of companions and of appended texts, noisy reference latents."""
 
     companions: tuple[int, ...] = ()
@@ -48,7 +48,7 @@ class Rides:
         return bool(self.companions or self.appended or self.references is not None)
 
 
-class Taps:
+class AttentionHooks:
     """The listening of one run. `open` before the forwards of a step, `forward` around each of them."""
 
     def __init__(
@@ -56,70 +56,70 @@ class Taps:
     ) -> None:
         self.plan = plan
         self.guard = guard
-        self.sites: dict[str, tuple[Site, ...]] = {}
+        self.attention_layers: dict[str, tuple[AttentionLayer, ...]] = {}
         self._compiled: dict[str, bool] = {}
         self._image_modules: dict[str, Set[torch.nn.Module]] = {}
-        self.rides = Rides()
+        self.wanted_rows = ExtraRows()
         self._methods = [
             (method, state)
             for method, state in zip(methods, states, strict=True)
             if type(method).listens is not Method.listens
         ]
-        self._ears: list[Ear] = []
+        self._heard_by: list[Listener] = []
         self._step: Step | None = None
-        self._model: Model | None = None
+        self._context: RunContext | None = None
         self._thread = threading.get_ident()
         """Another thread's forward of the same denoiser meets our hooks, and is none of ours."""
 
-    def layers(self, denoiser: str) -> tuple[Site, ...]:
+    def layers(self, denoiser: str) -> tuple[AttentionLayer, ...]:
         """The layers of a denoiser of the plan; found once."""
-        if denoiser not in self.sites:
+        if denoiser not in self.attention_layers:
             module = self.plan.denoisers[denoiser]
-            self.sites[denoiser] = sites(module)
+            self.attention_layers[denoiser] = attention_layers(module)
             refuse_deaf(module)
-        return self.sites[denoiser]
+        return self.attention_layers[denoiser]
 
     @property
     def has_listeners(self) -> bool:
         """Whether any method may listen at some step."""
         return bool(self._methods)
 
-    def open(self, step: Step, model: Model) -> list[str]:
+    def open(self, step: Step, context: RunContext) -> list[str]:
         """Ask the methods who listens at this step; their names. Whoever opens closes."""
-        self._ears, self._step, self._model = [], step, model
+        self._heard_by, self._step, self._context = [], step, context
         for method, state in self._methods:
-            listen = method.listens(step, model, state)
+            listen = method.listens(step, context, state)
             if listen is not None:
-                self._ears.append(Ear(method, state, listen))
-        self.rides = self._rides()
-        return [ear.name for ear in self._ears]
+                self._heard_by.append(Listener(method, state, listen))
+        self.wanted_rows = self._wanted_rows()
+        return [listener.name for listener in self._heard_by]
 
     def close(self) -> None:
         """Nobody listens any more."""
-        self._ears, self._step, self._model, self.rides = [], None, None, Rides()
+        self._heard_by, self._step, self._context, self.wanted_rows = [], None, None, ExtraRows()
 
-    def _rides(self) -> Rides:
-        companions = dict.fromkeys(self.plan.key(c) for ear in self._ears for c in ear.listen.companions)
-        appended = dict.fromkeys(self.plan.key(c) for ear in self._ears for c in ear.listen.appended)
-        given = [ear for ear in self._ears if ear.listen.references is not None]
+    def _wanted_rows(self) -> ExtraRows:
+        companions = dict.fromkeys(self.plan.key(c) for listener in self._heard_by for c in listener.listen.companions)
+        appended = dict.fromkeys(self.plan.key(c) for listener in self._heard_by for c in listener.listen.appended)
+        given = [listener for listener in self._heard_by if listener.listen.references is not None]
         if len(given) > 1:
             raise ValueError(
-                f"{', '.join(ear.name for ear in given)} both bring reference pictures; give them all to one method"
+                f"{', '.join(listener.name for listener in given)} both bring reference pictures; give them all to one method"
             )
         latents = given[0].listen.references if given else None
         if latents is not None:
             assert self._step is not None
             latents = self.plan.schedule.model_input(latents, self._step.index)
-        with_companions = [ear.listen for ear in self._ears if ear.listen.companions]
+        with_companions = [listener.listen for listener in self._heard_by if listener.listen.companions]
         same_image = bool(with_companions) and all(listen.same_image for listen in with_companions)
         own = same_image and all(listen.pooled == "own" for listen in with_companions)
-        rides = Rides(tuple(companions), tuple(appended), latents, same_image, "own" if own else "prompt")
-        if rides and self.plan.caching:
+        wanted_rows = ExtraRows(tuple(companions), tuple(appended), latents, same_image, "own" if own else "prompt")
+        if wanted_rows and self.plan.caching:
             raise Unsupported(
-                f"{', '.join(ear.name for ear in self._ears)} lets rows ride in the denoiser's forward, which a cache "
-                "(first block, TaylorSeer, ...) would take for other rows; call disable_cache() on the denoiser first"
+                f"{', '.join(listener.name for listener in self._heard_by)} lets rows ride in the denoiser's forward, which "
+                "a cache (first block, TaylorSeer, ...) would take for other rows; call disable_cache() on the denoiser first"
             )
-        return rides
+        return wanted_rows
 
     @contextmanager
     def forward(
@@ -130,7 +130,7 @@ class Taps:
         parts: Mapping[int | None, slice] | None = None,
     ) -> Iterator[None]:
         """Hooks for one forward whose rows are `labels` (B each), then references; `parts`: lie of appended texts."""
-        if not self._ears:
+        if not self._heard_by:
             yield
             return
         known = dict(
@@ -139,15 +139,18 @@ class Taps:
         key = lambda condition: known[condition] if condition in known else self.plan.key(condition)  # noqa: E731
         slots = Slots(tuple(labels), self.plan.rows, *self._names(), key)
         module = self.plan.denoisers[denoiser]
-        assert self._step is not None and self._model is not None
+        assert self._step is not None and self._context is not None
         seen = picture(module, main_input(named)[1], self.plan.layout)
         hooks = ForwardHooks(
-            self._step, self._model, slots, seen, parts or {}, self.guard, self._thread, self._is_compiled(denoiser)
+            self._step, self._context, slots, seen, parts or {}, self.guard, self._thread, self._is_compiled(denoiser)
         )
         shared = self._shared_rows(slots, named, self._is_compiled(denoiser))
         try:
-            for site in self.layers(denoiser):
-                hooks.set(site, [ear for ear in self._ears if ear.listen.layers(site.layer)])
+            for attention_layer in self.layers(denoiser):
+                hooks.set(
+                    attention_layer,
+                    [listener for listener in self._heard_by if listener.listen.layers(attention_layer.layer)],
+                )
             if shared is not None:
                 shared.set(self._modules_of_images(denoiser) - self._heard_projections(denoiser))
             with whole_graphs_are_refused():
@@ -159,7 +162,7 @@ class Taps:
 
     def _shared_rows(self, slots: Slots, named: Mapping[str, Any], compiled: bool) -> SharedRows | None:
         cond: Label = ("main", COND)
-        if not self.rides.same_image or cond not in slots.labels:
+        if not self.wanted_rows.same_image or cond not in slots.labels:
             return None
         return SharedRows(slots.labels, self.plan.rows, cond, rows_of(main_input(named)[1]), self._thread, compiled)
 
@@ -175,9 +178,13 @@ class Taps:
 
     def _heard_projections(self, denoiser: str) -> set[torch.nn.Module]:
         """Output projections behind which a method hears what companions say, so that these must be computed too."""
-        ears = [ear for ear in self._ears if ear.listen.placement == "layer"]
-        heard = (s for s in self.layers(denoiser) if any(ear.listen.layers(s.layer) for ear in ears))
-        return {module for module in (output_projection(site.module) for site in heard) if module is not None}
+        listeners = [listener for listener in self._heard_by if listener.listen.placement == "layer"]
+        heard = (s for s in self.layers(denoiser) if any(listener.listen.layers(s.layer) for listener in listeners))
+        return {
+            module
+            for module in (output_projection(attention_layer.module) for attention_layer in heard)
+            if module is not None
+        }
 
     def _names(self) -> tuple[dict[int, Branch], dict[int, Condition]]:
         conditions: dict[int, Condition] = {}

@@ -23,7 +23,7 @@ from negguide.methods.tokens import Layer, Placement
 
 
 @dataclass(frozen=True)
-class Site:
+class AttentionLayer:
     """A layer and its module."""
 
     layer: Layer
@@ -50,7 +50,7 @@ class Site:
         return found
 
 
-def sites(denoiser: torch.nn.Module) -> tuple[Site, ...]:
+def attention_layers(denoiser: torch.nn.Module) -> tuple[AttentionLayer, ...]:
     """The attention layers over image tokens, in their order in the model. Raises `Unsupported` for unknown models."""
     inner = getattr(denoiser, "_orig_mod", denoiser)
     name = base_class(inner).__name__
@@ -69,7 +69,7 @@ def sites(denoiser: torch.nn.Module) -> tuple[Site, ...]:
         )
     known = text_path(inner) is not None
     return tuple(
-        Site(
+        AttentionLayer(
             Layer(path, rule.kind, at, len(found), known and rule.kind == "cross"),
             module,
             rule.place,
@@ -127,16 +127,18 @@ class Picture:
     grid: tuple[int, int] | None
     size: tuple[int, int] | None = None
 
-    def span(self, site: Site, tokens: int, placement: Placement = "layer") -> tuple[slice, tuple[int, int] | None]:
+    def span(
+        self, attention_layer: AttentionLayer, tokens: int, placement: Placement = "layer"
+    ) -> tuple[slice, tuple[int, int] | None]:
         """Which of the `tokens` that are heard of a layer are the picture's, and their grid."""
-        place = site.place if placement == "layer" else site.values
+        place = attention_layer.place if placement == "layer" else attention_layer.values
         if self.size is not None:
             return slice(0, tokens), self._level(tokens)
         start = tokens - self.total if place == "last" else 0
         exact = tokens == self.total if place == "all" else tokens >= self.total
         if not exact or start < 0:
             raise Unsupported(
-                f"{site.layer.name} gave {tokens} tokens where the picture has {self.total}: "
+                f"{attention_layer.layer.name} gave {tokens} tokens where the picture has {self.total}: "
                 "where its image tokens stand is not known"
             )
         return slice(start, start + self.count), self.grid

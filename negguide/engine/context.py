@@ -5,14 +5,16 @@ from __future__ import annotations
 import functools
 
 from negguide.engine import inversion, latents, text_tokens
-from negguide.engine.attention_hooks import COND, Taps, groups_of
-from negguide.engine.evaluate import Ask, Evaluator
+from negguide.engine.attention_hooks import COND, AttentionHooks, groups_of
+from negguide.engine.evaluate import DenoiserCall, Evaluator
 from negguide.engine.plan import OWN_KEY
 from negguide.methods.base import Condition, Step
-from negguide.methods.tokens import Branch, Model
+from negguide.methods.tokens import Branch, RunContext
 
 
-def model_of(evaluator: Evaluator, taps: Taps, ask: Ask, step: Step) -> Model:
+def run_context(
+    evaluator: Evaluator, attention_hooks: AttentionHooks, denoiser_call: DenoiserCall, step: Step
+) -> RunContext:
     """The model as it stands at a step of a run."""
     plan = evaluator.plan
 
@@ -21,15 +23,17 @@ def model_of(evaluator: Evaluator, taps: Taps, ask: Ask, step: Step) -> Model:
             return plan.key(branch)
         return branch[1] if isinstance(branch, tuple) else {"cond": COND, "uncond": OWN_KEY}[branch]
 
-    return Model(
+    return RunContext(
         family=plan.family.name,
         defaults=plan.family.defaults,
-        find_layers=lambda: tuple(site.layer for site in taps.layers(ask.name)),
+        find_layers=lambda: tuple(
+            attention_layer.layer for attention_layer in attention_hooks.layers(denoiser_call.name)
+        ),
         groups=groups_of(plan),
         guided=plan.guides,
-        text=functools.cache(lambda branch: evaluator.layer_text(ask, key(branch))),
+        text=functools.cache(lambda branch: evaluator.layer_text(denoiser_call, key(branch))),
         noised=functools.partial(plan.schedule.noised, index=step.index),
-        inverted=functools.partial(inversion.invert, evaluator, ask, step.index),
+        inverted=functools.partial(inversion.invert, evaluator, denoiser_call, step.index),
         encode=lambda images: latents.encode(plan.pipe, plan.layout, images, step.sample),
         decode=functools.partial(latents.decode, plan.pipe, plan.layout),
         prompts=tuple(plan.call.own_prompts(plan.rows)),

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from negguide.engine.evaluate import Ask
+from negguide.engine.evaluate import DenoiserCall
 from negguide.engine.families import unsupported
 from negguide.engine.finite import FiniteGuard
 from negguide.engine.plan import Plan
@@ -17,16 +17,21 @@ _TEXT = "encoder_hidden_states"
 
 
 def edited(
-    ask: Ask, plan: Plan, step: Step, methods: Sequence[Method], states: Sequence[dict[str, Any]], guard: FiniteGuard
-) -> tuple[Ask, list[str]]:
+    denoiser_call: DenoiserCall,
+    plan: Plan,
+    step: Step,
+    methods: Sequence[Method],
+    states: Sequence[dict[str, Any]],
+    guard: FiniteGuard,
+) -> tuple[DenoiserCall, list[str]]:
     """The call with the conditional rows of its text as the methods want them, and the names of those that changed it.
 
     Untouched, the very call comes back. Raises `Unsupported` for denoisers that take their text in another form.
     """
     editing = [(method, state) for method, state in zip(methods, states, strict=True) if method.edits_embeddings]
     if not editing:
-        return ask, []
-    whole = ask.named.get(_TEXT)
+        return denoiser_call, []
+    whole = denoiser_call.named.get(_TEXT)
     if not isinstance(whole, Tensor) or whole.ndim != 3:
         name = editing[0][0].name or type(editing[0][0]).__name__
         raise unsupported(f"{name} on {plan.family.name}", f"its denoiser takes no {_TEXT} (B, L, C)")
@@ -39,7 +44,7 @@ def edited(
             names.append(method.name or type(method).__name__)
             guard.check(event.text, (seen,), names[-1], step.index)
     if not names:
-        return ask, []
+        return denoiser_call, []
     changed = whole.clone()
     changed[rows] = event.text
-    return ask.changed({**ask.named, _TEXT: changed}), names
+    return denoiser_call.changed({**denoiser_call.named, _TEXT: changed}), names

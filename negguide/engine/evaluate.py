@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from negguide.engine import argument_tree, extra_rows
-from negguide.engine.attention_hooks import COND, Taps
+from negguide.engine.attention_hooks import COND, AttentionHooks
 from negguide.engine.attention_layers import text_path
 from negguide.engine.families import unsupported
 from negguide.engine.layout import prediction_of
@@ -25,7 +25,7 @@ MASKED = -10000.0
 
 
 @dataclasses.dataclass
-class Ask:
+class DenoiserCall:
     """One call that the pipeline makes to its denoiser."""
 
     name: str
@@ -47,7 +47,7 @@ class Ask:
         """The answer to the same call with other values."""
         return self.changed(named).unchanged()
 
-    def changed(self, named: Mapping[str, Any]) -> Ask:
+    def changed(self, named: Mapping[str, Any]) -> DenoiserCall:
         """The same call with other values."""
         args, kwargs = placed(self.module, self.args, named)
         return dataclasses.replace(self, args=args, kwargs=kwargs)
@@ -61,120 +61,132 @@ class Evaluator:
         self.sides = sides
         self.joined = one_call or (plan.mode == "batch" and not plan.caching)
         self.max_batch = max_batch
-        self.taps: Taps | None = None
+        self.attention_hooks: AttentionHooks | None = None
         """Who listens to the forwards of this step."""
         self.passes = 0.0
         self._layer_texts: dict[tuple[str, int], tuple[Any, tuple[Tensor, Tensor | None]]] = {}
         self.output: Any = None
         """The last thing a denoiser returned: shows what kind of output the pipeline expects."""
 
-    def unchanged(self, ask: Ask) -> Any:
-        self.passes += ask.rows / self.plan.rows
+    def unchanged(self, denoiser_call: DenoiserCall) -> Any:
+        self.passes += denoiser_call.rows / self.plan.rows
         keys = [COND]
         if self.plan.mode == "batch":
             keys = [COND, OWN_KEY] if self.plan.family.cond_first else [OWN_KEY, COND]
-        with self._heard(ask, keys, ask.named):
-            self.output = ask.unchanged()
+        with self._heard(denoiser_call, keys, denoiser_call.named):
+            self.output = denoiser_call.unchanged()
         return self.output
 
-    def predict(self, ask: Ask, keys: Sequence[int], index: int) -> dict[int, Tensor]:
+    def predict(self, denoiser_call: DenoiserCall, keys: Sequence[int], index: int) -> dict[int, Tensor]:
         """Whole predictions (B, ...) for the conditional and for each key."""
         plan = self.plan
-        if self.taps is not None and self.taps.rides:
-            return self._riding(ask, keys)
+        if self.attention_hooks is not None and self.attention_hooks.wanted_rows:
+            return self._with_extra_rows(denoiser_call, keys)
         if plan.mode == "batch" and (set(keys) == {OWN_KEY} or (OWN_KEY in keys and not self.joined)):
-            whole = prediction_of(self.unchanged(ask))
+            whole = prediction_of(self.unchanged(denoiser_call))
             first, second = whole[: plan.rows], whole[plan.rows :]
             cond, own = (first, second) if plan.family.cond_first else (second, first)
             rest = [key for key in keys if key != OWN_KEY]
-            return {COND: cond, OWN_KEY: own, **self._replay(ask, rest, index)}
+            return {COND: cond, OWN_KEY: own, **self._replay(denoiser_call, rest, index)}
         if plan.mode != "batch" and not (self.joined and keys):
-            cond = prediction_of(self.unchanged(ask))
-            return {COND: cond, **self._replay(ask, keys, index)}
+            cond = prediction_of(self.unchanged(denoiser_call))
+            return {COND: cond, **self._replay(denoiser_call, keys, index)}
         order = [COND, *keys] if plan.family.cond_first else [*keys[:1], COND, *keys[1:]]
         if not self.joined:
-            return self._replay(ask, order, index)
+            return self._replay(denoiser_call, order, index)
         found: dict[int, Tensor] = {}
         for part in self._parts(order):
-            found |= self._together(ask, part, index)
+            found |= self._together(denoiser_call, part, index)
         return found
 
     def _parts(self, keys: Sequence[int]) -> list[list[int]]:
         size = max(1, (self.max_batch or len(keys) * self.plan.rows) // self.plan.rows)
         return [list(keys[start : start + size]) for start in range(0, len(keys), size)]
 
-    def _together(self, ask: Ask, keys: Sequence[int], index: int) -> dict[int, Tensor]:
+    def _together(self, denoiser_call: DenoiserCall, keys: Sequence[int], index: int) -> dict[int, Tensor]:
         plan = self.plan
-        calls = [self.call(ask, key) for key in keys]
+        calls = [self.call(denoiser_call, key) for key in keys]
         try:
             named = argument_tree.join(calls, plan.rows, plan.family.rows)
         except argument_tree.Unjoinable:
-            return self._replay(ask, keys, index)
-        whole = self._forward(ask, named, keys)
+            return self._replay(denoiser_call, keys, index)
+        whole = self._forward(denoiser_call, named, keys)
         return dict(zip(keys, whole.chunk(len(keys)), strict=True))
 
-    def _replay(self, ask: Ask, keys: Sequence[int], index: int) -> dict[int, Tensor]:
+    def _replay(self, denoiser_call: DenoiserCall, keys: Sequence[int], index: int) -> dict[int, Tensor]:
         """One forward per condition, each in its own cache context."""
         found = {}
         for key in keys:
-            with self.context(ask.module, key, index):
-                found[key] = self._forward(ask, self.call(ask, key), [key])
+            with self.context(denoiser_call.module, key, index):
+                found[key] = self._forward(denoiser_call, self.call(denoiser_call, key), [key])
         return found
 
-    def _forward(self, ask: Ask, named: Mapping[str, Any], keys: Sequence[int]) -> Tensor:
+    def _forward(self, denoiser_call: DenoiserCall, named: Mapping[str, Any], keys: Sequence[int]) -> Tensor:
         self.passes += len(keys)
-        with self._heard(ask, keys, named):
-            self.output = ask.repeated(named)
+        with self._heard(denoiser_call, keys, named):
+            self.output = denoiser_call.repeated(named)
         return prediction_of(self.output)
 
-    def _heard(self, ask: Ask, keys: Sequence[int], named: Mapping[str, Any]) -> AbstractContextManager[None]:
+    def _heard(
+        self, denoiser_call: DenoiserCall, keys: Sequence[int], named: Mapping[str, Any]
+    ) -> AbstractContextManager[None]:
         """Who listens hears this forward."""
-        if self.taps is None:
+        if self.attention_hooks is None:
             return nullcontext()
         labels: list[Label] = [("main", key) for key in keys]
-        return self.taps.forward(ask.name, labels, named)
+        return self.attention_hooks.forward(denoiser_call.name, labels, named)
 
-    def _riding(self, ask: Ask, keys: Sequence[int]) -> dict[int, Tensor]:
+    def _with_extra_rows(self, denoiser_call: DenoiserCall, keys: Sequence[int]) -> dict[int, Tensor]:
         """Predictions of forwards in which other rows ride along; the forwards are those of `predict`."""
-        plan, taps = self.plan, self.taps
-        assert taps is not None
+        plan, attention_hooks = self.plan, self.attention_hooks
+        assert attention_hooks is not None
         order = [COND, *keys] if plan.family.cond_first else [*keys[:1], COND, *keys[1:]]
-        joined = self.joined and not taps.rides.appended
+        joined = self.joined and not attention_hooks.wanted_rows.appended
         waiting = self._parts(order) if joined else [[key] for key in order]
         found: dict[int, Tensor] = {}
         while waiting:
             part = waiting.pop(0)
             try:
-                ride = extra_rows.board(plan, taps.rides, {key: self.call(ask, key) for key in part}, self.call, ask)
+                packed = extra_rows.pack(
+                    plan,
+                    attention_hooks.wanted_rows,
+                    {key: self.call(denoiser_call, key) for key in part},
+                    self.call,
+                    denoiser_call,
+                )
             except argument_tree.Unjoinable:
                 waiting = [[key] for key in part] + waiting
                 continue
-            self.passes += ride.rows / plan.rows
-            with taps.forward(ask.name, ride.labels, ride.named, ride.parts):
-                self.output = ask.repeated(ride.named)
+            self.passes += packed.rows / plan.rows
+            with attention_hooks.forward(denoiser_call.name, packed.labels, packed.named, packed.parts):
+                self.output = denoiser_call.repeated(packed.named)
             found |= dict(zip(part, prediction_of(self.output).split(plan.rows), strict=False))
         return found
 
-    def embeds(self, ask: Ask, key: int) -> Tensor:
+    def embeds(self, denoiser_call: DenoiserCall, key: int) -> Tensor:
         """Text embeddings (B, L, C) that the denoiser gets for a key."""
         plan = self.plan
-        named = ask.named if plan.mode != "batch" else plan.half(ask.named, "cond" if key == COND else "uncond")
+        named = (
+            denoiser_call.named
+            if plan.mode != "batch"
+            else plan.half(denoiser_call.named, "cond" if key == COND else "uncond")
+        )
         found = argument_tree.overlaid(named, {} if key == COND else plan.overlays[key]).get("encoder_hidden_states")
         if not isinstance(found, Tensor):
             raise unsupported(f"{plan.family.name}: reading text embeddings", "its denoiser takes them in another form")
         return found
 
-    def layer_text(self, ask: Ask, key: int) -> tuple[Tensor, Tensor | None]:
+    def layer_text(self, denoiser_call: DenoiserCall, key: int) -> tuple[Tensor, Tensor | None]:
         """The text of a key as the denoiser's cross layers take it, and its attention bias. Call it inside a forward."""
-        named = self.call(ask, key)
-        raw, mask = self.embeds(ask, key), named.get("encoder_attention_mask")
+        named = self.call(denoiser_call, key)
+        raw, mask = self.embeds(denoiser_call, key), named.get("encoder_attention_mask")
         overlay = {} if key == COND else self.plan.overlays[key]
         source = overlay.get(("encoder_hidden_states",))
-        remembered = self._layer_texts.get((ask.name, key))
+        remembered = self._layer_texts.get((denoiser_call.name, key))
         if remembered is not None and remembered[0] is source:
             return remembered[1]
         text = raw
-        for module in text_path(ask.module) or ():
+        for module in text_path(denoiser_call.module) or ():
             text = module(text)
         # Allegro hands its text on with an axis more, which its blocks do not see.
         text = text.flatten(1, -2)
@@ -182,18 +194,20 @@ class Evaluator:
         if isinstance(mask, Tensor) and mask.ndim == 2:
             bias = ((1 - mask.to(text.dtype)) * MASKED).unsqueeze(1)
         if source is not None:
-            self._layer_texts[ask.name, key] = source, (text, bias)
+            self._layer_texts[denoiser_call.name, key] = source, (text, bias)
         return text, bias
 
-    def call(self, ask: Ask, key: int) -> Any:
+    def call(self, denoiser_call: DenoiserCall, key: int) -> Any:
         """The arguments of the pipeline's call for a key."""
         plan = self.plan
         if key == COND:
-            return ask.named if plan.mode != "batch" else plan.half(ask.named, "cond")
+            return denoiser_call.named if plan.mode != "batch" else plan.half(denoiser_call.named, "cond")
         overlay = dict(plan.overlays[key])
         for side in self.sides if key != OWN_KEY or plan.takeover else ():
-            overlay |= side.overlay(plan, ask.named, plan.overlays[key])
-        return argument_tree.overlaid(ask.named if plan.mode != "batch" else plan.half(ask.named, "uncond"), overlay)
+            overlay |= side.overlay(plan, denoiser_call.named, plan.overlays[key])
+        return argument_tree.overlaid(
+            denoiser_call.named if plan.mode != "batch" else plan.half(denoiser_call.named, "uncond"), overlay
+        )
 
     @contextmanager
     def context(self, module: Any, key: int | str, index: int) -> Iterator[None]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from negguide.engine import argument_tree
-from negguide.engine.attention_hooks import COND, Rides, groups_of
+from negguide.engine.attention_hooks import COND, ExtraRows, groups_of
 from negguide.engine.families import Unsupported
 from negguide.engine.layout import stacked
 from negguide.engine.plan import Plan
@@ -25,7 +25,7 @@ _LENGTHS = "txt_seq_lens"
 
 
 @dataclass(frozen=True)
-class Ride:
+class PackedCall:
     """One forward: its arguments, whose rows they are, the lie of appended texts (key -> tokens), all its rows."""
 
     named: Mapping[str, Any]
@@ -34,13 +34,13 @@ class Ride:
     rows: int
 
 
-def board(
+def pack(
     plan: Plan,
-    rides: Rides,
+    wanted_rows: ExtraRows,
     calls: Mapping[int, Mapping[str, Any]],
     call_for: Callable[[Any, int], Mapping[str, Any]],
-    ask: Any,
-) -> Ride:
+    denoiser_call: Any,
+) -> PackedCall:
     """The forward for `calls` (key -> arguments) with the riders of each.
 
     Raises `Unjoinable` if the calls do not fit together, `Unsupported` if a rider does not fit to its call.
@@ -48,23 +48,29 @@ def board(
     family = plan.family
     named = dict(calls)
     parts: dict[int | None, slice] = {}
-    if COND in named and rides.appended:
-        if family.fixed_text(getattr(plan.denoisers[ask.name], "config", {})):
+    if COND in named and wanted_rows.appended:
+        if family.fixed_text(getattr(plan.denoisers[denoiser_call.name], "config", {})):
             raise Unsupported(
                 f"{family.name}: texts cannot be appended, since this model takes a fixed number of text tokens"
             )
-        calls_of = {key: call_for(ask, key) for key in rides.appended}
+        calls_of = {key: call_for(denoiser_call, key) for key in wanted_rows.appended}
         words = {key: kept(plan.pipe, _text_of(plan, key), call) for key, call in calls_of.items()}
         named[COND], *others = _levelled([named[COND], *calls_of.values()], longer=False)
-        extra = dict(zip(rides.appended, others, strict=True))
+        extra = dict(zip(wanted_rows.appended, others, strict=True))
         named[COND], parts = _appended(named[COND], extra, words)
     labels: list[Label] = [("main", key) for key in named]
     rows = list(named.values())
     whole = argument_tree.join(rows, plan.rows, family.rows)
-    if COND in named and rides.companions:
-        labels += [("companion", key) for key in rides.companions]
+    if COND in named and wanted_rows.companions:
+        labels += [("companion", key) for key in wanted_rows.companions]
         rows = _levelled(
-            [*rows, *(_companion(plan, rides, key, call_for(ask, key), named[COND]) for key in rides.companions)]
+            [
+                *rows,
+                *(
+                    _companion(plan, wanted_rows, key, call_for(denoiser_call, key), named[COND])
+                    for key in wanted_rows.companions
+                ),
+            ]
         )
         try:
             whole = argument_tree.join(rows, plan.rows, family.rows)
@@ -76,19 +82,21 @@ def board(
                 f"{'.'.join(map(str, error.args[0]))}); texts of the same length are needed"
             ) from error
     count = len(labels) * plan.rows
-    if rides.references is not None:
-        whole, extra_rows = _with_references(plan, whole, rides.references, len(named), count)
+    if wanted_rows.references is not None:
+        whole, extra_rows = _with_references(plan, whole, wanted_rows.references, len(named), count)
         count += extra_rows
-    return Ride(whole, tuple(labels), parts, count)
+    return PackedCall(whole, tuple(labels), parts, count)
 
 
-def _companion(plan: Plan, rides: Rides, key: int, call: Mapping[str, Any], cond: Mapping[str, Any]) -> dict[str, Any]:
+def _companion(
+    plan: Plan, wanted_rows: ExtraRows, key: int, call: Mapping[str, Any], cond: Mapping[str, Any]
+) -> dict[str, Any]:
     """The call of a companion: all that the conditional call says about the picture, and its own text.
 
     Its own text are texts of tokens (B, L, ...) and, with `pooled="own"`, whatever else the text determines. Pooled vectors are
     else the prompt's, since they modulate the image stream, which would then part from that of the prompt.
     """
-    determined = {path[0] for path in plan.overlays[key]} if rides.pooled == "own" else set()
+    determined = {path[0] for path in plan.overlays[key]} if wanted_rows.pooled == "own" else set()
     return {
         **cond,
         **{

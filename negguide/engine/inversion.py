@@ -17,13 +17,13 @@ from negguide.engine.families import unsupported
 from negguide.engine.layout import prediction_of, stacked
 
 if TYPE_CHECKING:
-    from negguide.engine.evaluate import Ask, Evaluator
+    from negguide.engine.evaluate import DenoiserCall, Evaluator
 
 _TIMES = ("timestep", "t")
 
 
 @torch.no_grad()
-def invert(evaluator: Evaluator, ask: Ask, index: int, clean: Tensor) -> tuple[Tensor, ...]:
+def invert(evaluator: Evaluator, denoiser_call: DenoiserCall, index: int, clean: Tensor) -> tuple[Tensor, ...]:
     """Latents (P, R, ...) at every step of the run, as the scheduler holds them, of pictures `clean` (P, R, ...).
 
     Each picture is inverted under the text of its group, without guidance. At the last step, the least noisy, it is taken
@@ -37,7 +37,7 @@ def invert(evaluator: Evaluator, ask: Ask, index: int, clean: Tensor) -> tuple[T
         )
     groups, count = groups_of(plan), clean.shape[1]
     rows = [group[0] for group in groups for _ in range(count)]
-    call = argument_tree.extended(evaluator.call(ask, COND), rows, plan.rows, family.rows)
+    call = argument_tree.extended(evaluator.call(denoiser_call, COND), rows, plan.rows, family.rows)
     call = argument_tree.take(call, slice(plan.rows, None), plan.rows + len(rows), family.rows)
     name = next((name for name in _TIMES if name in call), None)
     if name is None or schedule.timesteps[index] == 0:
@@ -54,7 +54,7 @@ def invert(evaluator: Evaluator, ask: Ask, index: int, clean: Tensor) -> tuple[T
             plan.main: list(latents.unbind(0)) if isinstance(value, (list, tuple)) else latents,
             name: _moved(call[name], schedule.timesteps[at] / schedule.timesteps[index]),
         }
-        x0 = schedule.to_denoised(_predicted(evaluator, ask, named, at, len(rows)), held, at, plan.sign)
+        x0 = schedule.to_denoised(_predicted(evaluator, denoiser_call, named, at, len(rows)), held, at, plan.sign)
         a, b = schedule.coefficients(at)
         held = schedule.noised(x0, (held - a * x0) / b, at - 1) if b else held
         found.append(held)
@@ -67,7 +67,7 @@ def _moved(time: Tensor, ratio: float) -> Tensor:
     return (moved if time.is_floating_point() else moved.round()).to(time.dtype)
 
 
-def _predicted(evaluator: Evaluator, ask: Ask, named: dict[str, Any], at: int, rows: int) -> Tensor:
+def _predicted(evaluator: Evaluator, denoiser_call: DenoiserCall, named: dict[str, Any], at: int, rows: int) -> Tensor:
     evaluator.passes += rows / evaluator.plan.rows
-    with evaluator.context(ask.module, "inversion", at):
-        return evaluator.plan.layout.core(prediction_of(ask.repeated(named)))
+    with evaluator.context(denoiser_call.module, "inversion", at):
+        return evaluator.plan.layout.core(prediction_of(denoiser_call.repeated(named)))

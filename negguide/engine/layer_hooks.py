@@ -11,15 +11,15 @@ import torch
 from torch import Tensor
 
 from negguide.engine.attend import LayerCall, attend, output_projection
-from negguide.engine.attention_layers import Picture, Site
+from negguide.engine.attention_layers import AttentionLayer, Picture
 from negguide.engine.families import Unsupported
 from negguide.engine.finite import FiniteGuard
 from negguide.methods.base import Method, Step
-from negguide.methods.tokens import Listen, Model, Placement, Slots, Tokens, Values
+from negguide.methods.tokens import Listen, Placement, RunContext, Slots, Tokens, Values
 
 
 @dataclass
-class Ear:
+class Listener:
     """A method that listens at this step."""
 
     method: Method
@@ -37,7 +37,7 @@ class ForwardHooks:
     def __init__(
         self,
         step: Step,
-        model: Model,
+        context: RunContext,
         slots: Slots,
         picture: Picture,
         parts: Mapping[int | None, slice],
@@ -46,7 +46,7 @@ class ForwardHooks:
         compiled: bool,
     ) -> None:
         self._step = step
-        self._model = model
+        self._context = context
         self._slots = slots
         self._picture = picture
         self._parts = parts
@@ -60,19 +60,19 @@ class ForwardHooks:
         """A layer is being asked with another text: nobody hears that."""
         self._handles: list[Any] = []
 
-    def set(self, site: Site, ears: Sequence[Ear]) -> None:
+    def set(self, attention_layer: AttentionLayer, listeners: Sequence[Listener]) -> None:
         """Let methods hear a layer in the forward to come."""
-        hear = [ear for ear in ears if type(ear.method).tokens is not Method.tokens]
-        inside = [ear for ear in hear if ear.listen.placement == "attention"]
-        projection = output_projection(site.module) if inside else None
+        hear = [listener for listener in listeners if type(listener.method).tokens is not Method.tokens]
+        inside = [listener for listener in hear if listener.listen.placement == "attention"]
+        projection = output_projection(attention_layer.module) if inside else None
         if projection is not None:
-            self._hear_attention(site, projection, inside)
-        behind = [ear for ear in hear if projection is None or ear not in inside]
+            self._hear_attention(attention_layer, projection, inside)
+        behind = [listener for listener in hear if projection is None or listener not in inside]
         if behind:
-            self._hear_layer(site, behind)
-        weigh = [ear for ear in ears if type(ear.method).values is not Method.values]
-        if weigh and site.layer.kind != "self":
-            self._hear_values(site, weigh)
+            self._hear_layer(attention_layer, behind)
+        weigh = [listener for listener in listeners if type(listener.method).values is not Method.values]
+        if weigh and attention_layer.layer.kind != "self":
+            self._hear_values(attention_layer, weigh)
 
     def remove(self) -> None:
         """Take all hooks away."""
@@ -84,7 +84,7 @@ class ForwardHooks:
     def _deaf(self) -> bool:
         return self._asking or threading.get_ident() != self._thread
 
-    def _hear_layer(self, site: Site, ears: Sequence[Ear]) -> None:
+    def _hear_layer(self, attention_layer: AttentionLayer, listeners: Sequence[Listener]) -> None:
         """What the layer gives, after its output projection."""
 
         def hook(module: torch.nn.Module, args: tuple[Any, ...], *rest: Any) -> Any:
@@ -93,14 +93,16 @@ class ForwardHooks:
             kwargs, output = rest
             pair = isinstance(output, tuple)
             call = LayerCall(args, kwargs)
-            result = self._tokens(site, ears, output[0] if pair else output, call, "layer")
+            result = self._tokens(attention_layer, listeners, output[0] if pair else output, call, "layer")
             if result is None:
                 return None
             return (result, *output[1:]) if pair else result
 
-        self._handles.append(site.module.register_forward_hook(self._kept_out(hook), with_kwargs=True))
+        self._handles.append(attention_layer.module.register_forward_hook(self._kept_out(hook), with_kwargs=True))
 
-    def _hear_attention(self, site: Site, projection: torch.nn.Module, ears: Sequence[Ear]) -> None:
+    def _hear_attention(
+        self, attention_layer: AttentionLayer, projection: torch.nn.Module, listeners: Sequence[Listener]
+    ) -> None:
         """What attention itself gives, before the layer's output projection."""
         call = LayerCall()
 
@@ -116,7 +118,7 @@ class ForwardHooks:
             if self._deaf:
                 return None
             call.heard = True
-            result = self._tokens(site, ears, args[0], call, "attention")
+            result = self._tokens(attention_layer, listeners, args[0], call, "attention")
             return None if result is None else (result, *args[1:])
 
         def leave(module: torch.nn.Module, args: tuple[Any, ...], output: Any) -> None:
@@ -124,47 +126,59 @@ class ForwardHooks:
                 return
             if not call.heard:
                 raise Unsupported(
-                    f"{site.layer.name}: its attention processor ({type(getattr(module, 'processor', None)).__name__}) does "
-                    'not call the output projection, so nothing hears what attention gives; use placement="layer"'
+                    f"{attention_layer.layer.name}: its attention processor "
+                    f"({type(getattr(module, 'processor', None)).__name__}) does not call the output projection, so nothing "
+                    'hears what attention gives; use placement="layer"'
                 )
             call.args, call.kwargs, call.queries = (), {}, None
 
         handles = self._handles
-        handles.append(site.module.register_forward_pre_hook(self._kept_out(enter), with_kwargs=True))
-        queries = getattr(site.module, "to_q", None)
-        if site.layer.kind == "cross" and isinstance(queries, torch.nn.Module):
+        handles.append(attention_layer.module.register_forward_pre_hook(self._kept_out(enter), with_kwargs=True))
+        queries = getattr(attention_layer.module, "to_q", None)
+        if attention_layer.layer.kind == "cross" and isinstance(queries, torch.nn.Module):
             handles.append(queries.register_forward_hook(self._kept_out(remember_queries)))
         handles.append(projection.register_forward_pre_hook(self._kept_out(hook)))
-        handles.append(site.module.register_forward_hook(self._kept_out(leave)))
+        handles.append(attention_layer.module.register_forward_hook(self._kept_out(leave)))
 
     def _tokens(
-        self, site: Site, ears: Sequence[Ear], whole: Tensor, call: LayerCall, placement: Placement
+        self,
+        attention_layer: AttentionLayer,
+        listeners: Sequence[Listener],
+        whole: Tensor,
+        call: LayerCall,
+        placement: Placement,
     ) -> Tensor | None:
         """What the methods make of image tokens among `whole` (rows, N, d); None where they change nothing."""
-        span, grid = self._picture.span(site, whole.shape[1], placement)
+        span, grid = self._picture.span(attention_layer, whole.shape[1], placement)
         everything = span == slice(0, whole.shape[1])
 
-        def ask(text: Tensor, rows: slice, mask: Tensor | None) -> Tensor:
+        def denoiser_call(text: Tensor, rows: slice, mask: Tensor | None) -> Tensor:
             self._asking = True
             try:
-                return attend(site.module, call, text, rows, mask, projected=placement == "layer")
+                return attend(attention_layer.module, call, text, rows, mask, projected=placement == "layer")
             finally:
                 self._asking = False
 
         event = Tokens(
-            self._step, site.layer, self._model, whole if everything else whole[:, span], self._slots, grid, ask
+            self._step,
+            attention_layer.layer,
+            self._context,
+            whole if everything else whole[:, span],
+            self._slots,
+            grid,
+            denoiser_call,
         )
-        for ear in ears:
+        for listener in listeners:
             before = event.result()
-            ear.method.tokens(event, ear.state)
+            listener.method.tokens(event, listener.state)
             if event.touched:
-                self._guard.check(event.result(), (before,), ear.name, self._step.index)
+                self._guard.check(event.result(), (before,), listener.name, self._step.index)
         if not event.touched:
             return None
         result = event.result()
         return result if everything else torch.cat([whole[:, : span.start], result, whole[:, span.stop :]], dim=1)
 
-    def _hear_values(self, site: Site, ears: Sequence[Ear]) -> None:
+    def _hear_values(self, attention_layer: AttentionLayer, listeners: Sequence[Listener]) -> None:
         """The values of the text tokens."""
 
         def hook(module: torch.nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor | None:
@@ -172,21 +186,21 @@ class ForwardHooks:
                 return None
             length = output.shape[1]
             text = slice(0, length)
-            if site.layer.kind == "joint" and site.values == "last":
+            if attention_layer.layer.kind == "joint" and attention_layer.values == "last":
                 text = slice(0, length - self._picture.total)
-            elif site.layer.kind == "joint" and site.values == "first":
+            elif attention_layer.layer.kind == "joint" and attention_layer.values == "first":
                 text = slice(self._picture.total, length)
-            event = Values(self._step, site.layer, self._model, output[:, text], self._slots, self._parts)
-            for ear in ears:
+            event = Values(self._step, attention_layer.layer, self._context, output[:, text], self._slots, self._parts)
+            for listener in listeners:
                 before = event.result()
-                ear.method.values(event, ear.state)
+                listener.method.values(event, listener.state)
                 if event.touched:
-                    self._guard.check(event.result(), (before,), ear.name, self._step.index)
+                    self._guard.check(event.result(), (before,), listener.name, self._step.index)
             if not event.touched:
                 return None
             return torch.cat([output[:, : text.start], event.result(), output[:, text.stop :]], dim=1)
 
-        self._handles.append(site.text_values().register_forward_hook(self._kept_out(hook)))
+        self._handles.append(attention_layer.text_values().register_forward_hook(self._kept_out(hook)))
 
 
 def _as_it_is(hook: Any) -> Any:

@@ -15,7 +15,7 @@ from negguide.engine.checks import check_rows, checked_formula
 from negguide.engine.families import Family, Unsupported
 from negguide.engine.guidance import Mode, Reading, follows_latents, probe_of_text, read_mode, without_embedded
 from negguide.engine.layout import Layout, token_grid
-from negguide.engine.probe import Asked, Probe, main_input
+from negguide.engine.probe import Probe, RecordedCall, main_input
 from negguide.engine.schedule import Schedule, is_part, read_schedule
 from negguide.engine.unread import Cut
 from negguide.methods.base import Condition
@@ -47,7 +47,7 @@ class Plan:
     caching: bool
     arguments: dict[str, Any]
     """Changes to the user's arguments in the real call (guidance switched on or off)."""
-    reference: Asked
+    reference: RecordedCall
     through: Literal["negative_prompt", "prompt"]
     property_scale: float | None
     settings: Mapping[str, Any]

@@ -34,7 +34,7 @@ class _Stop(BaseException):
 
 
 @dataclass
-class Asked:
+class RecordedCall:
     """One denoiser call of a probe."""
 
     denoiser: str
@@ -54,7 +54,7 @@ class Asked:
 class Probe:
     """What a pipeline did until its first scheduler step."""
 
-    asked: list[Asked] = field(default_factory=list)
+    asked: list[RecordedCall] = field(default_factory=list)
     guided: Tensor | None = None
     """The prediction that reached the scheduler, i.e. what the pipeline's formula makes of the answers."""
     sample: Tensor | None = None
@@ -157,7 +157,7 @@ class _FakeDenoiser:
         shape = tuple(whole.shape) if isinstance(value, (list, tuple)) else _answer_shape(self.module, whole)
         answer = torch.randn(shape, generator=generator).to(whole.device)
         levels = Levels(self.probe.scheduler)
-        self.probe.asked.append(Asked(self.name, copied(named), answer, levels, form_of(value)))
+        self.probe.asked.append(RecordedCall(self.name, copied(named), answer, levels, form_of(value)))
         prediction = list(answer.unbind(0)) if isinstance(value, (list, tuple)) else answer
         if named.get("return_dict", True):
             from diffusers.models.modeling_outputs import Transformer2DModelOutput

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from negguide.engine.attention_hooks import COND
-from negguide.engine.evaluate import Ask, Evaluator
+from negguide.engine.evaluate import DenoiserCall, Evaluator
 from negguide.engine.families import unsupported
 from negguide.engine.finite import FiniteGuard
 from negguide.engine.layout import prediction_of, with_prediction
@@ -65,12 +65,12 @@ class Replies:
             self._second = _Second(with_prediction(output, own), target is not None or heard)
         return with_prediction(output, cond)
 
-    def second(self, ask: Ask) -> Any:
+    def second(self, denoiser_call: DenoiserCall) -> Any:
         """The unconditional call: already answered, unless the pipeline now asks something else than foreseen."""
         assert self._second is not None
         own = self._plan.overlays[OWN_KEY]
-        changed = self._plan.refresh_own(ask.named) if own else False
-        return self._evaluator.unchanged(ask) if changed and not self._second.touched else self._second.output
+        changed = self._plan.refresh_own(denoiser_call.named) if own else False
+        return self._evaluator.unchanged(denoiser_call) if changed and not self._second.touched else self._second.output
 
     def check_kept(self, arrived: Any) -> None:
         """Refuse pipelines whose guidance makes something else of the prediction that was handed back in all its places."""

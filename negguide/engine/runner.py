@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from negguide.engine.attention_hooks import COND, Taps
+from negguide.engine.attention_hooks import COND, AttentionHooks
 from negguide.engine.checks import check_foreseen
-from negguide.engine.context import model_of
+from negguide.engine.context import run_context
 from negguide.engine.embeddings import edited
-from negguide.engine.evaluate import Ask, Evaluator
+from negguide.engine.evaluate import DenoiserCall, Evaluator
 from negguide.engine.finite import FiniteGuard
 from negguide.engine.layout import stacked
 from negguide.engine.live import LiveGuidance
@@ -46,9 +46,9 @@ class Runner:
         self.evaluator = Evaluator(plan, one_call, max_batch, sides)
         self.sides = sides
         self.guard = FiniteGuard()
-        self.taps = Taps(plan, methods, self.states, self.guard)
-        if self.taps.has_listeners:
-            self.evaluator.taps = self.taps
+        self.attention_hooks = AttentionHooks(plan, methods, self.states, self.guard)
+        if self.attention_hooks.has_listeners:
+            self.evaluator.attention_hooks = self.attention_hooks
         self.trace: list[StepRecord] = []
         self.index = 0
         self.own_used = False
@@ -104,85 +104,85 @@ class Runner:
         self, name: str, module: torch.nn.Module, original: Callable[..., Any], *args: Any, **kwargs: Any
     ) -> Any:
         """A denoiser call of the pipeline. Calls that are not in the plan (callbacks that cut rows) pass through."""
-        ask = Ask(name, module, original, args, kwargs)
+        denoiser_call = DenoiserCall(name, module, original, args, kwargs)
         if self._section_is_due:
             self._begin_section()
         self._calls += 1
         expected = self.plan.rows * (2 if self.plan.mode == "batch" else 1)
         if self._replies.waits_for_second and self._calls == 2:
-            return self._replies.second(ask)
-        if ask.rows != expected or self._calls > 1 or self.index >= len(self.plan.schedule.timesteps):
-            return self.evaluator.unchanged(ask)
+            return self._replies.second(denoiser_call)
+        if denoiser_call.rows != expected or self._calls > 1 or self.index >= len(self.plan.schedule.timesteps):
+            return self.evaluator.unchanged(denoiser_call)
         if self.plan.mode == "sequential" and not self.plan.takeover and self._live.scale() is None:
-            return self._unguided(ask, self._step(ask), [])
-        return self._guided(ask)
+            return self._unguided(denoiser_call, self._step(denoiser_call), [])
+        return self._guided(denoiser_call)
 
-    def _guided(self, ask: Ask) -> Any:
-        step = self._step(ask)
+    def _guided(self, denoiser_call: DenoiserCall) -> Any:
+        step = self._step(denoiser_call)
         unguided = self._keeping_free(step)
         if unguided:
-            return self._unguided(ask, step, unguided)
+            return self._unguided(denoiser_call, step, unguided)
         live, bases, names = self._wanted(step)
         if self.plan.lent and not live and not self._combines:
-            return self._unguided(ask, step, [])
-        ask, editors = edited(ask, self.plan, step, self.methods, self.states, self.guard)
+            return self._unguided(denoiser_call, step, [])
+        denoiser_call, editors = edited(denoiser_call, self.plan, step, self.methods, self.states, self.guard)
         names += [name for name in editors if name not in names]
-        heard = self._listeners(ask, step)
+        heard = self._listeners(denoiser_call, step)
         looking = self._looking(step)
         neutral = not self.plan.takeover or self.plan.scale == 1.0
         if not live and not self._combines and not looking and neutral and not heard:
             self.own_used = True
             self._noted = ((), tuple(names))
-            return self.evaluator.unchanged(ask)
+            return self.evaluator.unchanged(denoiser_call)
         names += [name for name in heard if name not in names]
         keys = self._keys(live, bases)
         self.own_used |= OWN_KEY in keys or not keys
-        found = self._predict(ask, keys)
+        found = self._predict(denoiser_call, keys)
         layout = self.plan.layout
         cond = layout.core(found[COND])
         predictions = {c: layout.core(found[self.plan.key(c)]) for c in live}
         start = OWN_KEY if OWN_KEY in found and not bases else (self.plan.key(bases[0]) if bases else COND)
-        guidance = Guidance(step, cond, layout.core(found[start]), self._scale(ask), predictions)
+        guidance = Guidance(step, cond, layout.core(found[start]), self._scale(denoiser_call), predictions)
         replaced = start != COND if self.plan.takeover else start not in (OWN_KEY, COND)
         target = self._combine(guidance, names, replaced)
-        target = self._denoised(ask, guidance, target, looking, names)
+        target = self._denoised(denoiser_call, guidance, target, looking, names)
         self._noted = (tuple(live), tuple(names))
         return self._replies.first(found, target, bool(heard), self._noted[1], self.index)
 
-    def _predict(self, ask: Ask, keys: Sequence[int]) -> dict[int, Tensor]:
+    def _predict(self, denoiser_call: DenoiserCall, keys: Sequence[int]) -> dict[int, Tensor]:
         """The predictions of a step; who listens to it hears these forwards and no other."""
         try:
-            return self.evaluator.predict(ask, keys, self.index)
+            return self.evaluator.predict(denoiser_call, keys, self.index)
         finally:
-            self.taps.close()
+            self.attention_hooks.close()
 
-    def _listeners(self, ask: Ask, step: Step) -> list[str]:
+    def _listeners(self, denoiser_call: DenoiserCall, step: Step) -> list[str]:
         """Names of the methods that listen at this step."""
-        if not self.taps.has_listeners:
+        if not self.attention_hooks.has_listeners:
             return []
-        return self.taps.open(step, model_of(self.evaluator, self.taps, ask, step))
+        return self.attention_hooks.open(step, run_context(self.evaluator, self.attention_hooks, denoiser_call, step))
 
     def _keeping_free(self, step: Step) -> list[str]:
         """Names of the methods that want this step without guidance."""
         asked = zip(self.methods, self.states, strict=True)
         return [method.name or type(method).__name__ for method, state in asked if not method.guides_now(step, state)]
 
-    def _unguided(self, ask: Ask, step: Step, names: list[str]) -> Any:
+    def _unguided(self, denoiser_call: DenoiserCall, step: Step, names: list[str]) -> Any:
         """A step that a method keeps free of guidance: one pass, the prediction for the prompt alone."""
-        ask, editors = edited(ask, self.plan, step, self.methods, self.states, self.guard)
-        heard = [*editors, *self._listeners(ask, step)]
-        found = self._predict(ask, [])
+        denoiser_call, editors = edited(denoiser_call, self.plan, step, self.methods, self.states, self.guard)
+        heard = [*editors, *self._listeners(denoiser_call, step)]
+        found = self._predict(denoiser_call, [])
         cond = self.plan.layout.core(found[COND])
         names = [*names, *heard]
-        guidance = Guidance(step, cond, cond, self._scale(ask), {})
-        target = self._denoised(ask, guidance, cond, self._looking(step), names)
+        guidance = Guidance(step, cond, cond, self._scale(denoiser_call), {})
+        target = self._denoised(denoiser_call, guidance, cond, self._looking(step), names)
         self._noted = ((), tuple(names))
         return self._replies.first(found, target, bool(heard), self._noted[1], self.index)
 
-    def _step(self, ask: Ask) -> Step:
+    def _step(self, denoiser_call: DenoiserCall) -> Step:
         plan, i = self.plan, self.index
         schedule, layout = plan.schedule, plan.layout
-        held = ask.value if self._unscaled is None else self._unscaled
+        held = denoiser_call.value if self._unscaled is None else self._unscaled
         sample = layout.core(stacked(held))[: plan.rows]
         return Step(
             index=i,
@@ -226,11 +226,11 @@ class Runner:
         first = [plan.key(c) for c in bases] if bases else [OWN_KEY]
         return list(dict.fromkeys([*first, *(plan.key(c) for c in live)]))
 
-    def _scale(self, ask: Ask) -> float:
+    def _scale(self, denoiser_call: DenoiserCall) -> float:
         plan = self.plan
         if plan.takeover or plan.mode == "single":
             return plan.scale
-        if ask.name == "transformer_2" and plan.family.scale_2:
+        if denoiser_call.name == "transformer_2" and plan.family.scale_2:
             second = plan.call.complete.get(plan.family.scale_2)
             return plan.scale if second is None else float(second)
         if plan.family.live_scale and plan.property_scale is not None:
@@ -267,7 +267,7 @@ class Runner:
 
     def _denoised(
         self,
-        ask: Ask,
+        denoiser_call: DenoiserCall,
         guidance: Guidance,
         target: Tensor | None,
         looking: Sequence[tuple[Method, dict[str, Any]]],
@@ -277,7 +277,9 @@ class Runner:
             return target
         step = guidance.step
         guided = self._post_of(guidance.result(), guidance.cond) if target is None else target
-        event = Denoised(step, step.to_denoised(guided), model_of(self.evaluator, self.taps, ask, step))
+        event = Denoised(
+            step, step.to_denoised(guided), run_context(self.evaluator, self.attention_hooks, denoiser_call, step)
+        )
         for method, state in looking:
             before, event.touched = event.touched, False
             method.denoised(event, state)

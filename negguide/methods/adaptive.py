@@ -14,7 +14,7 @@ from negguide.methods.options import check_options, option
 from negguide.methods.policy import POLICIES, Policy
 from negguide.methods.registry import get_method, register, register_preset
 from negguide.methods.rows import estimate_of_rows, guidance_of_rows, tokens_of_rows, without_guidance
-from negguide.methods.tokens import Listen, Model, Tokens
+from negguide.methods.tokens import Listen, RunContext, Tokens
 from negguide.watchers.protocol import Watcher
 from negguide.watchers.questions import QuestionLike, as_questions
 from negguide.watchers.registry import as_watcher
@@ -184,9 +184,9 @@ class AdaptiveNegatives(Method):
         inner = self._ready(step, state).inner
         return () if inner is None or not inner.guides(step) else inner.method.conditions(step, inner.state)
 
-    def listens(self, step: Step, model: Model, state: dict[str, Any]) -> Listen | None:
+    def listens(self, step: Step, context: RunContext, state: dict[str, Any]) -> Listen | None:
         inner = self._ready(step, state).inner
-        return None if inner is None else inner.method.listens(step, model, inner.state)
+        return None if inner is None else inner.method.listens(step, context, inner.state)
 
     def tokens(self, tokens: Tokens, state: dict[str, Any]) -> None:
         if (inner := self._memory(state).inner) is not None:

@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from negguide.methods.tokens import Listen, Model, Tokens, Values
+    from negguide.methods.tokens import Listen, RunContext, Tokens, Values
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Method:
         """Every condition whose text it may ever want inside the denoiser (see `Listen`), encoded before the first step."""
         return ()
 
-    def listens(self, step: Step, model: Model, state: dict[str, Any]) -> Listen | None:
+    def listens(self, step: Step, context: RunContext, state: dict[str, Any]) -> Listen | None:
         """Whether, and after which attention layers, it wants to hear this step. None costs nothing."""
         return None
 

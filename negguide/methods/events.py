@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from negguide.methods.step import Condition, Step
-    from negguide.methods.tokens import Model
+    from negguide.methods.tokens import RunContext
 
 
 class Guidance:
@@ -108,18 +108,18 @@ class Guidance:
 class Denoised:
     """The clean estimate of one step, shown to methods after guidance; setting `x0` changes what the sampler does."""
 
-    def __init__(self, step: Step, x0: Tensor, model: Model | None = None) -> None:
+    def __init__(self, step: Step, x0: Tensor, context: RunContext | None = None) -> None:
         self.step = step
         self._x0 = x0
-        self._model = model
+        self._context = context
         self.touched = False
 
     @property
-    def model(self) -> Model:
+    def context(self) -> RunContext:
         """What is known of the running denoiser: groups of images, pictures to latents and back."""
-        if self._model is None:
+        if self._context is None:
             raise RuntimeError("this clean estimate was made outside a run")
-        return self._model
+        return self._context
 
     @property
     def x0(self) -> Tensor:

@@ -11,7 +11,7 @@ from negguide.methods.base import Condition, Method, Step
 from negguide.methods.negative import ConceptLike, Negative, as_negatives, live, wanted
 from negguide.methods.options import check_options, option
 from negguide.methods.registry import register
-from negguide.methods.tokens import Listen, Model, Placement, Pooled, Tokens
+from negguide.methods.tokens import Listen, Placement, Pooled, RunContext, Tokens
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -86,19 +86,19 @@ class NAG(Method):
     def companions(self) -> Sequence[Condition]:
         return wanted(self._all) if self._acts else ()
 
-    def listens(self, step: Step, model: Model, state: dict[str, Any]) -> Listen | None:
+    def listens(self, step: Step, context: RunContext, state: dict[str, Any]) -> Listen | None:
         if not self._acts or not (negatives := live(self._all, step)):
             return None
-        kind = _kind(model)
+        kind = _kind(context)
         companions = (
-            () if all(layer.reads_any_text for layer in model.layers if layer.kind == kind) else wanted(negatives)
+            () if all(layer.reads_any_text for layer in context.layers if layer.kind == kind) else wanted(negatives)
         )
         return Listen(
             lambda layer: layer.kind == kind,
             companions=companions,
             placement=self.placement,
             same_image=True,
-            pooled=self.pooled or model.defaults.get(self.name, {}).get("pooled", "prompt"),
+            pooled=self.pooled or context.defaults.get(self.name, {}).get("pooled", "prompt"),
         )
 
     def tokens(self, tokens: Tokens, state: dict[str, Any]) -> None:
@@ -110,17 +110,17 @@ class NAG(Method):
         outputs = {condition: tokens.attend_to(condition) if asked else tokens[condition] for condition in conditions}
         weights = [_weight(negative, tokens) for negative in negatives]
         z_neg = maths.compose([outputs[negative.condition] for negative in negatives], weights, base=z_pos)
-        guided = maths.nag(z_pos, z_neg, *self._strength(tokens.model, tokens.layer.kind)).to(z_pos.dtype)
+        guided = maths.nag(z_pos, z_neg, *self._strength(tokens.context, tokens.layer.kind)).to(z_pos.dtype)
         # The companions' image tokens must stay those of the prompt, so that the next layer compares like with like.
         tokens["cond"] = guided
         for condition in () if asked else conditions:
             tokens[condition] = guided
 
-    def _strength(self, model: Model, kind: str) -> _Strength:
+    def _strength(self, context: RunContext, kind: str) -> _Strength:
         """The user's numbers, else the family's, else those usual for this kind of layer."""
         own = {"scale": self.scale, "tau": self.tau, "alpha": self.alpha}
         set_here = {option: value for option, value in own.items() if value is not None}
-        of_family = {k: v for k, v in model.defaults.get(self.name, {}).items() if k in own}
+        of_family = {k: v for k, v in context.defaults.get(self.name, {}).items() if k in own}
         return _USUAL[kind]._replace(**{**of_family, **set_here})
 
     @property
@@ -132,12 +132,12 @@ class NAG(Method):
         return as_negatives(self.negatives, self.name)
 
 
-def _kind(model: Model) -> str:
+def _kind(context: RunContext) -> str:
     """Where image tokens meet the text: in layers of their own, or else together with the image."""
-    kinds = {layer.kind for layer in model.layers}
+    kinds = {layer.kind for layer in context.layers}
     if kinds == {"self"}:
         raise ValueError(
-            f"no known layer of {model.family} attends to text, so a negative cannot work inside attention"
+            f"no known layer of {context.family} attends to text, so a negative cannot work inside attention"
         )
     return "cross" if "cross" in kinds else "joint"
 

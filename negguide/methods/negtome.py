@@ -16,7 +16,7 @@ from negguide.methods.mask import Mask
 from negguide.methods.negative import as_window
 from negguide.methods.options import check_options, option
 from negguide.methods.registry import register
-from negguide.methods.tokens import Kind, Layer, Listen, Model, Tokens
+from negguide.methods.tokens import Kind, Layer, Listen, RunContext, Tokens
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -124,7 +124,7 @@ class NegToMe(Method):
     def couples(self) -> bool:
         return self._in_batch
 
-    def listens(self, step: Step, model: Model, state: dict[str, Any]) -> Listen | None:
+    def listens(self, step: Step, context: RunContext, state: dict[str, Any]) -> Listen | None:
         strength = self._strength(step)
         alpha = self._alpha(step, strength)
         if alpha == 0 or strength.threshold >= 1 or not strength.window.is_open(step):
@@ -132,14 +132,14 @@ class NegToMe(Method):
         memory = self._memory(state)
         references = None
         if self._in_batch:
-            if all(len(group) == 1 for group in model.groups):
+            if all(len(group) == 1 for group in context.groups):
                 _warn_once(memory, self.reference)
                 return None
-        elif (references := self._references(step, model, memory)) is None:
+        elif (references := self._references(step, context, memory)) is None:
             return None
         memory["now"] = (alpha, strength.threshold)
         if "wants" not in memory:
-            memory["wants"] = self._wants(model)
+            memory["wants"] = self._wants(context)
         return Listen(memory["wants"], references=references)
 
     def tokens(self, tokens: Tokens, state: dict[str, Any]) -> None:
@@ -149,7 +149,7 @@ class NegToMe(Method):
         for branch in tokens.branches:
             before = tokens[branch]
             after = before.clone()
-            for at, group in enumerate(tokens.model.groups):
+            for at, group in enumerate(tokens.context.groups):
                 rows = _rows(group)
                 x = before[rows]
                 there = after[rows]
@@ -193,15 +193,15 @@ class NegToMe(Method):
         share = 0.0 if length == 0 else min(1.0, max(0.0, (at - window.start) / length))
         return strength.alpha + share * (self.alpha_stop - strength.alpha)
 
-    def _wants(self, model: Model) -> Any:
+    def _wants(self, context: RunContext) -> Any:
         parts = self.layers
         if parts is None:
-            parts = ("up_blocks",) if any(layer.name.startswith("up_blocks") for layer in model.layers) else ("",)
+            parts = ("up_blocks",) if any(layer.name.startswith("up_blocks") for layer in context.layers) else ("",)
         names = {
-            layer.name for layer in model.layers if layer.kind in self.kinds and any(p in layer.name for p in parts)
+            layer.name for layer in context.layers if layer.kind in self.kinds and any(p in layer.name for p in parts)
         }
         if not names:
-            known = ", ".join(f"{layer.name} ({layer.kind})" for layer in model.layers[:8])
+            known = ", ".join(f"{layer.name} ({layer.kind})" for layer in context.layers[:8])
             raise ValueError(
                 f"no attention layer fits layers={self.layers!r}, kinds={self.kinds!r}; there are {known} ..."
             )
@@ -214,32 +214,32 @@ class NegToMe(Method):
     def _memory(self, state: dict[str, Any]) -> dict[str, Any]:
         return state.setdefault(f"{self.name}@{id(self)}", {})
 
-    def _references(self, step: Step, model: Model, memory: dict[str, Any]) -> Tensor | None:
+    def _references(self, step: Step, context: RunContext, memory: dict[str, Any]) -> Tensor | None:
         """Noisy latents (P, R, ...) of the pictures to avoid at this step; None while a bank has nothing to go by."""
         import torch
 
         if isinstance(self.reference, Bank):
-            clean = self._picked(self.reference, model, memory)
+            clean = self._picked(self.reference, context, memory)
             if clean is None:
                 return None
         else:
             if "clean" not in memory:
-                memory["clean"] = latents_of(self.reference, model.encode, step.sample)
-            clean = memory["clean"].expand(len(model.groups), *memory["clean"].shape)
+                memory["clean"] = latents_of(self.reference, context.encode, step.sample)
+            clean = memory["clean"].expand(len(context.groups), *memory["clean"].shape)
         if self.noise == "clean":
             return clean
         if self.noise == "inverted":
             if "inverted" not in memory:
-                memory["inverted"] = model.inverted(clean)
+                memory["inverted"] = context.inverted(clean)
             levels: Sequence[Tensor] = memory["inverted"]
             return levels[step.index]
         if "noise" not in memory:
             # Drawn on the CPU, the same for every picture and group, whatever else is in the batch.
             generator = torch.Generator().manual_seed(self.seed)
             memory["noise"] = torch.randn(step.sample.shape[1:], generator=generator).to(step.sample)
-        return model.noised(clean, memory["noise"].expand_as(clean))
+        return context.noised(clean, memory["noise"].expand_as(clean))
 
-    def _picked(self, bank: Bank, model: Model, memory: dict[str, Any]) -> Tensor | None:
+    def _picked(self, bank: Bank, context: RunContext, memory: dict[str, Any]) -> Tensor | None:
         """Clean latents (P, R, ...) of the bank's pictures most like the clean estimate of the last step."""
         import torch
 
@@ -249,9 +249,9 @@ class NegToMe(Method):
             memory |= {"bank": bank.open(), "latents": {}, "age": 0}
         if memory["age"] % bank.every == 0:
             opened, latents = memory["bank"], memory["latents"]
-            memory["hard"] = opened.hardest(model.decode(memory["x0"]), model.groups, bank.count)
+            memory["hard"] = opened.hardest(context.decode(memory["x0"]), context.groups, bank.count)
             for index in {index for picks in memory["hard"] for index in picks} - latents.keys():
-                latents[index] = model.encode([opened.picture(index)])[0]
+                latents[index] = context.encode([opened.picture(index)])[0]
         memory["age"] += 1
         rows = [torch.stack([memory["latents"][index] for index in picks]) for picks in memory["hard"]]
         return torch.stack(rows)

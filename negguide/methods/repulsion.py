@@ -57,14 +57,14 @@ class _Repulsion(Method):
 
         x0 = denoised.x0
         parts, sees = [], []
-        if self.within and any(len(group) > 1 for group in denoised.model.groups):
+        if self.within and any(len(group) > 1 for group in denoised.context.groups):
             parts.append(x0)
-            sees.append(_neighbours(denoised.model.groups, len(x0)).to(x0.device))
+            sees.append(_neighbours(denoised.context.groups, len(x0)).to(x0.device))
         if self.references:
             key = f"{self.name}@{id(self)}"
             if key not in state:
                 references: tuple[Reference, ...] = as_references(self.references)
-                state[key] = latents_of(references, denoised.model.encode, x0)
+                state[key] = latents_of(references, denoised.context.encode, x0)
             parts.append(state[key])
             sees.append(torch.ones(len(x0), len(state[key]), dtype=torch.bool, device=x0.device))
         return (torch.cat(parts), torch.cat(sees, 1)) if parts else (None, x0.new_zeros(0))

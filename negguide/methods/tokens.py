@@ -45,7 +45,7 @@ class Layer:
 
 
 @dataclasses.dataclass(frozen=True)
-class Model:
+class RunContext:
     """What a method may know of the running denoiser, and of the pictures that its latents stand for."""
 
     family: str
@@ -107,10 +107,10 @@ class Listen:
 class _Rows:
     """Rows of one forward, by branch; edited in place of the others."""
 
-    def __init__(self, step: Step, layer: Layer, model: Model, rows: Tensor, slots: Slots) -> None:
+    def __init__(self, step: Step, layer: Layer, context: RunContext, rows: Tensor, slots: Slots) -> None:
         self.step = step
         self.layer = layer
-        self.model = model
+        self.context = context
         self._rows = rows
         self._slots = slots
         self._edits: dict[Label, Tensor] = {}
@@ -174,13 +174,13 @@ class Tokens(_Rows):
         self,
         step: Step,
         layer: Layer,
-        model: Model,
+        context: RunContext,
         rows: Tensor,
         slots: Slots,
         grid: tuple[int, int] | None,
         ask: Callable[[Tensor, slice, Tensor | None], Tensor],
     ) -> None:
-        super().__init__(step, layer, model, rows, slots)
+        super().__init__(step, layer, context, rows, slots)
         self.grid = grid
         self._ask = ask
 
@@ -190,7 +190,7 @@ class Tokens(_Rows):
         mains = [known for known in self._slots.labels if known[0] == "main"]
         place = mains.index(label) if label in mains else self._slots.cond_place(mains)
         start = len(self._slots.labels) * self._slots.count
-        shape = (len(mains), len(self.model.groups), -1, *self._rows.shape[1:])
+        shape = (len(mains), len(self.context.groups), -1, *self._rows.shape[1:])
         return self._rows[start:].reshape(shape)[place]
 
     def attend_to(self, text: Branch, branch: Branch = "cond") -> Tensor:
@@ -211,16 +211,22 @@ class Tokens(_Rows):
                 f"{self.layer.name} ({self.layer.kind}-attention) cannot be asked with another text; only cross layers of "
                 "known families can: let the text ride as a companion"
             )
-        return self._ask(self.model.text(text)[0], self._slots.rows(self._label(branch)), self.model.text(text)[1])
+        return self._ask(self.context.text(text)[0], self._slots.rows(self._label(branch)), self.context.text(text)[1])
 
 
 class Values(_Rows):
     """The value projection of the text tokens of a cross or joint layer, each branch (B, L, C); assign to change it."""
 
     def __init__(
-        self, step: Step, layer: Layer, model: Model, rows: Tensor, slots: Slots, parts: Mapping[int | None, slice]
+        self,
+        step: Step,
+        layer: Layer,
+        context: RunContext,
+        rows: Tensor,
+        slots: Slots,
+        parts: Mapping[int | None, slice],
     ) -> None:
-        super().__init__(step, layer, model, rows, slots)
+        super().__init__(step, layer, context, rows, slots)
         self._parts = parts
 
     def part(self, condition: Condition | None = None) -> slice:

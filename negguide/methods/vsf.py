@@ -12,7 +12,7 @@ from negguide.methods.negative import ConceptLike, Negative, as_negatives, live,
 from negguide.methods.options import check_options, option
 from negguide.methods.registry import register, register_preset
 from negguide.methods.step import Embedded
-from negguide.methods.tokens import Listen, Model, Values
+from negguide.methods.tokens import Listen, RunContext, Values
 
 _SCALES = {"cross": 1.5, "joint": 3.5}
 
@@ -69,7 +69,7 @@ class VSF(Method):
     def companions(self) -> Sequence[Condition]:
         return wanted(self._all) if self.scale != 0 else ()
 
-    def listens(self, step: Step, model: Model, state: dict[str, Any]) -> Listen | None:
+    def listens(self, step: Step, context: RunContext, state: dict[str, Any]) -> Listen | None:
         if self.scale == 0 or not (negatives := live(self._all, step)):
             return None
         return Listen(lambda layer: layer.kind != "self", appended=wanted(negatives))

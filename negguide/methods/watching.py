@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from negguide.methods.step import Window
-    from negguide.methods.tokens import Model
+    from negguide.methods.tokens import RunContext
 
 
 class Config(Protocol):
@@ -100,7 +100,7 @@ class _Visit:
     look: Look
     step: Step
     questions: tuple[tuple[Question, ...], ...]
-    model: Model
+    model: RunContext
 
 
 class Watching:
@@ -145,7 +145,7 @@ class Watching:
 
     def look(self, denoised: Denoised) -> None:
         """Show the clean estimates of a step to the watcher; `collect` brings what it says."""
-        config, step, model = self.config, denoised.step, denoised.model
+        config, step, model = self.config, denoised.step, denoised.context
         self._passed = self._met(step)
         if self._late is not None and self._late.is_running:
             self._lost.append(self._note(step, asked=False, error="the watcher is still busy with an earlier look"))
@@ -217,13 +217,13 @@ class Watching:
         )
         return kept, dropped, sight
 
-    def _text(self, held: Sequence[Held], image: int, model: Model) -> str:
+    def _text(self, held: Sequence[Held], image: int, context: RunContext) -> str:
         """The negative of an image in words; in the unconditional's place the call's own negative prompt stays at work."""
-        own = model.own_negatives[image] if self.config.kind_at_work == "replace" else ""
+        own = context.own_negatives[image] if self.config.kind_at_work == "replace" else ""
         return ", ".join(text for text in (own, *(one.text for one in held)) if text.strip())
 
-    def _act(self, model: Model) -> None:
-        texts = tuple(self._text(held, image, model) if held else None for image, held in enumerate(self._held))
+    def _act(self, context: RunContext) -> None:
+        texts = tuple(self._text(held, image, context) if held else None for image, held in enumerate(self._held))
         if not any(texts):
             self.inner = None
         elif self.inner is None or self.inner.texts != texts:
