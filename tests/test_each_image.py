@@ -84,10 +84,10 @@ def test_previews_are_the_pictures_of_the_pipeline(family: str) -> None:
 
     pipe = families.build(family)
     with attach(pipe, NegativePrompt("cat")):
-        latents = families.run(family, steps=2)
+        clean = families.run(family, steps=2)
     layout = PLANS.of(pipe)[-1].layout
     wanted = pipe(**families.arguments(family, steps=2, negative_prompt="cat", output_type="np")).images[0]
-    (found,) = latents.decode(pipe, layout, latents)
+    (found,) = latents.decode(pipe, layout, clean)
     assert np.abs(np.asarray(found) / 255.0 - wanted).max() < 0.6 / 255
-    (small,) = latents.decode(pipe, layout, latents, longest=max(found.size) // 2)
+    (small,) = latents.decode(pipe, layout, clean, longest=max(found.size) // 2)
     assert max(small.size) == max(found.size) // 2

@@ -98,7 +98,7 @@ def test_pictures_are_for_every_prompt_and_image(family: str) -> None:
 
 
 def test_the_mask_of_a_picture_limits_what_is_avoided() -> None:
-    clean = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(5))
+    latents = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(5))
     right = np.zeros((16, 16), dtype=np.uint8)
     right[:, 8:] = 255
     found = {}
