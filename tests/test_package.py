@@ -65,7 +65,8 @@ def test_wheel_holds_what_is_needed(wheel: Path) -> None:
     assert wheel.name == f"negguide-{negguide.__version__}-py3-none-any.whl"
     assert "negguide/py.typed" in names
     assert "negguide/pipelines/negguide_sd/pipeline.py" in names
-    assert {f"negguide/compare/templates/report.{kind}" for kind in ("html.jinja", "css", "js")} <= names
+    assert "negguide/compare/templates/report.html.jinja" in names
+    assert {f"negguide/experiment/templates/report.{kind}" for kind in ("css", "js")} <= names
     assets = {f"negguide/{file.relative_to(ROOT)}" for file in (ROOT / "assets").rglob("*") if file.is_file()}
     assert assets and assets <= names
     assert not [name for name in names if name.startswith(("tests/", "benchmarks/", ".train"))]

@@ -18,9 +18,8 @@ from negguide.batch.plan import Plan
 from negguide.batch.plot import plots
 from negguide.batch.read import PLAN_FILE, load_plan
 from negguide.batch.store import Record, Store
-from negguide.compare.report import FILE
 from negguide.experiment.files import write
-from negguide.experiment.html import data_uri, environment
+from negguide.experiment.html import REPORT, data_uri, environment
 from negguide.experiment.recipe import versions
 
 TEMPLATE = "batch.html.jinja"
@@ -62,7 +61,7 @@ def write_report(root: Path, pictures: int = PICTURES, pixels: int | None = None
             f"{str(root)!r} has no readable {MEASURES} ({error}): run negguide measure {shlex.quote(str(root))} first"
         ) from error
     write_tables(root, measures)
-    return write(root / FILE, render(root, measures, pictures, pixels).encode())
+    return write(root / REPORT, render(root, measures, pictures, pixels).encode())
 
 
 def write_tables(root: Path, measures: Measures) -> None:
@@ -79,7 +78,7 @@ def render(root: Path, measures: Measures, pictures: int = PICTURES, pixels: int
     labels = list(measures.means)
     failures = [] if plan is None else _failures(root)
     return (
-        environment("negguide.batch", "negguide.compare")
+        environment("negguide.batch", "negguide.experiment")
         .get_template(TEMPLATE)
         .render(
             title=(plan.title if plan else None) or f"{measures.prompts} prompts, {len(labels)} methods",

@@ -19,6 +19,8 @@ def methods(
     """
     import json
 
+    from negguide.methods.listing import describe, table
+
     if name is not None:
         with one_line():
             described = describe(name)
@@ -41,48 +43,6 @@ def methods(
         needs = f"needs {row['needs']}" if row["needs"] else ""
         details = " · ".join(part for part in (f"passes per step: {row['cost']}", needs, row["paper"]) if part)
         typer.echo(f"{' ' * width}  {typer.style(details, dim=True)}")
-
-
-def table() -> list[dict[str, str]]:
-    """Every registered method with what there is to know of it, as texts."""
-    from negguide.methods import METHODS
-
-    return [
-        {
-            "name": entry.name,
-            "class": entry.method.__name__,
-            "does": entry.summary,
-            "cost": entry.cost,
-            "needs": "negatives" if entry.takes_negatives else "",
-            "paper": entry.paper,
-        }
-        for entry in METHODS.values()
-    ]
-
-
-def describe(name: str) -> dict[str, Any]:
-    """One method with its options, each with help, range, possible texts and default. `ValueError` for an unknown name."""
-    import dataclasses
-
-    from negguide.methods import get_method
-    from negguide.methods.options import default_text, has_default, option_of, possible_texts, types_of
-
-    entry = get_method(name)
-    options = []
-    for field in dataclasses.fields(entry.method):
-        if field.name in entry.presets or field.name == "negatives":
-            continue
-        meaning, parts = option_of(field), types_of(entry.method)[field.name]
-        options.append(
-            {
-                "name": field.name,
-                "help": meaning.help,
-                "range": meaning.range,
-                "possible": list(possible_texts(meaning, parts)),
-                "default": default_text(field) if has_default(field) else "",
-            }
-        )
-    return {**next(row for row in table() if row["name"] == name), "options": options}
 
 
 def _described(method: dict[str, Any]) -> str:

@@ -10,9 +10,8 @@ from typing import Any
 from negguide.compare.records import Comparison, Results, Row
 from negguide.experiment.columns import COLUMNS, Column, best, used
 from negguide.experiment.files import write
-from negguide.experiment.html import data_uri, environment
+from negguide.experiment.html import REPORT, data_uri, environment
 
-FILE = "report.html"
 TEMPLATE = "report.html.jinja"
 
 
@@ -27,14 +26,14 @@ class Cell:
 
 def write_report(out: Path, results: Results) -> Path:
     """Write `report.html` for results that lie in `out`."""
-    return write(out / FILE, render(out, results).encode())
+    return write(out / REPORT, render(out, results).encode())
 
 
 def render(out: Path, results: Results) -> str:
     """The page as text; pictures that cannot be read are left out."""
     tables = {"": _table(results.totals)}
     tables |= {c.slug: _table({row.label: row.scores for row in c.rows}) for c in results.comparisons}
-    template = environment("negguide.compare").get_template(TEMPLATE)
+    template = environment("negguide.compare", "negguide.experiment").get_template(TEMPLATE)
     return template.render(
         results=results,
         tables=tables,

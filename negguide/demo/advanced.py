@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gradio as gr
 
+from negguide.demo.components import Page
 from negguide.demo.options import HUB, Options
 from negguide.demo.parts import HEADERS, beside_names, panel, to_rows
 from negguide.demo.pictures import keep_raw
 from negguide.demo.settings import OFFLOADS
 from negguide.experiment.models import DTYPES
-
-if TYPE_CHECKING:
-    from negguide.demo.page import Page
 
 
 def advanced(page: Page, options: Options, start: Any) -> None:

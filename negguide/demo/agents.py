@@ -15,11 +15,11 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.types import Receive, Scope, Send
 
-from negguide.commands.methods import table
 from negguide.demo.asking import METHOD, METHODS, ask, many_methods, one_method, told
 from negguide.demo.engine import Engine, explain
 from negguide.demo.guard import user_of
 from negguide.demo.results import Board
+from negguide.methods.listing import table
 
 PATH = "/gradio_api/mcp"
 """Where gradio has its own."""

@@ -6,11 +6,11 @@ from typing import Any
 
 import gradio as gr
 
-from negguide.commands.methods import table
 from negguide.demo.asking import ask, many_methods, one_method, told
 from negguide.demo.engine import Engine, explain
 from negguide.demo.handlers import person_of
 from negguide.demo.results import Board
+from negguide.methods.listing import table
 
 
 def add_api(engine: Engine) -> None:

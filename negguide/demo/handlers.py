@@ -11,8 +11,9 @@ import gradio as gr
 
 from negguide.demo import board as html
 from negguide.demo.carried import from_link, from_png
+from negguide.demo.components import Page
 from negguide.demo.engine import Engine, explain
-from negguide.demo.page import Page, about, known_words
+from negguide.demo.page import about, known_words
 from negguide.demo.parts import from_rows, initial
 from negguide.demo.pictures import dropped, enlarged, on_white, painted, png64
 from negguide.demo.results import Board

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 from html import escape
 from typing import Any
 
 import gradio as gr
 
 from negguide.demo.advanced import advanced
+from negguide.demo.components import Page
 from negguide.demo.options import Options
-from negguide.demo.parts import Panel, initial
+from negguide.demo.parts import initial
 from negguide.experiment.arms import parse_parts
 from negguide.methods import METHODS
 from negguide.names import BundledModel, bundled_model
@@ -26,68 +26,6 @@ EXAMPLES = (
     ("a pet in a room", "", ["adaptive"]),
 )
 """Prompt, negatives, methods: all made for the Toybox."""
-
-
-@dataclasses.dataclass
-class Page:
-    """The components that handlers speak of."""
-
-    prompt: Any = None
-    negatives: Any = None
-    methods: Any = None
-    also: Any = None
-    run: Any = None
-    stop: Any = None
-    examples: Any = None
-    table: Any = None
-    add_row: Any = None
-    mask: Any = None
-    mask_paint: Any = None
-    mask_clear: Any = None
-    avoid: Any = None
-    avoid_add: Any = None
-    avoid_clear: Any = None
-    avoided: Any = None
-    avoided_state: Any = None
-    mask_state: Any = None
-    seed: Any = None
-    randomise: Any = None
-    count: Any = None
-    steps: Any = None
-    guidance: Any = None
-    size: Any = None
-    takeover: Any = None
-    model: Any = None
-    dtype: Any = None
-    offload: Any = None
-    load: Any = None
-    about: Any = None
-    words: Any = None
-    status: Any = None
-    slider: Any = None
-    shown: Any = None
-    plain: Any = None
-    guided: Any = None
-    board: Any = None
-    python: Any = None
-    command: Any = None
-    download: Any = None
-    link: Any = None
-    timeline: Any = None
-    panel: Any = None
-    last: Any = None
-    place: Any = None
-    opened: Any = None
-
-    @property
-    def settings(self) -> set[Any]:
-        """All that a run depends on."""
-        parts: Panel = self.panel
-        mine = (
-            self.prompt, self.negatives, self.methods, self.also, self.mask, self.avoided_state, self.mask_state, self.seed,
-            self.randomise, self.count, self.steps, self.guidance, self.size, self.takeover, self.model, self.dtype, self.offload,
-        )  # fmt: skip
-        return {*mine, *parts.components.values()}
 
 
 def layout(options: Options) -> Page:

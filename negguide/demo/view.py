@@ -9,7 +9,7 @@ import gradio as gr
 
 from negguide.demo import board as html
 from negguide.demo.carried import to_link
-from negguide.demo.page import Page
+from negguide.demo.components import Page
 from negguide.demo.parts import to_rows
 from negguide.demo.pictures import enlarged, from_png64
 from negguide.demo.results import Board

@@ -13,10 +13,10 @@ from negguide.engine.guidance import measured_scale
 from negguide.engine.probe import Probe
 
 if TYPE_CHECKING:
-    from negguide.engine.plan import Plan
+    from negguide.engine.plan_data import PlanData
 
 
-def halves_of_answers(plan: Plan, found: Probe) -> tuple[Tensor, Tensor]:
+def halves_of_answers(plan: PlanData, found: Probe) -> tuple[Tensor, Tensor]:
     """(conditional, unconditional) answers that a probe gave a pipeline that guides."""
     first = plan.layout.core(found.asked[0].answer)
     if plan.mode == "sequential":
@@ -25,7 +25,7 @@ def halves_of_answers(plan: Plan, found: Probe) -> tuple[Tensor, Tensor]:
     return halves if plan.family.cond_first else (halves[1], halves[0])
 
 
-def checked_formula(plan: Plan, found: Probe, call: Mapping[str, Any]) -> tuple[float, float]:
+def checked_formula(plan: PlanData, found: Probe, call: Mapping[str, Any]) -> tuple[float, float]:
     """(w, sign) of the pipeline's guidance, see `measured_scale`.
 
     Raises `Unsupported` where it is not what is known of it: `sign * post(uncond + w (cond - uncond))` of the two answers.
@@ -47,7 +47,7 @@ def checked_formula(plan: Plan, found: Probe, call: Mapping[str, Any]) -> tuple[
     return scale, sign
 
 
-def check_rows(plan: Plan, overlay: Mapping[argument_tree.Path, Any]) -> None:
+def check_rows(plan: PlanData, overlay: Mapping[argument_tree.Path, Any]) -> None:
     """Refuse batched guidance in which a text stands in an argument without a known row for each image and half.
 
     What only follows the length of a text (positions, numbers) may be without rows.

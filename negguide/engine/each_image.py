@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from negguide.engine import argument_tree, text_tokens
+from negguide.engine.plan_data import EncodedText, PlanData, Row
 from negguide.engine.unread import unread as unread_words
 from negguide.methods.base import EachImage
 from negguide.methods.step import Embedded
 
 if TYPE_CHECKING:
-    from negguide.engine.plan import Plan
     from negguide.engine.probe import Probe
 
 Prompt = str | tuple[str | None, ...] | EachImage
-Row = Mapping[argument_tree.Path, Any]
 
 _MOST_TEXTS = 32
 """Texts that a plan remembers between calls."""
@@ -28,19 +26,7 @@ _FAR = 16
 """Tokens: pipelines that pad to the longest text round its length up by less."""
 
 
-@dataclass
-class Text:
-    """A text as a pipeline encodes it."""
-
-    row: Row | None
-    """Its row of each argument that it changes; None where the arguments cannot be taken apart into rows."""
-    whole: Mapping[argument_tree.Path, Any] | None
-    """The overlay of the text for all images, in that case."""
-    print: Any
-    """What tokenizers and embedding tables said of it then (`text_tokens.fingerprint`)."""
-
-
-def spread(plan: Plan, prompt: Prompt) -> list[str | None]:
+def spread(plan: PlanData, prompt: Prompt) -> list[str | None]:
     """The text of each image; None: the pipeline's own there. Raises `ValueError` for a wrong number."""
     if isinstance(prompt, EachImage):
         if len(prompt.texts) != plan.rows:
@@ -53,7 +39,7 @@ def spread(plan: Plan, prompt: Prompt) -> list[str | None]:
     return [text for text in texts for _ in range(plan.rows // len(texts))]
 
 
-def overlay(plan: Plan, prompt: Prompt | None) -> dict[argument_tree.Path, Any]:
+def overlay(plan: PlanData, prompt: Prompt | None) -> dict[argument_tree.Path, Any]:
     """What to lay over the reference call of a plan to ask for a text, for one per prompt, or for one per image; None: as if
     no negative had been given.
 
@@ -75,16 +61,16 @@ def overlay(plan: Plan, prompt: Prompt | None) -> dict[argument_tree.Path, Any]:
     return plan.overlay_of(plan.probe_of_texts([o if t is None else t for t, o in zip(texts, own, strict=True)]))
 
 
-def _unconditional(plan: Plan) -> dict[argument_tree.Path, Any]:
+def _unconditional(plan: PlanData) -> dict[argument_tree.Path, Any]:
     """What to lay over the reference call to ask as if no negative had been given."""
     _check(plan, None)
     if None not in plan.texts:
         whole = plan.overlay_of(plan.probe_of(None))
-        plan.texts[None] = Text(None, whole, text_tokens.fingerprint(plan.pipe, ""))
+        plan.texts[None] = EncodedText(None, whole, text_tokens.fingerprint(plan.pipe, ""))
     return dict(plan.texts[None].whole or {})
 
 
-def learn(plan: Plan, texts: Sequence[str]) -> None:
+def learn(plan: PlanData, texts: Sequence[str]) -> None:
     """Encode those texts that are not known, together where the pipeline can, each alone where it cannot."""
     for text in dict.fromkeys(texts):
         _check(plan, text)
@@ -100,7 +86,7 @@ def learn(plan: Plan, texts: Sequence[str]) -> None:
                 _alone(plan, text)
 
 
-def unread(plan: Plan, prompt: Prompt | Embedded | None) -> Iterator[str]:
+def unread(plan: PlanData, prompt: Prompt | Embedded | None) -> Iterator[str]:
     """A sentence for each tokenizer that leaves out words of texts, which are encoded already."""
     if prompt is None or isinstance(prompt, Embedded):
         return
@@ -111,7 +97,7 @@ def unread(plan: Plan, prompt: Prompt | Embedded | None) -> Iterator[str]:
             yield from unread_words(plan.pipe, plan.cuts, text, others, limit)
 
 
-def refuse_silence(plan: Plan, prompt: Prompt) -> None:
+def refuse_silence(plan: PlanData, prompt: Prompt) -> None:
     """For a text that makes no difference: raises `ValueError` if it says something else than what stands there."""
     if plan.guides:
         own = plan.call.own_negatives(plan.rows)
@@ -132,13 +118,13 @@ def _words(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
-def forget_old(plan: Plan) -> None:
+def forget_old(plan: PlanData) -> None:
     """Between calls only the newest texts are remembered."""
     while len(plan.texts) > _MOST_TEXTS:
         plan.texts.pop(next(iter(plan.texts)))
 
 
-def _check(plan: Plan, text: str | None) -> None:
+def _check(plan: PlanData, text: str | None) -> None:
     """Once in a call: forget a text that tokenizers or embedding tables now read otherwise."""
     if text in plan.texts and text not in plan.checked:
         known = plan.texts.pop(text)
@@ -147,11 +133,11 @@ def _check(plan: Plan, text: str | None) -> None:
     plan.checked.add(text)
 
 
-def _keep(plan: Plan, text: str, row: Row | None, whole: Mapping[argument_tree.Path, Any] | None = None) -> None:
-    plan.texts[text] = Text(row, whole, text_tokens.fingerprint(plan.pipe, text))
+def _keep(plan: PlanData, text: str, row: Row | None, whole: Mapping[argument_tree.Path, Any] | None = None) -> None:
+    plan.texts[text] = EncodedText(row, whole, text_tokens.fingerprint(plan.pipe, text))
 
 
-def _alone(plan: Plan, text: str) -> Row | None:
+def _alone(plan: PlanData, text: str) -> Row | None:
     """Encode one text for all images."""
     found = plan.probe_of(text)
     rows = _rows_of(plan, found, plan.rows)
@@ -162,7 +148,7 @@ def _alone(plan: Plan, text: str) -> Row | None:
     return rows[0]
 
 
-def _together(plan: Plan, texts: Sequence[str]) -> list[Row] | None:
+def _together(plan: PlanData, texts: Sequence[str]) -> list[Row] | None:
     """Encode several texts as if each had an image; None where that is not what the pipeline makes of each alone.
 
     It is where padding is masked, and where all are padded far beyond the longest, so to a fixed length. Elsewhere the
@@ -182,7 +168,7 @@ def _together(plan: Plan, texts: Sequence[str]) -> list[Row] | None:
     return rows if alone is not None and _agree(rows[shortest], alone) else None
 
 
-def _rows_of(plan: Plan, found: Probe, count: int) -> list[Row] | None:
+def _rows_of(plan: PlanData, found: Probe, count: int) -> list[Row] | None:
     """The rows of `count` texts in what a probe asked; None where what depends on the text has no rows."""
     if found.asked[0].rows != plan.asked_rows(count):
         return None
@@ -209,7 +195,7 @@ def _rows_of(plan: Plan, found: Probe, count: int) -> list[Row] | None:
     return [{path: _copy(argument_tree.row(leaves[path], at, path, layout)) for path in kept} for at in range(count)]
 
 
-def _row_of(plan: Plan, path: argument_tree.Path, leaf: Any, at: int) -> Any:
+def _row_of(plan: PlanData, path: argument_tree.Path, leaf: Any, at: int) -> Any:
     """A row of an argument of the reference call; ABSENT where it has none."""
     layout = plan.family.rows
     if argument_tree.has_rows(path, leaf, plan.rows, layout):
@@ -225,7 +211,7 @@ def _is_masked(row: Row) -> bool:
     return all(len(leaf) in masks for leaf in tensors if leaf.ndim == 2)
 
 
-def _is_far_padded(plan: Plan, texts: Sequence[str], rows: Sequence[Row]) -> bool:
+def _is_far_padded(plan: PlanData, texts: Sequence[str], rows: Sequence[Row]) -> bool:
     lengths = [len(leaf) for row in rows for leaf in row.values() if isinstance(leaf, torch.Tensor) and leaf.ndim == 2]
     words = [text_tokens.length(plan.pipe, text) for text in texts]
     longest = max((count for count in words if count is not None), default=0)
@@ -245,7 +231,7 @@ def _close(first: Any, second: Any) -> bool:
     return first.shape == second.shape and torch.allclose(first.float(), second.float(), rtol=0.05, atol=0.05)
 
 
-def _gathered(plan: Plan, rows: Sequence[Row | None]) -> dict[argument_tree.Path, Any] | None:
+def _gathered(plan: PlanData, rows: Sequence[Row | None]) -> dict[argument_tree.Path, Any] | None:
     """The overlay made of single rows; None where they do not fit together."""
     layout = plan.family.rows
     own = plan.overlays.get(0, {})

@@ -14,7 +14,7 @@ from negguide.engine.guidance import probe_of_text
 from negguide.methods.step import Embedded
 
 if TYPE_CHECKING:
-    from negguide.engine.plan import Plan
+    from negguide.engine.plan_data import PlanData
     from negguide.engine.probe import Probe
 
 _TEXT = "encoder_hidden_states"
@@ -22,7 +22,7 @@ _MASKS = ("prompt_attention_mask", "prompt_embeds_mask")
 """Arguments of pipelines that say which tokens of given embeddings count."""
 
 
-def overlay(plan: Plan, prompt: Embedded) -> dict[argument_tree.Path, Any]:
+def overlay(plan: PlanData, prompt: Embedded) -> dict[argument_tree.Path, Any]:
     """What to lay over the reference call of a plan to ask for embeddings.
 
     Raises:
@@ -39,7 +39,7 @@ def overlay(plan: Plan, prompt: Embedded) -> dict[argument_tree.Path, Any]:
     return result
 
 
-def texts_alone(plan: Plan, arguments: Mapping[str, Any]) -> Probe:
+def texts_alone(plan: PlanData, arguments: Mapping[str, Any]) -> Probe:
     """What the pipeline asks for the negative texts of a call whose prompt is given as embeddings, without these.
 
     For embeddings of a length that the text encoder cannot make (several windows, as compel joins them): the pipeline
@@ -61,13 +61,13 @@ def texts_alone(plan: Plan, arguments: Mapping[str, Any]) -> Probe:
     return found
 
 
-def _alone(plan: Plan, arguments: Mapping[str, Any], texts: Any) -> Probe:
+def _alone(plan: PlanData, arguments: Mapping[str, Any], texts: Any) -> Probe:
     dropped = ("prompt", "pooled_prompt", "negative_")
     kept = {key: value for key, value in arguments.items() if not key.startswith(dropped) or "ip_adapter" in key}
     return probe_of_text(plan.pipe, plan.call, plan.denoisers, {**kept, "prompt": texts, "negative_prompt": texts})
 
 
-def _arguments(plan: Plan, prompt: Embedded) -> dict[str, Any]:
+def _arguments(plan: PlanData, prompt: Embedded) -> dict[str, Any]:
     """The call with embeddings as its prompt and, where it takes one, as its negative prompt."""
     call, name = plan.call, plan.call.cls.__name__
     parameters = call.parameters

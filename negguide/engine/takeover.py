@@ -15,7 +15,7 @@ from negguide.engine.guidance import EMBEDDED, SCALES, Reading, first_probe, fol
 from negguide.engine.probe import Probe, probe
 
 if TYPE_CHECKING:
-    from negguide.engine.plan import Plan
+    from negguide.engine.plan_data import PlanData
 
 
 def read_takeover(pipe: Any, call: Call, family: Family, denoisers: Mapping[str, torch.nn.Module]) -> Reading:
@@ -83,10 +83,10 @@ def _first_row(value: Any) -> Any:
     return value[:1] if isinstance(value, Tensor) and value.ndim else value
 
 
-def set_own(plan: Plan, guided: Probe | None) -> None:
+def set_own(plan: PlanData, guided: Probe | None) -> None:
     """What the pipeline would have in the negative place if it guided; where it never does, as if that were its prompt."""
     if guided is None:
-        plan.own = plan.overlay_of(plan._run({**plan.call.with_own_negative_as_prompt(), **plan.arguments}))
+        plan.own = plan.overlay_of(plan.probe_with({**plan.call.with_own_negative_as_prompt(), **plan.arguments}))
         return
     plan.guided = read_mode(guided, plan.call.cls.__name__)
     own = plan.unconditional_of(guided)

@@ -14,6 +14,8 @@ from negguide.experiment.pictures import as_rgb
 if TYPE_CHECKING:
     from jinja2 import Environment
 
+REPORT = "report.html"
+"""The report of a comparison or a batch, in its folder."""
 AS_IT_IS, LARGEST = 256, 1024
 """Pictures up to `AS_IT_IS` pixels are embedded losslessly; larger ones as WebP of at most `LARGEST` pixels."""
 
