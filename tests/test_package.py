@@ -69,7 +69,7 @@ def test_wheel_holds_what_is_needed(wheel: Path) -> None:
     assert {f"negguide/experiment/templates/report.{kind}" for kind in ("css", "js")} <= names
     assets = {f"negguide/{file.relative_to(ROOT)}" for file in (ROOT / "assets").rglob("*") if file.is_file()}
     assert assets and assets <= names
-    assert not [name for name in names if name.startswith(("tests/", "benchmarks/", ".train"))]
+    assert not [name for name in names if name.startswith(("tests/", "benchmarks/", "comfyui/", ".train"))]
 
 
 def test_every_link_of_the_readme_is_whole_on_an_index(wheel: Path) -> None:

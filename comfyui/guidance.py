@@ -1,0 +1,131 @@
+"""negguide's methods in ComfyUI's sampling: one function after guidance, which works with every sampler and guider.
+
+It takes the place of nothing: ComfyUI's own result goes on untouched, bit for bit, where no method acts, and other nodes'
+functions after guidance come after this one.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from negguide.methods.base import OWN, Condition, Denoised, Guidance, Method, Step
+
+from .negatives import Conditioning
+from .steps import step_at
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_KEY = "negguide"
+_AFTER_GUIDANCE = "sampler_post_cfg_function"
+
+
+class Chain:
+    """The methods of a MODEL, in the order of their nodes, and the conditionings that they ask for by text."""
+
+    def __init__(self, methods: Sequence[Method], conditionings: Mapping[str, Conditioning]) -> None:
+        self.methods = tuple(methods)
+        self.conditionings = dict(conditionings)
+        self._state: dict[str, Any] = {}
+        self._guider: Any = None
+
+    def around_sampling(self, executor: Any, *args: Any, **options: Any) -> Any:
+        """Wrapper of ComfyUI's outer_sample: lends the guider our conditionings, so that it prepares them like its own."""
+        import comfy.sampler_helpers
+
+        guider, names = executor.class_obj, {_name(text): text for text in self.conditionings}
+        for name, text in names.items():
+            conds = comfy.sampler_helpers.convert_cond(self.conditionings[text])
+            guider.conds[name] = [{**cond, "prompt_type": "negative"} for cond in conds]
+        self._state, self._guider = {}, guider
+        try:
+            return executor(*args, **options)
+        finally:
+            self._state, self._guider = {}, None
+            for name in names:
+                guider.conds.pop(name, None)
+
+    def __call__(self, args: dict[str, Any]) -> Tensor:
+        """The clean estimate after guidance, (B, ...); `args` as ComfyUI hands them to such functions."""
+        options = args["model_options"].get("transformer_options", {})
+        step = step_at(args["input"], args["sigma"], options, getattr(args["model"], "model_sampling", None))
+        denoised = self._guided(step, args)
+        for method in self.methods:
+            if method.sees_denoised and method.looks_at(step, self._state):
+                context: Any = types.SimpleNamespace(groups=[tuple(range(len(denoised)))])
+                event = Denoised(step, denoised, context)
+                method.denoised(event, self._state)
+                denoised = event.x0
+        return denoised
+
+    def _guided(self, step: Step, args: dict[str, Any]) -> Tensor:
+        acting = [method for method in self.methods if method.needs_guidance and not method.is_neutral]
+        if acting and args["uncond"] is None:
+            raise ValueError(
+                f"{acting[0].name} acts on guidance, and there is none at cfg {args['cond_scale']:g}: raise cfg above 1, "
+                "or use NAG, which needs none"
+            )
+        plain: Tensor = args["denoised"]
+        if not acting:
+            return plain
+        if not all(method.guides_now(step, self._state) for method in acting):
+            return self._own(args, args["cond_denoised"])
+        wanted = dict.fromkeys(condition for method in acting for condition in method.conditions(step, self._state))
+        cond, base = step.from_denoised(args["cond_denoised"]), step.from_denoised(args["uncond_denoised"])
+        predictions = {OWN: base} | self._predictions(
+            [condition for condition in wanted if not condition.own], step, args
+        )
+        guidance = Guidance(step, cond, base, args["cond_scale"], predictions)
+        for method in acting:
+            method.combine(guidance, self._state)
+        return self._own(args, step.to_denoised(guidance.result())) if guidance.touched else plain
+
+    def _predictions(
+        self, conditions: Sequence[Condition], step: Step, args: dict[str, Any]
+    ) -> dict[Condition, Tensor]:
+        """Predictions of our conditionings, in as few denoiser calls as ComfyUI finds room for."""
+        if not conditions:
+            return {}
+        import comfy.samplers
+
+        conds = [self._guider.conds[_name(condition.prompt)] for condition in conditions]
+        # The first two places are the prompt's and the negative prompt's: patches of attention go by the place.
+        estimates = comfy.samplers.calc_cond_batch(
+            args["model"], [None, None, *conds], args["input"], args["sigma"], args["model_options"]
+        )[2:]
+        return {c: step.from_denoised(estimate) for c, estimate in zip(conditions, estimates, strict=True)}
+
+    def _own(self, args: dict[str, Any], denoised: Tensor) -> Tensor:
+        if "sampler_cfg_function" in args["model_options"]:
+            raise ValueError(
+                "another node of this MODEL (RescaleCFG, say) brings a guidance formula of its own, which negguide's methods "
+                "would overrule; take it out (negguide has Rescale, APG and CFG-Zero* as nodes that go together)"
+            )
+        return denoised
+
+
+def with_method(model: Any, method: Method, conditionings: Mapping[str, Conditioning]) -> Any:
+    """A MODEL with one method more, after those it has; a neutral method leaves the copy as it is.
+
+    Raises `ValueError` where the method cannot stand beside another one.
+    """
+    patched = model.clone()
+    if method.is_neutral:
+        return patched
+    others = list(patched.model_options.get(_AFTER_GUIDANCE, ()))
+    earlier = next((function for function in others if isinstance(function, Chain)), None)
+    chain = Chain([method], conditionings)
+    if earlier is not None:
+        method.check_beside(earlier.methods)
+        others.remove(earlier)
+        chain = Chain([*earlier.methods, method], {**earlier.conditionings, **conditionings})
+    patched.model_options[_AFTER_GUIDANCE] = [chain, *others]
+    patched.remove_wrappers_with_key("outer_sample", _KEY)
+    patched.add_wrapper_with_key("outer_sample", _KEY, chain.around_sampling)
+    return patched
+
+
+def _name(text: Any) -> str:
+    return f"{_KEY}: {text}"

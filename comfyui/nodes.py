@@ -1,0 +1,138 @@
+"""The nodes of the pack."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from comfy_api.latest import ComfyExtension, io
+
+from negguide.methods.base import Window
+from negguide.methods.negative import Negative, Positive
+from negguide.methods.registry import METHODS
+
+from .guidance import with_method
+from .inputs import Negatives, inputs_of, options_from, window_from, window_inputs
+from .negatives import Entry, as_concepts, check_conditioning, stand_in
+
+_CATEGORY = "negguide"
+
+
+class NegativeNode(io.ComfyNode):
+    """One negative, or one more, for the nodes that take negatives."""
+
+    @classmethod
+    def define_schema(cls) -> Any:
+        previous = "Another negative, which then counts too: negatives in a chain."
+        return io.Schema(
+            node_id="NegguideNegative",
+            display_name="Negative (negguide)",
+            category=_CATEGORY,
+            description="What is not wanted: a conditioning with a weight, a window and a region. Chain them for several.",
+            inputs=[
+                io.Conditioning.Input("conditioning", tooltip="What is not wanted, from any text encoder."),
+                io.Float.Input(
+                    "weight",
+                    default=1.0,
+                    min=0.0,
+                    max=100.0,
+                    step=0.01,
+                    tooltip="0 has no effect and costs nothing; 0.5 to 2 is the useful range, and Perp-Neg bears more.",
+                ),
+                *window_inputs(Window(), "When it holds; until 0.5 keeps most of the effect at half the extra cost."),
+                io.Mask.Input("mask", optional=True, tooltip="Where it holds (white); everywhere if left out."),
+                Negatives.Input("previous", optional=True, tooltip=previous),
+            ],
+            outputs=[Negatives.Output("negatives")],
+        )
+
+    @classmethod
+    def execute(cls, conditioning: Any, weight: float, mask: Any = None, previous: Any = (), **window: Any) -> Any:
+        return io.NodeOutput((*(previous or ()), Entry(conditioning, weight, window_from(window), mask)))
+
+
+class MethodNode(io.ComfyNode):
+    """A method of negguide as a patch of a MODEL; the classes made from it say which."""
+
+    method: ClassVar[str]
+    shown: ClassVar[str]
+    node: ClassVar[str]
+    leave_out: ClassVar[tuple[str, ...]] = ()
+
+    @classmethod
+    def define_schema(cls) -> Any:
+        entry = METHODS[cls.method]
+        fields = entry.method.__dataclass_fields__
+        inputs = [io.Model.Input("model")]
+        if "negatives" in fields:
+            inputs.append(Negatives.Input("negatives", tooltip="What is not wanted, from Negative (negguide)."))
+        brought = ("negatives", "positives", "unconditional", *entry.presets, *cls.leave_out)
+        inputs += inputs_of(entry.method, leave_out=brought)
+        if "positives" in fields:
+            tip = "Further wishes, from Negative (negguide); they add only what the prompt does not say already."
+            inputs.append(Negatives.Input("positives", optional=True, tooltip=tip))
+        if "unconditional" in fields:
+            tip = (
+                "What differences are taken from, usually an empty text. Left out: the sampler's negative conditioning, "
+                "which then stays at work as the usual negative prompt."
+            )
+            inputs.append(io.Conditioning.Input("empty_conditioning", optional=True, tooltip=tip))
+        return io.Schema(
+            node_id=cls.node,
+            display_name=f"{cls.shown} (negguide)",
+            category=f"{_CATEGORY}/guidance",
+            description=f"{entry.summary[:1].upper()}{entry.summary[1:]}. Cost: {entry.cost}. Source: {entry.paper}.",
+            inputs=inputs,
+            outputs=[io.Model.Output()],
+        )
+
+    @classmethod
+    def execute(cls, model: Any, **values: Any) -> Any:
+        entry = METHODS[cls.method]
+        options = options_from(entry.method, values)
+        conditionings: dict[str, Any] = {}
+        for name, kind in (("negatives", Negative), ("positives", Positive)):
+            if values.get(name):
+                options[name], known = as_concepts(values[name], kind)
+                conditionings |= known
+        if "unconditional" in entry.method.__dataclass_fields__:
+            options["unconditional"] = "own"
+            if (empty := values.get("empty_conditioning")) is not None:
+                check_conditioning(empty)
+                options["unconditional"] = stand_in()
+                conditionings[options["unconditional"]] = empty
+        return io.NodeOutput(with_method(model, entry(**options), conditionings))
+
+
+def _node(method: str, shown: str, *leave_out: str) -> type[MethodNode]:
+    name = f"Negguide{''.join(part.capitalize() for part in method.split('_'))}"
+    return type(name, (MethodNode,), {"method": method, "shown": shown, "node": name, "leave_out": leave_out})
+
+
+METHOD_NODES: list[type[MethodNode]] = [
+    _node("perp_neg", "Perp-Neg"),
+    _node("signed", "Signed negatives"),
+    _node("ccfg", "Contrastive negatives"),
+    _node("dng", "Dynamic negatives", "p_min"),
+    _node("apg", "APG"),
+    _node("cfg_zero_star", "CFG-Zero*"),
+    _node("rescale", "Guidance rescale"),
+    _node("interval", "Guidance interval"),
+    _node("spell", "SPELL: keep pictures apart", "references", "within"),
+    _node("particle_guidance", "Particle guidance: keep pictures apart", "references", "within"),
+]
+"""One node per method that works on predictions or clean estimates."""
+
+NODES: list[type[Any]] = [NegativeNode, *METHOD_NODES]
+"""All nodes, in the order of the menu."""
+
+
+class Pack(ComfyExtension):
+    """What ComfyUI asks for the nodes."""
+
+    async def get_node_list(self) -> list[type[Any]]:
+        return list(NODES)
+
+
+async def comfy_entrypoint() -> ComfyExtension:
+    """ComfyUI's way in."""
+    return Pack()
