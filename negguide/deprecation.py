@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
+from pathlib import Path
 from types import ModuleType
 
 GONE_IN = "0.3"
@@ -31,9 +32,26 @@ MOVED_MODULES = {
     "negguide.integration.swap": "negguide.engine.intercept",
     "negguide.integration.taps": "negguide.engine.attention_hooks",
     "negguide.integration.tree": "negguide.engine.argument_tree",
+    "negguide.toybox.bench": "lab.bench",
+    "negguide.toybox.generate": "lab.generate",
+    "negguide.toybox.score": "lab.score",
+    "negguide.toybox.train": "lab.train",
     "negguide.vlm": "negguide.watchers",
 }
 """Old module -> new module; what lies inside a moved package moved with it."""
+
+
+def _through_new_packages() -> dict[str, str]:
+    """`from old_package import old_module` looks for the old module in the new package: there it is known too."""
+    halves = ((old.rpartition("."), new) for old, new in MOVED_MODULES.items())
+    return {
+        f"{MOVED_MODULES[package]}.{module}": new
+        for (package, _, module), new in halves
+        if package in MOVED_MODULES and f"{MOVED_MODULES[package]}.{module}" != new
+    }
+
+
+_KNOWN = {**_through_new_packages(), **MOVED_MODULES}
 
 
 def deprecated(old: str, new: str, stacklevel: int = 2) -> None:
@@ -52,8 +70,8 @@ def new_module_name(name: str) -> str | None:
     parts = name.split(".")
     for length in range(len(parts), 1, -1):
         package = ".".join(parts[:length])
-        if package in MOVED_MODULES:
-            return ".".join([MOVED_MODULES[package], *parts[length:]])
+        if package in _KNOWN:
+            return ".".join([_KNOWN[package], *parts[length:]])
     return None
 
 
@@ -65,6 +83,8 @@ class _MovedModule(Loader):
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         deprecated(spec.name, self._new)  # frames of the import system are not counted
+        if self._new.startswith("lab."):
+            _find_laboratory()
         module = import_module(self._new)
         self._spec = module.__spec__
         return module
@@ -82,6 +102,13 @@ class MovedModules(MetaPathFinder):
         """The spec of a module that has moved, None for any other."""
         new = new_module_name(fullname)
         return None if new is None else ModuleSpec(fullname, _MovedModule(new))
+
+
+def _find_laboratory() -> None:
+    """The laboratory is no part of the package; in a checkout it lies beside it."""
+    root = Path(__file__).resolve().parents[1]
+    if (root / "lab").is_dir() and str(root) not in sys.path:
+        sys.path.append(str(root))
 
 
 def install() -> None:

@@ -24,6 +24,18 @@ def test_what_lies_inside_a_moved_package_moved_with_it():
     assert new_module_name("negguide.vlmx") is None
 
 
+def test_an_old_module_is_found_through_its_old_package():
+    from negguide import engine
+    from negguide.engine import intercept
+
+    vars(engine).pop("swap", None)
+    for name in ("negguide.integration", "negguide.integration.swap", "negguide.engine.swap"):
+        sys.modules.pop(name, None)
+    with pytest.warns(DeprecationWarning, match="negguide.engine.intercept"):
+        from negguide.integration import swap
+    assert swap is intercept
+
+
 def test_the_warning_points_at_the_line_that_uses_the_old_name(tmp_path):
     script = tmp_path / "old.py"
     script.write_text("import negguide\nimport negguide.vlm.questions\n")

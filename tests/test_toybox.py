@@ -31,7 +31,7 @@ def test_files_are_small_safe_and_described():
     files = [file for file in (assets_dir() / "toybox").rglob("*") if file.is_file()]
     assert all(file.stat().st_size < 20_000_000 for file in files)
     assert sum(file.stat().st_size for file in files) < 60_000_000
-    assert {file.suffix for file in files} <= {".safetensors", ".json", ".md"}
+    assert {file.suffix for file in files} <= {".safetensors", ".json", ".txt", ".md"}
     for name in ("sd", "oracle", "clip"):
         card = (assets_dir() / "toybox" / name / "README.md").read_text()
         stages = [line for line in card.partition("## Training")[2].partition("##")[0].splitlines() if line[:1] == "-"]
