@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from negguide.engine import intercept
-from negguide.engine.families import FAMILIES, TAPPED
+from negguide.engine.families import FAMILIES, TAPPED, family_of
 from negguide.methods import METHODS
 
 if sys.version_info >= (3, 11):
@@ -66,6 +66,18 @@ def test_snippets_run_as_they_stand(code: str, monkeypatch: pytest.MonkeyPatch) 
 def test_families_are_those_of_the_code() -> None:
     assert listed("Families known by name:") == {family.name for family in FAMILIES if family.pipelines}
     assert listed("(`NAG`, `VSF`, `NegToMe`) know the layers of:") == set(TAPPED.split(", "))
+
+
+def test_families_that_no_test_runs_are_told() -> None:
+    run = set()
+    for name in families.FAMILIES | families.MORE:
+        if hasattr(diffusers, families.NEWER.get(name, "DiffusionPipeline")):
+            run.add(family_of(type(families.build(name))).name)
+        else:
+            pytest.skip(f"this diffusers has no {families.NEWER[name]}")
+    known = {family.name for family in FAMILIES if family.pipelines}
+    told = re.search(r"Of these, (.*?) are not run by the tests", README, re.DOTALL)
+    assert told and set(re.sub(r"\s+", " ", told[1]).split(", ")) == known - run
 
 
 def test_every_method_is_in_the_table() -> None:
