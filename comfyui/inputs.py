@@ -9,7 +9,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from negguide.methods.base import Window
-from negguide.methods.options import Option, default_of, option_of, possible_texts, types_of
+from negguide.methods.options import Option, default_of, option_of, options_of, possible_texts, types_of
 
 Negatives = io.Custom("NEGGUIDE_NEGATIVES")
 """The type of the socket that carries `comfyui.negatives.Entry` in a chain."""
@@ -41,9 +41,11 @@ def inputs_of(config: type, leave_out: Sequence[str] = (), defaults: Mapping[str
 def options_from(config: type, values: Mapping[str, Any]) -> dict[str, Any]:
     """Values of the inputs -> options of the method: windows put together again, "empty" numbers None."""
     options: dict[str, Any] = {}
+    meanings = options_of(config)
     for name, types in types_of(config).items():
         if name in values:
-            empty = type(None) in types and not isinstance(values[name], str) and values[name] == EMPTY
+            can_be_empty = type(None) in types and meanings[name].low > EMPTY
+            empty = can_be_empty and not isinstance(values[name], str) and values[name] == EMPTY
             options[name] = None if empty else values[name]
         elif Window in types and _WINDOW[0] in values:
             options[name] = window_from(values)

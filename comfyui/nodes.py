@@ -7,14 +7,18 @@ from typing import Any, ClassVar
 from comfy_api.latest import ComfyExtension, io
 
 from negguide.methods.base import Window
+from negguide.methods.nag import NAG
 from negguide.methods.negative import Negative, Positive
+from negguide.methods.negtome import ON_DIFFUSION, NegToMe
 from negguide.methods.registry import METHODS
 
+from .attention import with_nag, with_negtome
 from .guidance import with_method
 from .inputs import Negatives, inputs_of, options_from, window_from, window_inputs
 from .negatives import Entry, as_concepts, check_conditioning, stand_in
 
 _CATEGORY = "negguide"
+_OF_THE_GUIDER = ("perp_neg", "signed", "ccfg", "dng")
 
 
 class NegativeNode(io.ComfyNode):
@@ -122,7 +126,106 @@ METHOD_NODES: list[type[MethodNode]] = [
 ]
 """One node per method that works on predictions or clean estimates."""
 
-NODES: list[type[Any]] = [NegativeNode, *METHOD_NODES]
+
+class NAGNode(io.ComfyNode):
+    """NAG on UNets, as a patch of a MODEL."""
+
+    # The values of the family: there are UNets only behind this node.
+    usual: ClassVar[dict[str, float]] = {"scale": 3.0, "tau": 2.5, "alpha": 0.5}
+
+    @classmethod
+    def define_schema(cls) -> Any:
+        return io.Schema(
+            node_id="NegguideNag",
+            display_name="NAG (negguide)",
+            category=f"{_CATEGORY}/attention",
+            description=(
+                "The negative works inside attention to text, so that it acts at cfg 1 and in few steps too. For UNets (Stable "
+                f"Diffusion 1 and 2, SDXL). Cost: a few percent of a pass per negative. Source: {NAG.paper}."
+            ),
+            inputs=[
+                io.Model.Input("model"),
+                Negatives.Input("negatives", tooltip="What is not wanted, from Negative (negguide)."),
+                *inputs_of(NAG, leave_out=("negatives", "placement", "pooled"), defaults=cls.usual),
+            ],
+            outputs=[io.Model.Output()],
+        )
+
+    @classmethod
+    def execute(cls, model: Any, negatives: Any, **values: Any) -> Any:
+        method = NAG("conditionings", **options_from(NAG, values))
+        return io.NodeOutput(with_nag(model, method, negatives))
+
+
+class NegToMeNode(io.ComfyNode):
+    """NegToMe on UNets, between the pictures of a batch, as a patch of a MODEL."""
+
+    @classmethod
+    def define_schema(cls) -> Any:
+        usual = {name: getattr(ON_DIFFUSION, name) for name in ("alpha", "threshold", "window")}
+        leave_out = ("alpha_stop", "mask", "layers", "kinds", "noise", "seed")
+        return io.Schema(
+            node_id="NegguideNegToMe",
+            display_name="NegToMe: more variety in a batch (negguide)",
+            category=f"{_CATEGORY}/attention",
+            description=(
+                "Pushes the pictures of a batch from each other, so that they differ more. For UNets (Stable Diffusion 1 and 2, "
+                f"SDXL), batch_size 2 or more. Cost: no extra pass. Source: {NegToMe.paper}."
+            ),
+            inputs=[io.Model.Input("model"), *inputs_of(NegToMe, leave_out=leave_out, defaults=usual)],
+            outputs=[io.Model.Output()],
+        )
+
+    @classmethod
+    def execute(cls, model: Any, **values: Any) -> Any:
+        return io.NodeOutput(with_negtome(model, NegToMe(**options_from(NegToMe, values))))
+
+
+class GuiderNode(io.ComfyNode):
+    """A GUIDER for SamplerCustomAdvanced with negatives of its own."""
+
+    @classmethod
+    def define_schema(cls) -> Any:
+        shown = [METHODS[name].summary for name in _OF_THE_GUIDER]
+        return io.Schema(
+            node_id="NegguideGuider",
+            display_name="Guider with negatives (negguide)",
+            category=_CATEGORY,
+            description="For SamplerCustomAdvanced: guidance with a chain of negatives, at the settings each method begins with.",
+            inputs=[
+                io.Model.Input("model"),
+                io.Conditioning.Input("positive", tooltip="What is wanted."),
+                io.Conditioning.Input(
+                    "negative", tooltip="What guidance starts from: an empty text, or a negative prompt."
+                ),
+                Negatives.Input("negatives", tooltip="What is not wanted, from Negative (negguide)."),
+                io.Combo.Input(
+                    "method",
+                    options=list(_OF_THE_GUIDER),
+                    default=_OF_THE_GUIDER[0],
+                    tooltip="; ".join(f"{name}: {text}" for name, text in zip(_OF_THE_GUIDER, shown, strict=True))
+                    + ".",
+                ),
+                io.Float.Input(
+                    "cfg", default=7.0, min=0.0, max=100.0, step=0.1, tooltip="The guidance scale, above 1."
+                ),
+            ],
+            outputs=[io.Guider.Output()],
+        )
+
+    @classmethod
+    def execute(cls, model: Any, positive: Any, negative: Any, negatives: Any, method: str, cfg: float) -> Any:
+        import comfy.samplers
+
+        concepts, conditionings = as_concepts(negatives, Negative)
+        patched = with_method(model, METHODS[method](concepts, unconditional="own"), conditionings)
+        guider = comfy.samplers.CFGGuider(patched)
+        guider.set_conds(positive, negative)
+        guider.set_cfg(cfg)
+        return io.NodeOutput(guider)
+
+
+NODES: list[type[Any]] = [NegativeNode, *METHOD_NODES, NAGNode, NegToMeNode, GuiderNode]
 """All nodes, in the order of the menu."""
 
 

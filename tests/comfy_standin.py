@@ -109,6 +109,7 @@ class UNet(nn.Module):
         self.requires_grad_(False)
 
     def forward(self, x: Tensor, context: Tensor, options: dict[str, Any]) -> Tensor:
+        options = {**options, "original_shape": list(x.shape)}
         tokens = self.inside(x.flatten(2).transpose(1, 2))
         for block in (self.input_blocks[1], self.middle_block, self.output_blocks[0]):
             tokens = block(tokens, context, options)
