@@ -66,7 +66,10 @@ def attend(
         arguments["encoder_hidden_states"] = text
     arguments["attention_mask"] = mask
     queries = None if call.queries is None else call.queries[rows]
-    twin, processor = _stand_in(owner, queries, projected), getattr(owner, "processor", None)
+    parts: dict[str, Any] = {} if queries is None else {"to_q": _constant(queries)}
+    if not projected:
+        parts["to_out"] = behind_attention(owner, _unchanged, dropped=True)
+    twin, processor = stand_in(owner, parts), getattr(owner, "processor", None)
     if processor is not None:
         # The module's own forward only hands on what its processor takes, which it looks up anew at each call.
         kind: Any = type(processor)
@@ -96,18 +99,23 @@ def _parameters(cls: Any) -> frozenset[str]:
     return frozenset(inspect.signature(cls.__call__).parameters)
 
 
-def _stand_in(module: Any, queries: Tensor | None, projected: bool) -> Any:
-    """A module that shares everything with `module` but the parts that have done their work already."""
+def stand_in(module: Any, parts: Mapping[str, Any]) -> Any:
+    """A module that shares everything with `module` but the named `parts`, for which callables may stand."""
     twin = object.__new__(type(module))
     twin.__dict__.update(module.__dict__)
-    twin.__dict__["_modules"] = parts = dict(module._modules)
-    if queries is not None:
-        parts["to_q"] = _constant(queries)
-    if not projected:
-        parts["to_out"] = (
-            _unchanged if isinstance(parts["to_out"], torch.nn.Linear) else (_unchanged,) * len(parts["to_out"])
-        )
+    twin.__dict__["_modules"] = dict(module._modules) | {
+        name: part for name, part in parts.items() if name in module._modules
+    }
+    twin.__dict__.update({name: part for name, part in parts.items() if name not in module._modules})
     return twin
+
+
+def behind_attention(module: Any, first: Callable[..., Tensor], dropped: bool = False) -> Any:
+    """What may stand for a module's `to_out`: `first` in the place of the projection, the rest as it is or `dropped`."""
+    projection = module._modules["to_out"]
+    if isinstance(projection, torch.nn.Linear):
+        return first
+    return (first, *(_unchanged if dropped else part for part in projection[1:]))
 
 
 def _constant(value: Tensor) -> Callable[..., Tensor]:

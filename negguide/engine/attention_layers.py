@@ -102,6 +102,21 @@ def text_path(denoiser: torch.nn.Module) -> tuple[torch.nn.Module, ...] | None:
     return tuple(module for module in modules if module is not None)
 
 
+MASKED = -10000.0
+"""What diffusers' transformers add to the attention of text tokens that are masked."""
+
+
+def text_of_layers(denoiser: torch.nn.Module, text: Tensor, mask: Any = None) -> tuple[Tensor, Tensor | None]:
+    """A text as the cross layers get it, (B, L, C), and its attention bias (B, 1, L), None without a `mask` (B, L) of ones."""
+    for module in text_path(denoiser) or ():
+        text = module(text)
+    # Allegro hands its text on with an axis more, which its blocks do not see.
+    text = text.flatten(1, -2)
+    if isinstance(mask, Tensor) and mask.ndim == 2:
+        return text, ((1 - mask.to(text.dtype)) * MASKED).unsqueeze(1)
+    return text, None
+
+
 def _module_at(module: Any, path: str) -> torch.nn.Module | None:
     for name in path.split("."):
         module = getattr(module, name, None)

@@ -12,16 +12,13 @@ from torch import Tensor
 
 from negguide.engine import argument_tree, extra_rows
 from negguide.engine.attention_hooks import COND, AttentionHooks
-from negguide.engine.attention_layers import text_path
+from negguide.engine.attention_layers import text_of_layers
 from negguide.engine.families import unsupported
 from negguide.engine.layout import prediction_of
 from negguide.engine.plan import OWN_KEY, Plan
 from negguide.engine.probe import main_input, named_arguments, placed, rows_of
 from negguide.engine.side_models import SideModel
 from negguide.methods.tokens import Label
-
-MASKED = -10000.0
-"""What diffusers' transformers add to the attention of text tokens that are masked."""
 
 
 @dataclasses.dataclass
@@ -185,14 +182,7 @@ class Evaluator:
         remembered = self._layer_texts.get((denoiser_call.name, key))
         if remembered is not None and remembered[0] is source:
             return remembered[1]
-        text = raw
-        for module in text_path(denoiser_call.module) or ():
-            text = module(text)
-        # Allegro hands its text on with an axis more, which its blocks do not see.
-        text = text.flatten(1, -2)
-        bias = None
-        if isinstance(mask, Tensor) and mask.ndim == 2:
-            bias = ((1 - mask.to(text.dtype)) * MASKED).unsqueeze(1)
+        text, bias = text_of_layers(denoiser_call.module, raw, mask)
         if source is not None:
             self._layer_texts[denoiser_call.name, key] = source, (text, bias)
         return text, bias
