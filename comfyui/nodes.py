@@ -16,6 +16,7 @@ from .attention import with_nag, with_negtome
 from .guidance import with_method
 from .inputs import Negatives, inputs_of, options_from, window_from, window_inputs
 from .negatives import Entry, as_concepts, check_conditioning, stand_in
+from .toybox import load_toybox
 
 _CATEGORY = "negguide"
 _OF_THE_GUIDER = ("perp_neg", "signed", "ccfg", "dng")
@@ -225,7 +226,58 @@ class GuiderNode(io.ComfyNode):
         return io.NodeOutput(guider)
 
 
-NODES: list[type[Any]] = [NegativeNode, *METHOD_NODES, NAGNode, NegToMeNode, GuiderNode]
+class ToyboxNode(io.ComfyNode):
+    """The bundled model."""
+
+    @classmethod
+    def define_schema(cls) -> Any:
+        return io.Schema(
+            node_id="NegguideToybox",
+            display_name="Load Toybox (negguide)",
+            category=_CATEGORY,
+            description=(
+                "negguide's small bundled model (64x64 pictures of a toy world, seconds on a CPU), to try things without a "
+                "download: 25 steps, cfg 5, ddim; latents from Empty Toybox latents."
+            ),
+            inputs=[],
+            outputs=[io.Model.Output(), io.Clip.Output(), io.Vae.Output()],
+        )
+
+    @classmethod
+    def execute(cls) -> Any:
+        return io.NodeOutput(*load_toybox())
+
+
+class ToyboxLatentsNode(io.ComfyNode):
+    """Empty latents of the bundled model's size."""
+
+    @classmethod
+    def define_schema(cls) -> Any:
+        return io.Schema(
+            node_id="NegguideToyboxLatents",
+            display_name="Empty Toybox latents (negguide)",
+            category=_CATEGORY,
+            description="Empty latents for the Toybox: 8 channels, 16x16, for pictures of 64x64.",
+            inputs=[io.Int.Input("batch_size", default=4, min=1, max=4096, tooltip="Number of pictures.")],
+            outputs=[io.Latent.Output()],
+        )
+
+    @classmethod
+    def execute(cls, batch_size: int) -> Any:
+        import torch
+
+        return io.NodeOutput({"samples": torch.zeros(batch_size, 8, 16, 16)})
+
+
+NODES: list[type[Any]] = [
+    NegativeNode,
+    *METHOD_NODES,
+    NAGNode,
+    NegToMeNode,
+    GuiderNode,
+    ToyboxNode,
+    ToyboxLatentsNode,
+]
 """All nodes, in the order of the menu."""
 
 

@@ -249,7 +249,20 @@ def _copied(value: Any) -> Any:
 
 def installed(monkeypatch: Any) -> types.ModuleType:
     """The node pack's `nodes`, imported with this stand-in in the place of ComfyUI."""
-    names = ("Model", "Conditioning", "Mask", "Float", "Int", "Boolean", "Combo", "String", "Guider", "Clip", "Vae")
+    names = (
+        "Model",
+        "Conditioning",
+        "Mask",
+        "Float",
+        "Int",
+        "Boolean",
+        "Combo",
+        "String",
+        "Guider",
+        "Clip",
+        "Vae",
+        "Latent",
+    )
     sockets: dict[str, Any] = {name: Socket(name.upper()) for name in names}
     about = {"Custom": Socket, "ComfyNode": ComfyNode, "NodeOutput": NodeOutput, "Schema": types.SimpleNamespace}
     modules = {
