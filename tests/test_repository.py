@@ -19,7 +19,7 @@ yaml = pytest.importorskip("yaml")
 
 ROOT = Path(__file__).parents[1]
 FORMS = sorted(path for path in (ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml") if path.name != "config.yml")
-PAGES = ("CODE_OF_CONDUCT.md", "SECURITY.md", "CONTRIBUTING.md")
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "comfyui" / "README.md"])
 
 pytestmark = pytest.mark.skipif(not (ROOT / ".github").is_dir(), reason="a source package holds no .github")
 
@@ -64,7 +64,7 @@ def test_the_citation_is_of_this_version() -> None:
     assert citation["license"] == project()["license"] and citation["repository-code"] == project()["urls"]["Homepage"]
 
 
-@pytest.mark.parametrize("name", PAGES)
-def test_links_of_the_pages_exist(name: str) -> None:
-    links = re.findall(r"\]\(([^):]+)\)", (ROOT / name).read_text(encoding="utf-8"))
-    assert not [link for link in links if not (ROOT / link).exists()]
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_of_the_pages_exist(page: Path) -> None:
+    links = re.findall(r"\]\(([^):]+)\)", page.read_text(encoding="utf-8"))
+    assert not [link for link in links if not (page.parent / (link.partition("#")[0] or ".")).exists()]
