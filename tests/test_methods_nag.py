@@ -13,6 +13,7 @@ from torch import Tensor
 
 from negguide import maths
 from negguide.engine import Unsupported, attach
+from negguide.engine.families.parts import named_parts
 from negguide.methods import NAG, Condition, Mask, Negative, NegativePrompt, PerpNeg, Window, from_json, to_json
 
 
@@ -44,6 +45,27 @@ def test_nag_at_its_borders() -> None:
     assert not maths.nag(torch.zeros(1, 3, 4), z, 5.0, 2.5, 0.5).any(), "bounded by the positive's norm"
     half = maths.nag(z.half() * 1e4, -z.half() * 1e4, 11.0, 2.5, 0.25)
     assert half.dtype == torch.float32 and half.isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_nag_of_many_tokens_is_that_of_each(dtype: torch.dtype) -> None:
+    draw = torch.Generator().manual_seed(1)
+    z_pos, z_neg = (torch.randn(2, 1031, 320, generator=draw).to(dtype) for _ in range(2))
+    with torch.no_grad():
+        whole = maths.nag(z_pos, z_neg, 5.0, 1.2, 0.25)
+    plus, minus = z_pos.double(), z_neg.double()
+    far = 5 * plus - 4 * minus
+    ratio = far.abs().sum(-1, keepdim=True) / plus.abs().sum(-1, keepdim=True)
+    expected = 0.25 * far * ratio.clamp(max=1.2) / ratio + 0.75 * plus
+    assert whole.dtype == torch.float32 and torch.allclose(whole.double(), expected, atol=1e-5)
+
+
+def test_modules_are_walked_as_torch_walks_them() -> None:
+    for name in ("sdxl", "flux"):
+        pipe = families.build(name)
+        denoiser = getattr(pipe, "unet", None) or pipe.transformer
+        denoiser.again = next(iter(denoiser.children()))  # one module under two names
+        assert list(named_parts(denoiser)) == list(denoiser.named_modules())
 
 
 S, TAU, ALPHA = 4.0, 1.3, 0.6

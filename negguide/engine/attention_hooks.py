@@ -58,6 +58,7 @@ class AttentionHooks:
         self.guard = guard
         self.attention_layers: dict[str, tuple[AttentionLayer, ...]] = {}
         self._compiled: dict[str, bool] = {}
+        self._proven: set[tuple[torch.nn.Module, type]] = set()
         self._image_modules: dict[str, Set[torch.nn.Module]] = {}
         self.wanted_rows = ExtraRows()
         self._methods = [
@@ -76,7 +77,7 @@ class AttentionHooks:
         if denoiser not in self.attention_layers:
             module = self.plan.denoisers[denoiser]
             self.attention_layers[denoiser] = attention_layers(module)
-            refuse_deaf(module)
+            refuse_deaf(module, self._is_compiled(denoiser))
         return self.attention_layers[denoiser]
 
     @property
@@ -141,10 +142,11 @@ class AttentionHooks:
         module = self.plan.denoisers[denoiser]
         assert self._step is not None and self._context is not None
         seen = picture(module, main_input(named)[1], self.plan.layout)
+        compiled = self._is_compiled(denoiser)
         hooks = ForwardHooks(
-            self._step, self._context, slots, seen, parts or {}, self.guard, self._thread, self._is_compiled(denoiser)
+            self._step, self._context, slots, seen, parts or {}, self.guard, self._thread, compiled, self._proven
         )
-        shared = self._shared_rows(slots, named, self._is_compiled(denoiser))
+        shared = self._shared_rows(slots, named, compiled)
         try:
             for attention_layer in self.layers(denoiser):
                 hooks.set(

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from negguide.engine.families import TAPPED, Unsupported, image_modules_of, rules_of
 from negguide.engine.families.family import Place
+from negguide.engine.families.parts import named_parts
 from negguide.engine.intercept import base_class
 from negguide.engine.layout import Layout, stacked
 from negguide.methods.tokens import Layer, Placement
@@ -56,7 +57,7 @@ def attention_layers(denoiser: torch.nn.Module) -> tuple[AttentionLayer, ...]:
     name = base_class(inner).__name__
     rules = rules_of(name)
     found = []
-    for path, module in inner.named_modules():
+    for path, module in named_parts(inner):
         # torch.compile wraps blocks of a model too; their names then hold a step more.
         path = path.replace("_orig_mod.", "")
         rule = next((rule for rule in rules if re.fullmatch(rule.pattern, path)), None)
@@ -86,7 +87,7 @@ def image_modules(denoiser: torch.nn.Module) -> tuple[torch.nn.Module, ...]:
     if pattern is None:
         return ()
     fitting = re.compile(pattern)
-    return tuple(module for path, module in inner.named_modules() if fitting.fullmatch(path.replace("_orig_mod.", "")))
+    return tuple(module for path, module in named_parts(inner) if fitting.fullmatch(path.replace("_orig_mod.", "")))
 
 
 def text_path(denoiser: torch.nn.Module) -> tuple[torch.nn.Module, ...] | None:

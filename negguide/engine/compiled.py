@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import torch
 
 from negguide.engine.families import Unsupported
+from negguide.engine.families.parts import parts
 
 _REMEDY = (
     "Set torch._dynamo.config.skip_nnmodule_hook_guards = False, compile without fullgraph=True, and call "
@@ -18,14 +19,13 @@ _REMEDY = (
 def is_compiled(denoiser: torch.nn.Module) -> bool:
     """Whether a denoiser, or some part of it, is compiled."""
     return hasattr(denoiser, "_orig_mod") or any(
-        "_orig_mod" in part._modules or part.__dict__.get("_compiled_call_impl") is not None
-        for part in denoiser.modules()
+        "_orig_mod" in part._modules or part.__dict__.get("_compiled_call_impl") is not None for part in parts(denoiser)
     )
 
 
-def refuse_deaf(denoiser: torch.nn.Module) -> None:
+def refuse_deaf(denoiser: torch.nn.Module, compiled: bool) -> None:
     """Refuse denoisers whose layers cannot be heard: compiled without hook guards, or sharded by context."""
-    if is_compiled(denoiser) and torch._dynamo.config.skip_nnmodule_hook_guards:
+    if compiled and torch._dynamo.config.skip_nnmodule_hook_guards:
         raise Unsupported(
             "the denoiser is compiled, and torch.compile ignores hooks that come after its first run: nothing would be "
             f"heard. {_REMEDY}"

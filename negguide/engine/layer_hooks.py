@@ -44,6 +44,7 @@ class ForwardHooks:
         guard: FiniteGuard,
         thread: int,
         compiled: bool,
+        proven: set[tuple[torch.nn.Module, type]],
     ) -> None:
         self._step = step
         self._context = context
@@ -56,6 +57,8 @@ class ForwardHooks:
         """Another thread's forward of the same denoiser meets our hooks, and is none of ours."""
         self._kept_out = torch.compiler.disable if compiled else _as_it_is
         """Keeps a hook out of the graphs of a compiled denoiser; doing so for each of them would cost the others time."""
+        self._proven = proven
+        """Layers whose output projection is known to be called by them, so that what they give is heard; added to."""
         self._asking = False
         """A layer is being asked with another text: nobody hears that."""
         self._handles: list[Any] = []
@@ -108,7 +111,7 @@ class ForwardHooks:
 
         def enter(module: torch.nn.Module, args: tuple[Any, ...], *rest: Any) -> None:
             if not self._deaf:
-                call.args, call.kwargs, call.queries, call.heard = args, rest[0], None, False
+                call.args, call.kwargs, call.queries = args, rest[0], None
 
         def remember_queries(module: torch.nn.Module, args: tuple[Any, ...], output: Any) -> None:
             if not self._deaf:
@@ -119,6 +122,7 @@ class ForwardHooks:
                 return None
             call.heard = True
             result = self._tokens(attention_layer, listeners, args[0], call, "attention")
+            call.args, call.kwargs, call.queries = (), {}, None
             return None if result is None else (result, *args[1:])
 
         def leave(module: torch.nn.Module, args: tuple[Any, ...], output: Any) -> None:
@@ -130,15 +134,18 @@ class ForwardHooks:
                     f"({type(getattr(module, 'processor', None)).__name__}) does not call the output projection, so nothing "
                     'hears what attention gives; use placement="layer"'
                 )
-            call.args, call.kwargs, call.queries = (), {}, None
+            self._proven.add(_as_it_runs(module))
 
         handles = self._handles
-        handles.append(attention_layer.module.register_forward_pre_hook(self._kept_out(enter), with_kwargs=True))
-        queries = getattr(attention_layer.module, "to_q", None)
-        if attention_layer.layer.kind == "cross" and isinstance(queries, torch.nn.Module):
-            handles.append(queries.register_forward_hook(self._kept_out(remember_queries)))
         handles.append(projection.register_forward_pre_hook(self._kept_out(hook)))
-        handles.append(attention_layer.module.register_forward_hook(self._kept_out(leave)))
+        if attention_layer.layer.reads_any_text:
+            # Only such layers can be asked with another text, which needs what they were called with.
+            handles.append(attention_layer.module.register_forward_pre_hook(self._kept_out(enter), with_kwargs=True))
+            queries = getattr(attention_layer.module, "to_q", None)
+            if isinstance(queries, torch.nn.Module):
+                handles.append(queries.register_forward_hook(self._kept_out(remember_queries)))
+        if _as_it_runs(attention_layer.module) not in self._proven:
+            handles.append(attention_layer.module.register_forward_hook(self._kept_out(leave)))
 
     def _tokens(
         self,
@@ -201,6 +208,11 @@ class ForwardHooks:
             return torch.cat([output[:, : text.start], event.result(), output[:, text.stop :]], dim=1)
 
         self._handles.append(attention_layer.text_values().register_forward_hook(self._kept_out(hook)))
+
+
+def _as_it_runs(module: torch.nn.Module) -> tuple[torch.nn.Module, type]:
+    """A layer with the kind of its processor, which a callback may have replaced."""
+    return module, type(getattr(module, "processor", None))
 
 
 def _as_it_is(hook: Any) -> Any:

@@ -76,4 +76,7 @@ class SharedRows:
         if not isinstance(value, Tensor):
             return value
         before = self._before.stop
+        if before == 1 and len(value) == 1:
+            # One image without guidance: its row stands for all others without a copy.
+            return value.expand(1 + self._companions, *value.shape[1:])
         return torch.cat([value[:before], *[value[self._cond]] * self._companions, value[before:]])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
 
 from negguide import maths
 from negguide.methods.base import Condition, Method, Step
@@ -129,7 +129,7 @@ class NAG(Method):
 
     @property
     def _all(self) -> tuple[Negative, ...]:
-        return as_negatives(self.negatives, self.name)
+        return cast("tuple[Negative, ...]", self.negatives)
 
 
 def _kind(context: RunContext) -> str:

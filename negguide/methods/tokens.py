@@ -153,7 +153,8 @@ class _Rows:
 
         if self._whole is None:
             parts = [self._edits.get(label, self._rows[self._slots.rows(label)]) for label in self._slots.labels]
-            self._whole = torch.cat([*parts, self._rows[len(self._slots.labels) * self._slots.count :]])
+            rest = self._rows[len(self._slots.labels) * self._slots.count :]
+            self._whole = parts[0] if len(parts) == 1 and not len(rest) else torch.cat([*parts, rest])
         return self._whole
 
     def _label(self, branch: Branch) -> Label:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from negguide.engine.families.family import Family, Unsupported
+from negguide.engine.families.parts import parts
 from negguide.engine.families.patches import refuse_patches
 from negguide.engine.families.registry import family_of, refusal_of, unsupported
 
@@ -61,7 +62,8 @@ def check_pipeline(pipe: Any, cls: type, parameters: Mapping[str, Any]) -> None:
 
 def hook_names(module: torch.nn.Module) -> set[str]:
     """Names of the diffusers hooks inside a denoiser."""
-    registries = (getattr(child, "_diffusers_hook", None) for child in module.modules())
+    # In its `__dict__`: a module looks for what it lacks in three tables and then composes an error.
+    registries = (part.__dict__.get("_diffusers_hook") for part in parts(module))
     return {name for registry in registries if registry is not None for name in registry.hooks}
 
 

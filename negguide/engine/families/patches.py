@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from negguide.engine.families.family import Unsupported
+from negguide.engine.families.parts import parts
 
 _KEEPERS = {
     "DeepCache": ("DeepCache", "helper.disable()"),
@@ -24,7 +25,7 @@ _OWN = ("diffusers", "transformers", "torch", "accelerate", "peft", "negguide")
 def refuse_patches(denoisers: Mapping[str, torch.nn.Module]) -> None:
     """Raise `Unsupported` where a patch would hand one condition's features to another."""
     for denoiser in denoisers.values():
-        patches = {id(patch): patch for part in denoiser.modules() for patch in _patches(part)}
+        patches = {id(patch): patch for part in parts(denoiser) for patch in _patches(part)}
         for patch in patches.values():
             package = str(getattr(patch, "__module__", "")).split(".")[0]
             name = getattr(patch, "__qualname__", type(patch).__name__)
