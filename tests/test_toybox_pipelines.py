@@ -132,4 +132,4 @@ def test_compare_takes_bundled_models_by_name_with_their_own_settings(tmp_path, 
     assert load_model("toybox/sd3").more == {"max_sequence_length": 0}
     assert load_model(str(pipeline_dir("sd3"))).pipe.text_encoder_3 is None
     assert main([*line, "--model", "toybox/sdxl"]) == 2
-    assert "possible: sd, sd3, few-step" in capsys.readouterr().err
+    assert "possible: toybox, toybox/sd3, toybox/few-step" in capsys.readouterr().err
