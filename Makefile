@@ -6,6 +6,7 @@
 # make lock         choose the versions anew that all of these install: requirements/
 # make test-oldest  the fast part on the oldest versions that we support, in an environment of its own
 # make test-latest  all tests on the newest of everything, likewise; it may fail, and says what broke
+# make test-comfyui COMFYUI_PATH=...  the node pack in a real ComfyUI, on the CPU: tests/test_comfyui_real.py
 # UV=path/to/uv     install with uv instead of pip, which shares its files between environments
 
 VENV ?= .venv
@@ -28,7 +29,7 @@ COMPILE = $(VENV)-lock/bin/uv pip compile --quiet --upgrade --python-version 3.1
     --custom-compile-command "make lock"
 TESTING = OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1
 
-.PHONY: run test test-fast test-oldest test-latest lint bench lock clean
+.PHONY: run test test-comfyui test-fast test-oldest test-latest lint bench lock clean
 .DELETE_ON_ERROR:
 
 run: $(VENV)/.installed-run
@@ -42,6 +43,10 @@ test-fast: $(VENV)/.installed-test
 
 test-oldest: $(VENV)-oldest/.installed
 	$(TESTING) $(VENV)-oldest/bin/python -m pytest -n $(JOBS) -m fast
+
+test-comfyui: $(VENV)/.installed-test
+	@test -f "$(COMFYUI_PATH)/main.py" || { echo "COMFYUI_PATH=... must name a clone of ComfyUI" >&2; exit 2; }
+	COMFYUI_PATH="$(COMFYUI_PATH)" $(TESTING) $(VENV)/bin/python -m pytest tests/test_comfyui_real.py
 
 lint: $(VENV)/.installed-dev
 	$(VENV)/bin/ruff check .
