@@ -32,8 +32,9 @@ def check_kind(pipe: Any) -> None:
     name = type(pipe).__name__
     if any(ancestor.__name__ in ("ModularPipeline", "ModularPipelineBlocks") for ancestor in type(pipe).__mro__):
         why = (
-            "its blocks hand the guidance to a guider component of its own; attach takes the pipeline class of the same "
-            "model, which DiffusionPipeline.from_pretrained(...) makes"
+            "its blocks hand the guidance to a guider component of its own: give it one of negguide.guiders "
+            "(pipe.update_components(guider=...)); attach takes the pipeline class of the same model, which "
+            "DiffusionPipeline.from_pretrained(...) makes"
         )
         raise Unsupported(f"{name} is a modular pipeline: {why}")
     raise TypeError(f"attach needs a diffusers pipeline, got {name}")
