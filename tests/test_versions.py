@@ -46,24 +46,35 @@ def _loaded(folder: Path) -> Any:
     return DiffusionPipeline.from_pretrained(str(folder), safety_checker=None)
 
 
+def _guider_has(name: str) -> bool:
+    """Whether guiders have it, or have a form that negguide.guiders refuses."""
+    guider = getattr(diffusers, "ClassifierFreeGuidance", None)
+    return not hasattr(guider, "prepare_inputs_from_block_state") or hasattr(guider(), name)
+
+
 PRIVATE: dict[str, Callable[[Path], bool]] = {
     "_all_hooks": lambda _: "_all_hooks" in DiffusionPipeline.maybe_free_model_hooks.__code__.co_names,
     "_begin_index": lambda _: hasattr(EulerDiscreteScheduler(), "_begin_index"),
     "_compiled_call_impl": lambda _: hasattr(torch.nn.Linear(1, 1), "_compiled_call_impl"),
+    "_count_prepared": lambda _: _guider_has("_count_prepared"),
     "_diffusers_hook": lambda _: hasattr(_hooked(), "_diffusers_hook"),
     "_dynamo": lambda _: hasattr(torch._dynamo.config, "skip_nnmodule_hook_guards"),
+    "_enabled": lambda _: _guider_has("_enabled"),
     "_execution_device": lambda _: hasattr(families.build("sd15"), "_execution_device"),
     "_getframe": lambda _: hasattr(sys, "_getframe"),
     "_guidance_scale": lambda _: hasattr(_has_run(), "_guidance_scale"),
     "_modules": lambda _: "0" in torch.nn.Sequential(torch.nn.Identity())._modules,
     "_name_or_path": lambda folder: "_name_or_path" in _loaded(folder).config,
+    "_num_inference_steps": lambda _: _guider_has("_num_inference_steps"),
     "_num_timesteps": lambda _: hasattr(_has_run(), "_num_timesteps"),
     "_orig_mod": lambda _: hasattr(torch.compile(torch.nn.Linear(1, 1)), "_orig_mod"),
     "_parallel_config": lambda _: (
         hasattr(ModelMixin, "_parallel_config") or not hasattr(ModelMixin, "enable_parallelism")
     ),
+    "_prepare_batch": lambda _: _guider_has("_prepare_batch"),
     "_reconstructor": lambda _: hasattr(copyreg, "_reconstructor"),
     "_step_index": lambda _: hasattr(EulerDiscreteScheduler(), "_step_index"),
+    "_timestep": lambda _: _guider_has("_timestep"),
 }
 """Private name of diffusers, transformers, torch or Python that the package uses -> whether it is still there."""
 
