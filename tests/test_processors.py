@@ -9,9 +9,10 @@ from typing import Any
 import families
 import pytest
 import torch
+from diffusers.models.attention_processor import Attention, IPAdapterAttnProcessor2_0
 from torch import Tensor
 
-from negguide import processors
+from negguide import maths, processors
 from negguide.engine import Unsupported, attach
 from negguide.methods import NAG, NegToMe, Window
 
@@ -236,3 +237,22 @@ def test_what_cannot_work_is_said() -> None:
     with pytest.raises(TypeError, match="attention processor"):
         processors.NegToMeAttnProcessor(3, 2)
     assert not any(isinstance(p, processors.WrappingProcessor) for p in unet.attn_processors.values())
+
+
+def test_an_ip_adapter_stays_at_work_beside_the_negative() -> None:
+    torch.manual_seed(0)
+    attention = Attention(16, cross_attention_dim=8, heads=2, dim_head=8).requires_grad_(False)
+    adapter = IPAdapterAttnProcessor2_0(16, 8, num_tokens=(4,), scale=0.7).requires_grad_(False)
+    attention.set_processor(adapter)
+    x, text, pictures = torch.randn(2, 9, 16), torch.randn(2, 5, 8), [torch.randn(2, 1, 4, 8)]
+    negative = torch.randn(1, 5, 8)
+    plain = attention(x, encoder_hidden_states=(text, pictures))
+    projection, attention.to_out = attention.to_out, torch.nn.ModuleList([torch.nn.Identity()] * 2)
+    z_pos = attention(x, encoder_hidden_states=(text, pictures))
+    z_neg = attention(x, encoder_hidden_states=(negative.expand(2, -1, -1), pictures))
+    attention.to_out = projection
+    z_pos[1:] = maths.nag(z_pos[1:], z_neg[1:], S, TAU, ALPHA)
+    attention.set_processor(processors.NAGAttnProcessor(adapter, [negative], None, None, S, TAU, ALPHA))
+    found = attention(x, encoder_hidden_states=(text, pictures))
+    assert close(found, projection[0](z_pos)) and not close(found, plain)
+    assert adapter.scale == [0.7], "its scale is not the method's"
