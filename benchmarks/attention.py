@@ -3,7 +3,7 @@
     python benchmarks/attention.py                    # all five pipelines, CPU, one thread
     python benchmarks/attention.py sd3 flux --rounds 9 --out attention.json
 
-Pipelines: Wan-, SD3- and Flux-type transformers with random weights at thousands of tokens, and the Toybox's UNets. Arms:
+Pipelines: Wan-, SD3- and Flux-type transformers with random weights at about a thousand tokens, and the Toybox's UNets. Arms:
 plain; NAG attached already; attached anew for the call; the rival, written from the paper's equations in `nag_rivals.py`.
 Rounds are interleaved; a round's processor times are divided by its plain one, and the median is told. NAG and the rival must
 make the same latents: the largest difference is told too, and what NAG changes at all. Prints a Markdown table, writes JSON.
