@@ -7,7 +7,7 @@ for steps at which a method listens, so that all other steps run the plain modul
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -134,11 +134,7 @@ class AttentionHooks:
         if not self._heard_by:
             yield
             return
-        known = dict(
-            self.plan.keys
-        )  # the plan forgets a run's conditions when it ends; what was heard may be read later
-        key = lambda condition: known[condition] if condition in known else self.plan.key(condition)  # noqa: E731
-        slots = Slots(tuple(labels), self.plan.rows, *self._names(), key)
+        slots = Slots(tuple(labels), self.plan.rows, *self._names(), self._keys())
         module = self.plan.denoisers[denoiser]
         assert self._step is not None and self._context is not None
         seen = picture(module, main_input(named)[1], self.plan.layout)
@@ -187,6 +183,15 @@ class AttentionHooks:
             for module in (output_projection(attention_layer.module) for attention_layer in heard)
             if module is not None
         }
+
+    def _keys(self) -> Callable[[Condition], int]:
+        """The key of a condition, also after the run, when the plan has let go of its conditions."""
+        known = dict(self.plan.keys)
+
+        def key(condition: Condition) -> int:
+            return known[condition] if condition in known else self.plan.key(condition)
+
+        return key
 
     def _names(self) -> tuple[dict[int, Branch], dict[int, Condition]]:
         conditions: dict[int, Condition] = {}
