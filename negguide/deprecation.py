@@ -22,16 +22,40 @@ MOVED_MODULES = {
     "negguide.compare.models": "negguide.experiment.models",
     "negguide.compare.recipe": "negguide.experiment.recipe",
     "negguide.compare.request": "negguide.experiment.tasks",
+    "negguide.engine.answers": "negguide.pipeline.answers",
+    "negguide.engine.argument_tree": "negguide.pipeline.argument_tree",
+    "negguide.engine.call": "negguide.pipeline.call",
+    "negguide.engine.checks": "negguide.pipeline.checks",
+    "negguide.engine.each_image": "negguide.pipeline.each_image",
+    "negguide.engine.families": "negguide.pipeline.families",
+    "negguide.engine.front_end": "negguide.pipeline.front_end",
+    "negguide.engine.given": "negguide.pipeline.given",
+    "negguide.engine.guidance": "negguide.pipeline.guidance",
+    "negguide.engine.intercept": "negguide.pipeline.intercept",
+    "negguide.engine.layout": "negguide.pipeline.layout",
+    "negguide.engine.levels": "negguide.pipeline.levels",
+    "negguide.engine.live": "negguide.pipeline.live",
+    "negguide.engine.pipeline_rescale": "negguide.pipeline.own_rescale",
+    "negguide.engine.plan": "negguide.pipeline.plan",
+    "negguide.engine.plan_cache": "negguide.pipeline.plan_cache",
+    "negguide.engine.plan_data": "negguide.pipeline.plan_data",
+    "negguide.engine.probe": "negguide.pipeline.probe",
+    "negguide.engine.schedule": "negguide.pipeline.schedule",
+    "negguide.engine.side_models": "negguide.pipeline.side_models",
+    "negguide.engine.stale": "negguide.pipeline.stale",
+    "negguide.engine.takeover": "negguide.pipeline.takeover",
+    "negguide.engine.text_tokens": "negguide.pipeline.text_tokens",
+    "negguide.engine.unread": "negguide.pipeline.unread",
     "negguide.integration": "negguide.engine",
     "negguide.integration.attention": "negguide.engine.attention_layers",
     "negguide.integration.model": "negguide.engine.context",
     "negguide.integration.pictures": "negguide.engine.latents",
-    "negguide.integration.post": "negguide.engine.pipeline_rescale",
+    "negguide.integration.post": "negguide.pipeline.own_rescale",
     "negguide.integration.riders": "negguide.engine.extra_rows",
-    "negguide.integration.side": "negguide.engine.side_models",
-    "negguide.integration.swap": "negguide.engine.intercept",
+    "negguide.integration.side": "negguide.pipeline.side_models",
+    "negguide.integration.swap": "negguide.pipeline.intercept",
     "negguide.integration.taps": "negguide.engine.attention_hooks",
-    "negguide.integration.tree": "negguide.engine.argument_tree",
+    "negguide.integration.tree": "negguide.pipeline.argument_tree",
     "negguide.toybox.bench": "lab.bench",
     "negguide.toybox.generate": "lab.generate",
     "negguide.toybox.score": "lab.score",
@@ -71,7 +95,8 @@ def new_module_name(name: str) -> str | None:
     for length in range(len(parts), 1, -1):
         package = ".".join(parts[:length])
         if package in _KNOWN:
-            return ".".join([_KNOWN[package], *parts[length:]])
+            new = ".".join([_KNOWN[package], *parts[length:]])
+            return new_module_name(new) or new
     return None
 
 

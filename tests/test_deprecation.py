@@ -26,12 +26,12 @@ def test_what_lies_inside_a_moved_package_moved_with_it():
 
 def test_an_old_module_is_found_through_its_old_package():
     from negguide import engine
-    from negguide.engine import intercept
+    from negguide.pipeline import intercept
 
     vars(engine).pop("swap", None)
     for name in ("negguide.integration", "negguide.integration.swap", "negguide.engine.swap"):
         sys.modules.pop(name, None)
-    with pytest.warns(DeprecationWarning, match="negguide.engine.intercept"):
+    with pytest.warns(DeprecationWarning, match="negguide.pipeline.intercept"):
         from negguide.integration import swap
     assert swap is intercept
 

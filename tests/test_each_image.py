@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from negguide import EachImage, NegativePrompt, PerpNeg, attach
-from negguide.engine import guidance
-from negguide.engine import plan as plans
-from negguide.engine.plan_cache import PLANS
 from negguide.methods import Negative
+from negguide.pipeline import guidance
+from negguide.pipeline import plan as plans
+from negguide.pipeline.plan_cache import PLANS
 
 TEXTS = ("cat", None, "a large dog on water", "cat")
 

@@ -14,9 +14,9 @@ from diffusers import (
 )
 
 from negguide.engine import Unsupported, attach
-from negguide.engine.guidance import measured_scale, read_mode
-from negguide.engine.probe import Probe, RecordedCall
 from negguide.methods import Method, PerpNeg, Rescale
+from negguide.pipeline.guidance import measured_scale, read_mode
+from negguide.pipeline.probe import Probe, RecordedCall
 
 ACTIVE = PerpNeg("cat")
 

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from negguide.engine import Unsupported, attach
-from negguide.engine.argument_tree import RowLayout
-from negguide.engine.families import GENERIC
-from negguide.engine.pipeline_rescale import norm_of_cond
 from negguide.methods import APG, DynamicNegative, NegativePrompt, PerpNeg
+from negguide.pipeline.argument_tree import RowLayout
+from negguide.pipeline.families import GENERIC
+from negguide.pipeline.own_rescale import norm_of_cond
 
 SECTIONS, STEPS, W = 2, 3, 4.0
 

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from negguide.engine import attach
-from negguide.engine.schedule import read_schedule
 from negguide.methods import Denoised, Method
+from negguide.pipeline.schedule import read_schedule
 
 BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 VP = ["DDIM", "DDPM", "PNDM", "LCM", "DPMSolverMultistep", "DPMSolverSinglestep", "UniPCMultistep", "DEISMultistep"]

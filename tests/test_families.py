@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from negguide.engine import attach
-from negguide.engine.call import Call
-from negguide.engine.families import FAMILIES, GENERIC, family_of
 from negguide.methods import APG, Condition, Negative, PerpNeg
+from negguide.pipeline.call import Call
+from negguide.pipeline.families import FAMILIES, GENERIC, family_of
 
 MODES = {
     "batch": ["sd15", "img2img", "inpaint", "controlnet", "sdxl", "sd3", "pixart", "sana", "zimage"],

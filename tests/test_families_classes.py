@@ -12,8 +12,8 @@ from diffusers import DiffusionPipeline, FluxPipeline, StableDiffusionPipeline
 from diffusers.loaders import FluxLoraLoaderMixin, StableDiffusionLoraLoaderMixin, WanLoraLoaderMixin
 
 from negguide.engine import Unsupported, attach
-from negguide.engine.families import FAMILIES, GENERIC, check_pipeline, family_of, refusal_of, rules_of
 from negguide.methods import PerpNeg
+from negguide.pipeline.families import FAMILIES, GENERIC, check_pipeline, family_of, refusal_of, rules_of
 
 OF_VERSION = (0, 42)
 """The diffusers whose exports are listed here in full."""

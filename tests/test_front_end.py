@@ -13,10 +13,11 @@ import families
 import pytest
 import torch
 
-from negguide.engine import answers, attach
-from negguide.engine.front_end import FrontEnd
-from negguide.engine.plan_cache import PLANS
+from negguide.engine import attach
 from negguide.methods import EachImage, Negative, NegativePrompt, PerpNeg
+from negguide.pipeline import answers
+from negguide.pipeline.front_end import FrontEnd
+from negguide.pipeline.plan_cache import PLANS
 
 NEGATIVES = ["cat", "a large dog on water", "hat", "x"]
 NEUTRAL = PerpNeg(Negative("cat", 0.0))
@@ -132,7 +133,7 @@ def test_what_is_large_is_kept_for_the_front_end_only(monkeypatch: pytest.Monkey
 
     for most, number in ((2**20, 3), (0, 0)):
         pipe, asked = counted("img2img")
-        monkeypatch.setattr("negguide.engine.front_end._LARGE", most)
+        monkeypatch.setattr("negguide.pipeline.front_end._LARGE", most)
         with attach(pipe, NEUTRAL):
             families.run("img2img", pipe, steps=3, callback_on_step_end=look)
         assert kept == [number] * 2 and calls(asked) == {"text_encoder": 2, "vae": 1}

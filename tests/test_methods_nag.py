@@ -13,8 +13,8 @@ from torch import Tensor
 
 from negguide import maths
 from negguide.engine import Unsupported, attach
-from negguide.engine.families.parts import named_parts
 from negguide.methods import NAG, Condition, Mask, Negative, NegativePrompt, PerpNeg, Window, from_json, to_json
+from negguide.pipeline.families.parts import named_parts
 
 
 def loop_nag(z_pos: Tensor, z_neg: Tensor, s: float, tau: float, alpha: float) -> Tensor:

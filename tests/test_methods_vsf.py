@@ -13,7 +13,6 @@ from torch import Tensor
 
 from negguide import maths
 from negguide.engine import Unsupported, attach
-from negguide.engine.text_tokens import kept
 from negguide.methods import (
     METHODS,
     NAG,
@@ -28,6 +27,7 @@ from negguide.methods import (
     parse_weights,
     to_json,
 )
+from negguide.pipeline.text_tokens import kept
 
 
 def test_values_are_weighted_token_by_token() -> None:

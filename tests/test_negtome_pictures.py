@@ -17,8 +17,8 @@ from test_maths_negtome import by_hand
 from torch import Tensor
 
 from negguide.engine import attach, latents
-from negguide.engine.layout import Layout
 from negguide.methods import Avoid, Bank, NegToMe, Window
+from negguide.pipeline.layout import Layout
 
 
 def with_pictures(
@@ -213,7 +213,7 @@ def test_a_bank_equals_its_hardest_picture(tmp_path: Path, monkeypatch: pytest.M
 
 
 def run_plain() -> Tensor:
-    from negguide.engine import intercept
+    from negguide.pipeline import intercept
 
     pipe = families.build("sd15")
     return intercept.base_class(pipe).__call__(pipe.from_pipe(pipe), **call("sd15")).images

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from negguide.engine.pipeline_rescale import norm_between, norm_of_channels, norm_of_cond, of_first_channels
+from negguide.pipeline.own_rescale import norm_between, norm_of_channels, norm_of_cond, of_first_channels
 
 GUIDED, COND = torch.randn(2, 2, 5, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 

@@ -13,9 +13,9 @@ import families
 import pytest
 import torch
 
-from negguide.engine import intercept
-from negguide.engine.families import FAMILIES, TAPPED, family_of
 from negguide.methods import METHODS
+from negguide.pipeline import intercept
+from negguide.pipeline.families import FAMILIES, TAPPED, family_of
 
 if sys.version_info >= (3, 11):
     import tomllib

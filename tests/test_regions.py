@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from negguide.engine import attach
-from negguide.engine.layout import Layout, token_grid
 from negguide.methods import Negative, PerpNeg
 from negguide.methods.mask import Mask
+from negguide.pipeline.layout import Layout, token_grid
 
 SHAPES: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
     "sd15": ({"height": 32, "width": 64}, (16, 32)),

@@ -15,7 +15,7 @@ from test_engine_x0 import Aim, aimed
 from torch import Tensor
 
 from negguide.engine import attach
-from negguide.engine.schedule import read_schedule
+from negguide.pipeline.schedule import read_schedule
 
 BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 V = {"prediction_type": "v_prediction"}

@@ -16,8 +16,9 @@ from diffusers.utils import logging as diffusers_logging
 from torch import Tensor
 
 import negguide as ng
-from negguide.engine import attach, detach, intercept
+from negguide.engine import attach, detach
 from negguide.methods import NegativePrompt, NegToMe, PerpNeg
+from negguide.pipeline import intercept
 
 
 def sibling(pipe: Any, own_scheduler: bool = True) -> Any:
@@ -331,7 +332,7 @@ def test_the_undecorated_call_is_guided_with_gradients() -> None:
 
 def test_probes_in_two_threads_leave_the_verbosity() -> None:
     """The one that began first ends first."""
-    from negguide.engine import probe
+    from negguide.pipeline import probe
 
     level = diffusers_logging.get_verbosity()
     quiet, other = probe._quiet(), probe._quiet()

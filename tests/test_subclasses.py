@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from negguide.engine import attach
-from negguide.engine.call import Call
 from negguide.methods import NAG, Negative, NegativePrompt, PerpNeg
+from negguide.pipeline.call import Call
 
 NEUTRAL = PerpNeg(Negative("cat", 0.0))
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from negguide.engine import argument_tree
-from negguide.engine.argument_tree import ABSENT, RowLayout
+from negguide.pipeline import argument_tree
+from negguide.pipeline.argument_tree import ABSENT, RowLayout
 
 LAYOUT = RowLayout(batches=("words",), shared=("ids",), axes={"layers": 1})
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from negguide import NAG, VSF, EachImage, Negative, NegativePrompt, PerpNeg, attach
-from negguide.engine.text_tokens import kept
 from negguide.methods import Method
+from negguide.pipeline.text_tokens import kept
 
 WORDS = ["red", "green", "blue", "cat", "dog", "owl", "hat", "tree"]
 FAMILIES = ["sd15", "sdxl", "sd3", "flux", "pixart", "sana", "wan", "qwen", "zimage", "klein"]

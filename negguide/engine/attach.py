@@ -12,25 +12,25 @@ from typing import Any
 
 import torch
 
-from negguide.engine import each_image, intercept
-from negguide.engine.argument_tree import copied
-from negguide.engine.call import Call
 from negguide.engine.callbacks import apart
-from negguide.engine.families import SIDE_MODELS, check_call, check_kind, check_pipeline, family_of
-from negguide.engine.front_end import FrontEnd
-from negguide.engine.guidance import Reading, first_probe, read_mode, why_unguided
 from negguide.engine.noise import Draws
-from negguide.engine.plan import Plan, make_plan
-from negguide.engine.plan_cache import PLANS, plan_key
-from negguide.engine.probe import probe
 from negguide.engine.record import StepRecord
 from negguide.engine.runner import Runner
-from negguide.engine.side_models import SideModel
-from negguide.engine.stale import Check, Rewind, Stale
-from negguide.engine.takeover import read_takeover
 from negguide.engine.turns import TAKEN, Turns
 from negguide.methods.base import Method
 from negguide.methods.mask import masks_in
+from negguide.pipeline import each_image, intercept
+from negguide.pipeline.argument_tree import copied
+from negguide.pipeline.call import Call
+from negguide.pipeline.families import SIDE_MODELS, check_call, check_kind, check_pipeline, family_of
+from negguide.pipeline.front_end import FrontEnd
+from negguide.pipeline.guidance import Reading, first_probe, read_mode, why_unguided
+from negguide.pipeline.plan import Plan, make_plan
+from negguide.pipeline.plan_cache import PLANS, plan_key
+from negguide.pipeline.probe import probe
+from negguide.pipeline.side_models import SideModel
+from negguide.pipeline.stale import Check, Rewind, Stale
+from negguide.pipeline.takeover import read_takeover
 
 
 def attach(

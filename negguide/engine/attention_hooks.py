@@ -18,14 +18,14 @@ from torch import Tensor
 from negguide.engine.attend import output_projection
 from negguide.engine.attention_layers import AttentionLayer, attention_layers, image_modules, picture
 from negguide.engine.compiled import is_compiled, refuse_deaf, whole_graphs_are_refused
-from negguide.engine.families import Unsupported
 from negguide.engine.finite import FiniteGuard
 from negguide.engine.layer_hooks import ForwardHooks, Listener
-from negguide.engine.plan import OWN_KEY, Plan
-from negguide.engine.probe import main_input, rows_of
 from negguide.engine.shared_rows import SharedRows
 from negguide.methods.base import Condition, Method, Step
 from negguide.methods.tokens import Branch, Label, Pooled, RunContext, Slots
+from negguide.pipeline.families import Unsupported
+from negguide.pipeline.plan import OWN_KEY, Plan
+from negguide.pipeline.probe import main_input, rows_of
 
 COND = -1
 """Key of the conditional prediction."""

@@ -15,12 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from negguide.engine.families import TAPPED, Unsupported, image_modules_of, rules_of
-from negguide.engine.families.family import Place
-from negguide.engine.families.parts import named_parts
-from negguide.engine.intercept import base_class
-from negguide.engine.layout import Layout, stacked
 from negguide.methods.tokens import Layer, Placement
+from negguide.pipeline.families import TAPPED, Unsupported, image_modules_of, rules_of
+from negguide.pipeline.families.family import Place
+from negguide.pipeline.families.parts import named_parts
+from negguide.pipeline.intercept import base_class
+from negguide.pipeline.layout import Layout, stacked
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def attention_layers(denoiser: torch.nn.Module) -> tuple[AttentionLayer, ...]:
     if not found:
         raise Unsupported(
             f"where the image tokens of {name} stand is not known, so nothing can listen to its attention. "
-            f"Known: {TAPPED}. A family is one file in negguide/engine/families"
+            f"Known: {TAPPED}. A family is one file in negguide/pipeline/families"
         )
     known = text_path(inner) is not None
     return tuple(

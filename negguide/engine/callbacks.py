@@ -8,7 +8,7 @@ from typing import Any
 
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 
-from negguide.engine.intercept import Run
+from negguide.pipeline.intercept import Run
 
 
 class _Official(MultiPipelineCallbacks):

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 import torch
 
-from negguide.engine.families import Unsupported
-from negguide.engine.families.parts import parts
+from negguide.pipeline.families import Unsupported
+from negguide.pipeline.families.parts import parts
 
 _REMEDY = (
     "Set torch._dynamo.config.skip_nnmodule_hook_guards = False, compile without fullgraph=True, and call "

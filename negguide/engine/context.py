@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 
-from negguide.engine import inversion, latents, text_tokens
+from negguide.engine import inversion, latents
 from negguide.engine.attention_hooks import COND, AttentionHooks, groups_of
 from negguide.engine.evaluate import DenoiserCall, Evaluator
-from negguide.engine.plan import OWN_KEY
 from negguide.methods.base import Condition, Step
 from negguide.methods.tokens import Branch, RunContext
+from negguide.pipeline import text_tokens
+from negguide.pipeline.plan import OWN_KEY
 
 
 def run_context(

@@ -8,10 +8,10 @@ from typing import Any
 from torch import Tensor
 
 from negguide.engine.evaluate import DenoiserCall
-from negguide.engine.families import unsupported
 from negguide.engine.finite import FiniteGuard
-from negguide.engine.plan import Plan
 from negguide.methods.base import Embeddings, Method, Step
+from negguide.pipeline.families import unsupported
+from negguide.pipeline.plan import Plan
 
 _TEXT = "encoder_hidden_states"
 

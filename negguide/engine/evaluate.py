@@ -10,15 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from negguide.engine import argument_tree, extra_rows
+from negguide.engine import extra_rows
 from negguide.engine.attention_hooks import COND, AttentionHooks
 from negguide.engine.attention_layers import text_of_layers
-from negguide.engine.families import unsupported
-from negguide.engine.layout import prediction_of
-from negguide.engine.plan import OWN_KEY, Plan
-from negguide.engine.probe import main_input, named_arguments, placed, rows_of
-from negguide.engine.side_models import SideModel
 from negguide.methods.tokens import Label
+from negguide.pipeline import argument_tree
+from negguide.pipeline.families import unsupported
+from negguide.pipeline.layout import prediction_of
+from negguide.pipeline.plan import OWN_KEY, Plan
+from negguide.pipeline.probe import main_input, named_arguments, placed, rows_of
+from negguide.pipeline.side_models import SideModel
 
 
 @dataclasses.dataclass

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from negguide.engine import argument_tree
 from negguide.engine.attention_hooks import COND, ExtraRows, groups_of
-from negguide.engine.families import Unsupported
-from negguide.engine.layout import stacked
-from negguide.engine.plan import Plan
-from negguide.engine.text_tokens import kept
 from negguide.methods.tokens import Label
+from negguide.pipeline import argument_tree
+from negguide.pipeline.families import Unsupported
+from negguide.pipeline.layout import stacked
+from negguide.pipeline.plan import Plan
+from negguide.pipeline.text_tokens import kept
 
 _MASKS = ("encoder_attention_mask", "encoder_hidden_states_mask")
 _TOKEN_WISE = ("encoder_hidden_states", *_MASKS, "txt_ids", "attention_mask")

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from negguide.engine import argument_tree
 from negguide.engine.attention_hooks import COND, groups_of
-from negguide.engine.families import unsupported
-from negguide.engine.layout import prediction_of, stacked
+from negguide.pipeline import argument_tree
+from negguide.pipeline.families import unsupported
+from negguide.pipeline.layout import prediction_of, stacked
 
 if TYPE_CHECKING:
     from negguide.engine.evaluate import DenoiserCall, Evaluator

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from negguide.engine.families import Unsupported
-from negguide.engine.intercept import base_class
-from negguide.engine.layout import Layout
+from negguide.pipeline.families import Unsupported
+from negguide.pipeline.intercept import base_class
+from negguide.pipeline.layout import Layout
 
 _MOST_LATENTS = 4 * 128 * 128
 """Positions that are decoded together: four pictures of 1024 pixels."""

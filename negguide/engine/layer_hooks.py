@@ -12,10 +12,10 @@ from torch import Tensor
 
 from negguide.engine.attend import LayerCall, attend, output_projection
 from negguide.engine.attention_layers import AttentionLayer, Picture
-from negguide.engine.families import Unsupported
 from negguide.engine.finite import FiniteGuard
 from negguide.methods.base import Method, Step
 from negguide.methods.tokens import Listen, Placement, RunContext, Slots, Tokens, Values
+from negguide.pipeline.families import Unsupported
 
 
 @dataclass

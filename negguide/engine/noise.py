@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from negguide.engine.intercept import base_class
+from negguide.pipeline.intercept import base_class
 
 
 class Draws:

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from negguide.engine.attention_hooks import COND
 from negguide.engine.evaluate import DenoiserCall, Evaluator
-from negguide.engine.families import unsupported
 from negguide.engine.finite import FiniteGuard
-from negguide.engine.layout import prediction_of, with_prediction
-from negguide.engine.plan import OWN_KEY, Plan
+from negguide.pipeline.families import unsupported
+from negguide.pipeline.layout import prediction_of, with_prediction
+from negguide.pipeline.plan import OWN_KEY, Plan
 
 
 @dataclass

@@ -14,19 +14,19 @@ import torch
 from torch import Tensor
 
 from negguide.engine.attention_hooks import COND, AttentionHooks
-from negguide.engine.checks import check_foreseen
 from negguide.engine.context import run_context
 from negguide.engine.embeddings import edited
 from negguide.engine.evaluate import DenoiserCall, Evaluator
 from negguide.engine.finite import FiniteGuard
-from negguide.engine.layout import stacked
-from negguide.engine.live import LiveGuidance
-from negguide.engine.plan import OWN_KEY, Plan
 from negguide.engine.record import StepRecord
 from negguide.engine.replies import Replies
-from negguide.engine.schedule import is_part, read_schedule
-from negguide.engine.side_models import SideModel
 from negguide.methods.base import Condition, Denoised, Guidance, Method, Step
+from negguide.pipeline.checks import check_foreseen
+from negguide.pipeline.layout import stacked
+from negguide.pipeline.live import LiveGuidance
+from negguide.pipeline.plan import OWN_KEY, Plan
+from negguide.pipeline.schedule import is_part, read_schedule
+from negguide.pipeline.side_models import SideModel
 
 
 class Runner:

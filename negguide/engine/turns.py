@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from negguide.engine.intercept import Run
+from negguide.pipeline.intercept import Run
 
 TAKEN = (
     "another call is at work on what this one needs: {} keeps the state of one call at a time. Let that call end first (put "

@@ -49,7 +49,7 @@ class RunContext:
     """What a method may know of the running denoiser, and of the pictures that its latents stand for."""
 
     family: str
-    """Row of `negguide.engine.families`, e.g. "Stable Diffusion XL", "Flux"."""
+    """Row of `negguide.pipeline.families`, e.g. "Stable Diffusion XL", "Flux"."""
     defaults: Mapping[str, Mapping[str, Any]]
     """Options of methods that differ in this family, by the method's name."""
     find_layers: Callable[[], tuple[Layer, ...]]

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 
 from negguide.engine.attention_layers import attention_layers
-from negguide.engine.families import Unsupported
 from negguide.methods.tokens import Layer
+from negguide.pipeline.families import Unsupported
 
 
 class WrappingProcessor(torch.nn.Module):

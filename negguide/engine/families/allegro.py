@@ -1,8 +1,0 @@
-"""Allegro."""
-
-from negguide.engine.families.cross_attention import cross_attention
-from negguide.engine.families.family import Family
-
-FAMILY = Family(
-    "Allegro", ("Allegro",), layers=cross_attention("AllegroTransformer3DModel", text_path=("caption_projection",))
-)

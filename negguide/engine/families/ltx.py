@@ -1,8 +1,0 @@
-"""LTX-Video."""
-
-from negguide.engine.families.cross_attention import cross_attention
-from negguide.engine.families.family import Family
-
-FAMILY = Family(
-    "LTX", ("LTX",), layers=cross_attention("LTXVideoTransformer3DModel", text_path=("caption_projection",))
-)

@@ -1,8 +1,0 @@
-"""PixArt-alpha and PixArt-Sigma."""
-
-from negguide.engine.families.cross_attention import cross_attention
-from negguide.engine.families.family import Family
-
-FAMILY = Family(
-    "PixArt", ("PixArt",), layers=cross_attention("PixArtTransformer2DModel", text_path=("caption_projection",))
-)

@@ -1,0 +1,12 @@
+"""Bria 3."""
+
+from negguide.pipeline.argument_tree import RowLayout
+from negguide.pipeline.families.double_and_single import double_and_single
+from negguide.pipeline.families.family import Family
+
+FAMILY = Family(
+    "Bria",
+    ("Bria",),
+    rows=RowLayout(shared=("txt_ids", "img_ids")),
+    layers=double_and_single("BriaTransformer2DModel"),
+)

@@ -1,0 +1,18 @@
+"""HunyuanVideo and HunyuanImage."""
+
+from negguide.pipeline.families.family import Family, Rule
+
+_DENOISERS = (
+    "HunyuanVideoTransformer3DModel",
+    "HunyuanVideoFramepackTransformer3DModel",
+    "HunyuanImageTransformer2DModel",
+)
+FAMILY = Family(
+    "HunyuanVideo",
+    ("HunyuanVideo", "HunyuanSkyreels"),
+    cfg_off={"true_cfg_scale": 1.0},
+    layers=(
+        Rule(_DENOISERS, r"transformer_blocks\.\d+\.attn", "joint"),
+        Rule(_DENOISERS, r"single_transformer_blocks\.\d+\.attn", "joint", values="first"),
+    ),
+)

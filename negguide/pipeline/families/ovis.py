@@ -1,0 +1,12 @@
+"""Ovis-Image."""
+
+from negguide.pipeline.argument_tree import RowLayout
+from negguide.pipeline.families.double_and_single import double_and_single
+from negguide.pipeline.families.family import Family
+
+FAMILY = Family(
+    "Ovis",
+    ("OvisImage",),
+    rows=RowLayout(shared=("txt_ids", "img_ids")),
+    layers=double_and_single("OvisImageTransformer2DModel"),
+)
