@@ -2,6 +2,7 @@
 # make test         install what is missing and run the tests
 # make test-fast    the part of them that says most in three minutes: tests/conftest.py names it
 # make lint         install what is missing and run ruff and mypy
+# make docs         build the documentation site into out/site, offline
 # make bench        what each method costs, as a ratio to the plain pipeline
 # make lock         choose the versions anew that all of these install: requirements/
 # make test-oldest  the fast part on the oldest versions that we support, in an environment of its own
@@ -29,7 +30,7 @@ COMPILE = $(VENV)-lock/bin/uv pip compile --quiet --upgrade --python-version 3.1
     --custom-compile-command "make lock"
 TESTING = OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1
 
-.PHONY: run test test-comfyui test-fast test-oldest test-latest lint bench lock clean
+.PHONY: run test test-comfyui test-fast test-oldest test-latest lint docs bench lock clean
 .DELETE_ON_ERROR:
 
 run: $(VENV)/.installed-run
@@ -52,6 +53,11 @@ lint: $(VENV)/.installed-dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+
+docs: $(VENV)/.installed-dev
+	$(VENV)/bin/python -m lab.site
+	NO_MKDOCS_2_WARNING=1 PYTHONPATH=. $(VENV)/bin/python -m mkdocs build --strict --quiet
+	@echo "documentation: out/site/index.html"
 
 test-latest:
 	$(PYTHON) -m venv --clear "$(VENV)-latest"

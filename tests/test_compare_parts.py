@@ -26,6 +26,18 @@ def test_python_of_a_method_makes_it_again(method: ng.Method) -> None:
     assert eval(python_of(method), {"ng": ng}) == method
 
 
+@pytest.mark.parametrize("text", ["0.2-0.8", "(0.2,0.8)", "[0.2,0.8]", "(0.2, 0.8)"])
+def test_windows_as_one_types_them(text: str) -> None:
+    plain, inside = parse_arms(f"plain,interval:window={text}")
+    assert plain.build([]) == () and inside.build([]) == (ng.Interval(ng.Window(0.2, 0.8)),)
+
+
+def test_windows_of_noise_as_one_types_them() -> None:
+    assert parse_arms("interval:window=5.42-0.28sigma")[0].build([]) == (ng.Interval(ng.Window(5.42, 0.28, "sigma")),)
+    with pytest.raises(ValueError, match=r"window is 'early'; possible: .* 0-0\.4 or 14\.6-1sigma"):
+        parse_arms("interval:window=early")
+
+
 def test_arms() -> None:
     plain, strong, both = parse_arms("plain, perp_neg:weight=2, ccfg:tau=1:boost_positive=true+apg:eta=0.5")
     assert plain.build([]) == () and not plain.needs_negatives

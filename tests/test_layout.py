@@ -30,7 +30,7 @@ ALLOWED = {
     "cli": {"commands"},
     "__main__": {"cli", "commands"},
     "toybox": {"experiment", "lab", "metrics", "names", "versions", "watchers"},
-    "lab": {"engine", "methods", "metrics", "names", "toybox", "watchers"},
+    "lab": {"cli", "engine", "methods", "metrics", "names", "toybox", "watchers"},
     "processors": {"engine", "maths", "methods", "pipeline"},
     "guiders": {"maths", "methods"},
 }

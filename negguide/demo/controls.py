@@ -13,9 +13,9 @@ from typing import Any, Literal, get_args, get_origin
 
 from negguide.experiment.arms import WEIGHT
 from negguide.methods import METHODS, Window
-from negguide.methods.negative import as_window
 from negguide.methods.options import Option, alternatives, default_of, option_of, possible_texts, types_of
 from negguide.methods.registry import Entry
+from negguide.methods.step import as_window
 
 Kind = Literal["number", "whole", "flag", "choice", "text", "texts", "window"]
 Value = Any

@@ -68,9 +68,9 @@ def parse_arms(text: str) -> tuple[Arm, ...]:
     """`"plain,perp_neg:weight=2,negative+apg"` -> arms, in this order.
 
     Arms are separated by commas, methods that act together by `+`; an option is `:name=value`, its value JSON or a
-    word; what stands in brackets or quotes belongs together (`negtome:window=[0,0.4]`). `weight` multiplies the
-    weights of the negatives, for all methods that take them. `ValueError` says what is wrong: an unknown method or
-    option (with the closest known one), a value that does not fit, an arm given twice.
+    word, and a window is written `0-0.4`, `(0,0.4)` or `14.6-1sigma`; what stands in brackets or quotes belongs
+    together. `weight` multiplies the weights of the negatives, for all methods that take them. `ValueError` says what
+    is wrong: an unknown method or option (with the closest known one), a value that does not fit, an arm given twice.
     """
     labels = [label.strip() for label in _split(text, ",") if label.strip()]
     if not labels:
@@ -138,7 +138,7 @@ def _part(text: str) -> Part:
 
 def _value(text: str) -> Any:
     try:
-        return json.loads(text)
+        return json.loads(f"[{text[1:-1]}]" if text.startswith("(") and text.endswith(")") else text)
     except json.JSONDecodeError:
         return text
 
@@ -153,9 +153,9 @@ def _split(text: str, mark: str) -> list[str]:
             skip, quoted = letter == "\\", letter != '"'
         elif letter == '"':
             quoted = True
-        elif letter in "[{":
+        elif letter in "[{(":
             depth += 1
-        elif letter in "]}":
+        elif letter in "]})":
             depth -= 1
         elif letter == mark and depth <= 0:
             words.append(text[start:at])

@@ -7,10 +7,10 @@ if TYPE_CHECKING:
     from negguide.maths.annealing import cads, cads_gamma
     from negguide.maths.attention import flip_values, nag
     from negguide.maths.contrastive import ccfg_weights
+    from negguide.maths.directions import dot, masked_perpendicular, norm, perp_neg, perpendicular, projection, widen
     from negguide.maths.dynamic import dng_odds, dng_update, log_likelihood_ratio, snr, squared_distance
     from negguide.maths.negatives import compose, mixture, signed, sum_terms
     from negguide.maths.negtome import best_among_others, best_match, push_apart, push_from
-    from negguide.maths.projection import dot, masked_perpendicular, norm, perp_neg, perpendicular, projection, widen
     from negguide.maths.repulsion import distances, nearest, particle_guidance, spell
     from negguide.maths.stabilisers import apg, cfg_zero_star, clip_norm, rescale
     from negguide.maths.views import ViewWeights, view_weights
@@ -57,10 +57,10 @@ _ROOMS = (
     "annealing",
     "attention",
     "contrastive",
+    "directions",
     "dynamic",
     "negatives",
     "negtome",
-    "projection",
     "repulsion",
     "stabilisers",
     "views",
@@ -75,3 +75,7 @@ def __getattr__(name: str) -> Any:
     value = next(room[name] for room in rooms if name in room)
     globals()[name] = value
     return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -6,7 +6,7 @@ import math
 
 from torch import Tensor
 
-from negguide.maths.projection import widen
+from negguide.maths.directions import widen
 
 
 def cads_gamma(t: float, tau_1: float, tau_2: float) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from negguide.maths.projection import widen
+from negguide.maths.directions import widen
 
 _BLOCK = 1 << 18
 """Numbers of a tensor that are worked on at a time on a CPU: 1 MB in float32."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from negguide.maths.projection import dot
+from negguide.maths.directions import dot
 
 
 def ccfg_weights(d_pos: Tensor, d_neg: Tensor, tau: float) -> tuple[Tensor, Tensor]:

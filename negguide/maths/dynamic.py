@@ -6,7 +6,7 @@ import math
 
 from torch import Tensor
 
-from negguide.maths.projection import widen
+from negguide.maths.directions import widen
 
 
 def squared_distance(a: Tensor, b: Tensor, mask: Tensor | None = None) -> Tensor:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from negguide.maths.projection import widen
+from negguide.maths.directions import widen
 
 
 def signed(others: Sequence[Tensor], weights: Sequence[float | Tensor]) -> Tensor:

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from negguide.maths.projection import widen
+from negguide.maths.directions import widen
 
 
 def distances(x: Tensor, others: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from negguide.maths.projection import dot, norm, projection, widen
+from negguide.maths.directions import dot, norm, projection, widen
 
 
 def clip_norm(d: Tensor, r: float) -> Tensor:

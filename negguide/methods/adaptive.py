@@ -9,11 +9,12 @@ from typing import Any, ClassVar, Literal
 from negguide.methods import watching
 from negguide.methods.base import Condition, Denoised, EachImage, Guidance, Method, Step, Window
 from negguide.methods.looks import Unit, as_looks
-from negguide.methods.negative import Negative, as_window
+from negguide.methods.negative import Negative
 from negguide.methods.options import check_options, option
 from negguide.methods.policy import POLICIES, Policy
 from negguide.methods.registry import get_method, register, register_preset
 from negguide.methods.rows import estimate_of_rows, guidance_of_rows, tokens_of_rows, without_guidance
+from negguide.methods.step import as_window
 from negguide.methods.tokens import Listen, RunContext, Tokens
 from negguide.watchers.protocol import Watcher
 from negguide.watchers.questions import QuestionLike, as_questions

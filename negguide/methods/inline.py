@@ -19,10 +19,9 @@ def parse_weights(text: str) -> tuple[str, tuple[Negative, ...]]:
     are read: `(text:1.2)`, other parentheses and `\(` stay as they are, since stock pipelines take them literally. Spaces
     and commas around what was taken out are tidied; a prompt without negative weights comes back as it is.
 
-    >>> parse_weights("a portrait (glasses:-1.2), photo")[0]
-    'a portrait, photo'
-    >>> parse_weights("a portrait (glasses:-1.2), photo")[1][0].weight
-    1.2
+    >>> prompt, (glasses,) = parse_weights("a portrait (glasses:-1.2), photo")
+    >>> prompt, glasses.weight
+    ('a portrait, photo', 1.2)
 
     Raises `ValueError` that says what is wrong at which character (counted from 1).
     """

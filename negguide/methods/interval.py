@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from negguide.methods.base import Method, Step, Window
-from negguide.methods.negative import as_window
 from negguide.methods.options import option
 from negguide.methods.registry import register
+from negguide.methods.step import as_window
 
 
 @register

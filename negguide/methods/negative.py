@@ -11,7 +11,7 @@ from negguide import maths
 from negguide.methods.base import OWN, Condition, EachImage, Guidance, Step, Window
 from negguide.methods.emphasis import literal, weighted
 from negguide.methods.mask import Mask
-from negguide.methods.step import Embedded
+from negguide.methods.step import Embedded, as_window
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -142,17 +142,6 @@ def as_negatives(values: ConceptLike | Sequence[ConceptLike], method: str) -> tu
             f"{method} got no negative; give at least one, e.g. {method}('hat') or {method}(['hat', 'glasses'])"
         )
     return negatives
-
-
-def as_window(value: Window | Sequence[float] | Mapping[str, Any]) -> Window:
-    """A `Window`, a `(start, stop)` pair in fractions of sampling, or the dict of its JSON form."""
-    if isinstance(value, Window):
-        return value
-    if isinstance(value, Mapping):
-        return Window(**value)
-    if isinstance(value, Sequence) and not isinstance(value, str) and 2 <= len(value) <= 3:
-        return Window(*value)  # type: ignore[arg-type]  # (start, stop) or (start, stop, unit)
-    raise TypeError(f"window is {value!r}; possible: Window(0, 0.4), or the pair (0, 0.4) in fractions of sampling")
 
 
 def encodable(what: str, text: str) -> str:

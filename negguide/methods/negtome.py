@@ -13,9 +13,9 @@ from negguide.methods.avoid import Avoid, as_avoided, kept_tokens, latents_of
 from negguide.methods.bank import Bank
 from negguide.methods.base import Denoised, Method, Step, Window
 from negguide.methods.mask import Mask
-from negguide.methods.negative import as_window
 from negguide.methods.options import check_options, option
 from negguide.methods.registry import register
+from negguide.methods.step import as_window
 from negguide.methods.tokens import Kind, Layer, Listen, RunContext, Tokens
 
 if TYPE_CHECKING:

@@ -9,15 +9,14 @@ from collections.abc import Sequence
 from negguide.methods.base import Window
 from negguide.methods.emphasis import pairs
 from negguide.methods.negative import Negative
+from negguide.methods.step import NUMBER
 
 _FLAG = re.compile(r"(?<!\S)--no(?!\S)")
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 _ESCAPED_FLAG = re.compile(r"(?<!\S)\\(\\*--no)(?!\S)")
 _FLAG_TO_ESCAPE = re.compile(r"(?<!\S)(\\*--no)(?!\S)")
-_NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
-_WEIGHT = re.compile(rf"\s*({_NUMBER})\s*")
+_WEIGHT = re.compile(rf"\s*({NUMBER})\s*")
 _DECIMAL_COMMA = re.compile(r":\s*(\d+),(\d+)\s*(?:@.*)?", re.DOTALL)
-_WINDOW = re.compile(rf"\s*({_NUMBER})\s*-\s*({_NUMBER})\s*(sigma)?\s*")
 
 
 def parse_prompt(text: str) -> tuple[str, tuple[Negative, ...]]:
@@ -97,17 +96,17 @@ def _weight(text: str, at: int, stop: int) -> float:
 def window_at(text: str, at: int, stop: int) -> Window:
     """The window written as `@start-stop` or `@start-stopsigma` in `text[at:stop]`; `ValueError` names the character."""
     given = text[at + 1 : stop].strip()
-    match = _WINDOW.fullmatch(text, at + 1, stop)
-    if match is None:
+    try:
+        window = Window.parse(given)
+    except ValueError as error:
+        raise _error(text, at, f"the window {given!r}: {error}") from error
+    if window is None:
         raise _error(
             text,
             at,
             rf"the window {given!r} is not start-stop, e.g. hat@0-0.4 (fractions) or hat@14.6-1sigma; \@ in a text",
         )
-    try:
-        return Window(float(match[1]), float(match[2]), "sigma" if match[3] else "progress")
-    except ValueError as error:
-        raise _error(text, at, f"the window {given!r}: {error}") from error
+    return window
 
 
 def _unescaped(match: re.Match[str]) -> str:

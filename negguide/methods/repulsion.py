@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from negguide import maths
 from negguide.methods.base import Denoised, Method, Window
-from negguide.methods.negative import as_window, finite
+from negguide.methods.negative import finite
 from negguide.methods.options import check_options, option
 from negguide.methods.reference import Reference, ReferenceLike, as_references, latents_of
 from negguide.methods.registry import register
+from negguide.methods.step import as_window
 
 if TYPE_CHECKING:
     from torch import Tensor

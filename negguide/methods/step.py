@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from negguide.methods.mask import Mask
+
+
+NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+"""A number of 0 or more as it is typed, for regular expressions."""
+
+_WINDOW = re.compile(rf"\s*({NUMBER})\s*-\s*({NUMBER})\s*(sigma)?\s*")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +46,12 @@ class Window:
         if self.unit == "sigma" and not self.start >= self.stop >= 0.0:
             raise ValueError(f"sigma window ({self.start}, {self.stop}) must satisfy start >= stop >= 0 (noise falls)")
 
+    @classmethod
+    def parse(cls, text: str) -> Window | None:
+        """The window that a text names, `0-0.4` in fractions or `14.6-1sigma`; None where it is not written so."""
+        match = _WINDOW.fullmatch(text)
+        return cls(float(match[1]), float(match[2]), "sigma" if match[3] else "progress") if match else None
+
     def is_open(self, step: Step) -> bool:
         if self.unit == "progress":
             return self.start <= step.progress < self.stop
@@ -47,6 +60,22 @@ class Window:
     @property
     def is_empty(self) -> bool:
         return self.start == self.stop
+
+
+def as_window(value: Window | Sequence[float] | Mapping[str, Any] | str) -> Window:
+    """A `Window`, a `(start, stop)` pair in fractions of sampling, the dict of its JSON form, or "0-0.4", "14.6-1sigma"."""
+    if isinstance(value, Window):
+        return value
+    if isinstance(value, str) and (window := Window.parse(value.strip("()"))) is not None:
+        return window
+    if isinstance(value, Mapping):
+        return Window(**value)
+    if isinstance(value, Sequence) and not isinstance(value, str) and 2 <= len(value) <= 3:
+        return Window(*value)  # type: ignore[arg-type]  # (start, stop) or (start, stop, unit)
+    raise TypeError(
+        f"window is {value!r}; possible: Window(0, 0.4), the pair (0, 0.4) in fractions of sampling, or as text "
+        "0-0.4 or 14.6-1sigma"
+    )
 
 
 @dataclasses.dataclass(frozen=True)
