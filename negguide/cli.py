@@ -23,7 +23,6 @@ app = typer.Typer(
     name="negguide",
     cls=LazyGroup,
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     help="Say [bold]no[/bold] to a diffusion model, and see what it does.",

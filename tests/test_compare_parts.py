@@ -32,6 +32,21 @@ def test_windows_as_one_types_them(text: str) -> None:
     assert plain.build([]) == () and inside.build([]) == (ng.Interval(ng.Window(0.2, 0.8)),)
 
 
+def test_watching_arms_by_name() -> None:
+    """A guard watches for the negatives; the watcher is that of the model at hand."""
+    adaptive, guard = parse_arms("adaptive,guard", watcher="toybox")
+    assert not adaptive.needs_negatives and guard.needs_negatives
+    assert adaptive.build([]) == (ng.AdaptiveNegatives("toybox"),)
+    assert guard.build([ng.Negative("cat"), ng.Negative("hat")]) == (
+        ng.AdaptiveNegatives("toybox", "guard", watch=["cat", "hat"]),
+    )
+    (told,) = parse_arms('guard:watch=["hat"]:watcher=clip:toybox')
+    assert not told.needs_negatives
+    assert told.build([ng.Negative("cat")]) == (ng.AdaptiveNegatives("clip:toybox", "guard", watch=["hat"]),)
+    with pytest.raises(ValueError, match=r"guard needs a watcher: guard:watcher=vqa:MODEL"):
+        parse_arms("guard")
+
+
 def test_windows_of_noise_as_one_types_them() -> None:
     assert parse_arms("interval:window=5.42-0.28sigma")[0].build([]) == (ng.Interval(ng.Window(5.42, 0.28, "sigma")),)
     with pytest.raises(ValueError, match=r"window is 'early'; possible: .* 0-0\.4 or 14\.6-1sigma"):
@@ -57,7 +72,7 @@ def test_arms() -> None:
         ("perpneg", "unknown method 'perpneg'; did you mean 'perp_neg'.*known: plain"),
         ("", "no method is named"),
         ("plain,plain", "'plain' is given twice"),
-        ("plain+apg", "nothing to be combined with"),
+        ("plain+apg", "name it alone"),
         ("ccfg:tua=1", "ccfg has no option 'tua'; did you mean 'tau'"),
         ("ccfg:tau", "options are written name=value"),
         ("ccfg:tau=-1", "'ccfg:tau=-1': tau is -1"),

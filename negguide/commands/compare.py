@@ -153,6 +153,7 @@ def compare(
             steps=steps if steps is not None else (usual.steps if usual else STEPS),
             size=size,
             out=out,
+            watcher=bundled.bundle.name if bundled and bundled.bundle.watcher else None,
         )
         request = _with_defaults(request, usual, guidance, batch, takeover)
     results = _run(request, model, dtype, device, clip, judge)
@@ -173,6 +174,7 @@ def _request(
     steps: int,
     size: str | None,
     out: Path,
+    watcher: str | None,
 ) -> Request:
     """Everything that can be checked without a model, checked."""
     from negguide.experiment.arms import parse_arms
@@ -188,7 +190,7 @@ def _request(
     texts = [*prompts, *(read_prompts(prompts_file) if prompts_file else [])]
     return Request(
         tasks=make_tasks(texts, negatives, weight),
-        arms=parse_arms(methods),
+        arms=parse_arms(methods, watcher),
         seeds=parse_seeds(seeds),
         out=prepare_folder(out),
         steps=steps,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from typing import Annotated
 
 import typer
@@ -23,7 +24,9 @@ Watchers = Annotated[
     typer.Option("--watcher", help="Who looks at forming pictures: toybox, vqa:MODEL, chat:MODEL; repeat."),
 ]
 Host = Annotated[str, typer.Option(help="0.0.0.0 lets other machines in.", rich_help_panel=SAFE)]
-Port = Annotated[int | None, typer.Option(help="Left out: 7860 or the next free one.", rich_help_panel=SAFE)]
+Port = Annotated[
+    int | None, typer.Option(min=1, max=65535, help="Left out: 7860 or the next free one.", rich_help_panel=SAFE)
+]
 Allow = Annotated[
     list[str] | None,
     typer.Option(
@@ -94,6 +97,7 @@ def demo(
     quiet_libraries()
     with one_line():
         logins = _logins(auth)
+        _check_host(host)
         options = Options(
             model=model,
             allow_models=tuple(allow_models or ()),
@@ -113,6 +117,16 @@ def demo(
         serve(blocks, engine, server_name=host, server_port=port, logins=logins or (), agents=mcp, inbrowser=open_page)
     except OSError as error:
         raise typer.TyperException(str(error)) from error
+
+
+def _check_host(host: str) -> None:
+    """`ValueError` for an address that this machine does not have."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as trial:
+            trial.bind(address)
+    except OSError as error:
+        raise ValueError(f"cannot listen at {host!r}: {error.strerror or error}; try 127.0.0.1 or 0.0.0.0") from error
 
 
 def _logins(text: str | None) -> list[tuple[str, str]] | None:

@@ -83,7 +83,7 @@ def generate(
     only: Only = None,
     report: Report = True,
 ) -> None:
-    """Make the pictures of a plan: prompts x methods x seeds, on any number of processes.
+    r"""Make the pictures of a plan: prompts x methods x seeds, on any number of processes.
 
     Stop or kill it at any moment; the same command makes only what is missing or damaged.
 
@@ -99,7 +99,7 @@ def generate(
 
     [bold]A plan[/bold] (YAML, JSON or TOML)
 
-    prompts: [a pet on grass --no cat, {prompt: a face, negatives: [hat]}]
+    prompts: [a pet on grass --no cat, {prompt: a face, negatives: \[hat]}]
     methods: [plain, {use: perp_neg, sweep: {weight: [0.5, 1, 2]}}]
     seeds: 0-7
 

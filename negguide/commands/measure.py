@@ -29,7 +29,7 @@ References = Annotated[
 ]
 Truth = Annotated[
     Path | None,
-    typer.Option(help='JSON lines {"file": ..., "shows": [negatives]} of pictures that somebody looked at.'),
+    typer.Option(help=r'JSON lines {"file": ..., "shows": \[negatives]} of pictures that somebody looked at.'),
 ]
 Prompt = Annotated[str | None, typer.Option(help="The prompt of all pictures of a foreign folder.")]
 Negatives = Annotated[

@@ -102,9 +102,18 @@ class Results(Record):
 
     @property
     def errors(self) -> list[str]:
-        """One line per method that failed."""
-        rows = [(comparison.prompt, row) for comparison in self.comparisons for row in comparison.rows]
-        return [f"{row.label} on {prompt!r}: {row.error}" for prompt, row in rows if row.error]
+        """One line per reason for which methods failed, with the methods and the prompts."""
+        failed: dict[str, list[tuple[str, str]]] = {}
+        for comparison in self.comparisons:
+            for row in comparison.rows:
+                if row.error:
+                    failed.setdefault(row.error, []).append((row.label, comparison.prompt))
+        lines = []
+        for error, places in failed.items():
+            labels, prompts = (list(dict.fromkeys(words)) for words in zip(*places, strict=True))
+            where = repr(prompts[0]) if len(prompts) == 1 else f"{len(prompts)} prompts ({prompts[0]!r}, ...)"
+            lines.append(f"{', '.join(labels)} on {where}: {error}")
+        return lines
 
     def save(self, folder: Path) -> Path:
         """Write `results.json` in one go, so that a reader never sees half of it."""

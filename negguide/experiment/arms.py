@@ -24,6 +24,17 @@ class Part:
 
     entry: Entry
     options: Mapping[str, Any]
+    watcher: str | None = None
+
+    @property
+    def needs_negatives(self) -> bool:
+        """Whether it cannot be built without a negative: one that takes them, or a guard that is not told what to watch for."""
+        return self.takes_negatives or self._watches_negatives
+
+    @property
+    def _watches_negatives(self) -> bool:
+        policy = self.options.get("policy", self.entry.presets.get("policy"))
+        return policy == "guard" and "watch" not in self.options
 
     @property
     def takes_negatives(self) -> bool:
@@ -33,14 +44,27 @@ class Part:
     def build(self, negatives: Sequence[Negative]) -> Method:
         """The method for these negatives. `ValueError` if it needs one and there is none."""
         options: dict[str, Any] = {"method": self.entry.name, **self.options}
+        if self.needs_negatives and not negatives:
+            raise ValueError(f"{self.entry.name} needs a negative")
+        if "watcher" in (field.name for field in dataclasses.fields(self.entry.method)):
+            options = self._watching(options, negatives)
         if not self.takes_negatives:
             return from_dict(options)
-        if not negatives:
-            raise ValueError(f"{self.entry.name} needs a negative")
         if WEIGHT in options:
             weight = options.pop(WEIGHT)
             negatives = [dataclasses.replace(one, weight=one.weight * weight) for one in negatives]
         return from_dict({**options, "negatives": tuple(negatives)})
+
+    def _watching(self, options: dict[str, Any], negatives: Sequence[Negative]) -> dict[str, Any]:
+        """With the watcher of the model at hand where none is named, and with the negatives as what a guard watches for."""
+        if "watcher" not in options and self.watcher is None:
+            name = self.entry.name
+            raise ValueError(
+                f"{name} needs a watcher: {name}:watcher=vqa:MODEL or chat:MODEL (the Toybox has its own, {name}:watcher=toybox)"
+            )
+        if self._watches_negatives:
+            options = {**options, "watch": [str(negative.prompt) for negative in negatives]}
+        return options if "watcher" in options else {"watcher": self.watcher, **options}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +80,7 @@ class Arm:
 
     @property
     def needs_negatives(self) -> bool:
-        return any(part.takes_negatives for part in self.parts)
+        return any(part.needs_negatives for part in self.parts)
 
     @property
     def summary(self) -> str:
@@ -64,26 +88,27 @@ class Arm:
         return "; ".join(part.entry.summary for part in self.parts) or "the pipeline as it is, without a negative"
 
 
-def parse_arms(text: str) -> tuple[Arm, ...]:
+def parse_arms(text: str, watcher: str | None = None) -> tuple[Arm, ...]:
     """`"plain,perp_neg:weight=2,negative+apg"` -> arms, in this order.
 
     Arms are separated by commas, methods that act together by `+`; an option is `:name=value`, its value JSON or a
     word, and a window is written `0-0.4`, `(0,0.4)` or `14.6-1sigma`; what stands in brackets or quotes belongs
-    together. `weight` multiplies the weights of the negatives, for all methods that take them. `ValueError` says what
-    is wrong: an unknown method or option (with the closest known one), a value that does not fit, an arm given twice.
+    together. `weight` multiplies the weights of the negatives, for all methods that take them. `watcher`: who watches
+    where a method needs one and the text names none. `ValueError` says what is wrong: an unknown method or option
+    (with the closest known one), a value that does not fit, an arm given twice.
     """
     labels = [label.strip() for label in _split(text, ",") if label.strip()]
     if not labels:
         raise ValueError(f"no method is named in {text!r}; known: {', '.join([PLAIN, *METHODS])}")
     if twice := [label for place, label in enumerate(labels) if label in labels[:place]]:
         raise ValueError(f"method {twice[0]!r} is given twice")
-    return tuple(_arm(label) for label in labels)
+    return tuple(_arm(label, watcher) for label in labels)
 
 
-def _arm(label: str) -> Arm:
+def _arm(label: str, watcher: str | None) -> Arm:
     if label == PLAIN:
         return Arm(PLAIN)
-    return make_arm(label, parse_parts(label))
+    return make_arm(label, [dataclasses.replace(part, watcher=watcher) for part in parse_parts(label)])
 
 
 def parse_parts(label: str) -> list[Part]:
@@ -110,8 +135,9 @@ def make_arm(label: str, parts: Sequence[Part]) -> Arm:
 def make_part(name: str, options: Mapping[str, Any]) -> Part:
     """A method by name with options as JSON values, and `weight`; `ValueError` for names and options that are not known."""
     if name not in METHODS:
-        alone = " ('plain' has nothing to be combined with)" if name == PLAIN else ""
-        raise ValueError(f"unknown method {name!r}{alone}{_closest(name, [PLAIN, *METHODS])}")
+        if name == PLAIN:
+            raise ValueError("plain is the pipeline without any method; name it alone, as in plain,perp_neg")
+        raise ValueError(f"unknown method {name!r}{_closest(name, [PLAIN, *METHODS])}")
     entry = METHODS[name]
     known = [field.name for field in dataclasses.fields(entry.method)]
     known += [WEIGHT] if entry.takes_negatives and "negatives" not in options else []
@@ -128,6 +154,9 @@ def _part(text: str) -> Part:
     options: dict[str, Any] = {}
     for pair in pairs:
         option, equals, value = pair.partition("=")
+        if not equals and options and isinstance(last := options[next(reversed(options))], str):
+            options[next(reversed(options))] = f"{last}:{pair}"  # watcher=vqa:org/name
+            continue
         if not equals:
             raise ValueError(f"in {text!r}, {pair!r} is not an option; options are written name=value")
         if option == "negatives" and not value.startswith("[{"):

@@ -14,6 +14,9 @@ from negguide.experiment.textfile import lines_of, read_text
 from negguide.methods import Negative, Window, format_prompt, parse_prompt
 from negguide.methods.negative import encodable
 
+MOST_SEEDS = 100_000
+"""As many a range of seeds may name."""
+
 STEPS = 25
 """Steps of sampling where neither the user nor the model says otherwise."""
 
@@ -118,8 +121,12 @@ def parse_seeds(text: str) -> tuple[int, ...]:
         if match is None:
             raise ValueError(f"seeds are {text!r}; possible: whole numbers of 0 or more and ranges, like 0,1,2 or 0-7")
         first, last = int(match[1]), int(match[2] or match[1])
-        if last < first or last - first >= 100_000 or last >= 2**63:
+        if last < first:
             raise ValueError(f"the seeds {word.strip()!r} are not a range from a lower to a higher number")
+        if last - first >= MOST_SEEDS or last >= 2**63:
+            raise ValueError(
+                f"the seeds {word.strip()!r} are too many or too large; possible: at most {MOST_SEEDS:,}, below 2^63"
+            )
         seeds.update(dict.fromkeys(range(first, last + 1)))
     return tuple(seeds)
 

@@ -46,9 +46,13 @@ def render(
         scenes = [sample_scene(rng, named=True, **fixed) for _ in range(count)]
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    contact_sheet([draw(scene) for scene in scenes], columns, labels=[full_caption(scene) for scene in scenes]).save(
-        out
-    )
+    sheet = contact_sheet([draw(scene) for scene in scenes], columns, labels=[full_caption(scene) for scene in scenes])
+    try:
+        sheet.save(out)
+    except (OSError, ValueError) as error:  # no such folder, or an ending that names no kind of picture
+        raise typer.TyperException(
+            f"{str(out)!r} cannot be written: {getattr(error, 'strerror', None) or error}"
+        ) from error
     typer.echo(f"{count} scenes in {out}")
 
 
