@@ -17,14 +17,14 @@ from PIL import Image
 
 from negguide.batch.export import export
 from negguide.batch.gather import gather
-from negguide.batch.measure import Measures, PixelJudge, measure
+from negguide.batch.measure import Measures, measure
 from negguide.batch.read import load_plan
 from negguide.batch.report import write_report
 from negguide.batch.store import Store, labels
 from negguide.batch.tables import comma_separated, markdown
 from negguide.batch.units import Machine, units
 from negguide.cli import main
-from negguide.experiment.judges import Verdict
+from negguide.experiment.judges import PixelJudge, Verdict
 from negguide.experiment.sampling import png
 from negguide.metrics import bootstrap
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,11 @@ from typer.testing import CliRunner
 
 import negguide
 from negguide.cli import main
+from negguide.commands import terminal
+from negguide.commands.terminal import in_flags
 from negguide.compare import Results
+from negguide.engine import runner
+from negguide.pipeline import guidance
 
 
 def _compare(out: Path, *more: str) -> list[str]:
@@ -32,7 +37,7 @@ def test_compare_from_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[s
     printed = capsys.readouterr()
     assert code == 0
     assert "perp_neg" in printed.out and str(out / "report.html") in printed.out
-    assert "judged by: none" in printed.out
+    assert "judged by: pixels" in printed.out
     results = Results.load(out)
     assert [comparison.text for comparison in results.comparisons] == [
         "a pet on grass --no cat:2@0-0.5",
@@ -209,3 +214,32 @@ def test_the_laboratory_is_named_where_it_is_not_installed(monkeypatch):
     result = CliRunner().invoke(group, ["bench", "--jobs", "2"])
     assert result.exit_code == 2
     assert "checkout" in result.output
+
+
+def test_messages_speak_the_language_of_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(_compare(tmp_path, "-m", "plain,negtome", "--seeds", "0", "--batch", "1")) == 0
+    told = capsys.readouterr().err
+    assert "negtome: NegToMe('first') has no effect" in told and "--batch 4" in told
+    assert "num_images_per_prompt" not in told and "UserWarning" not in told
+
+
+def test_every_advice_of_the_engine_has_words_for_the_command_line() -> None:
+    """Whatever the engine tells people to give to `attach` or to the call is translated."""
+    source = Path(guidance.__file__).read_text() + Path(runner.__file__).read_text()
+    advice = re.findall(r"[^\"]*guidance_scale= to attach[^\"]*", source)
+    assert len(advice) >= 3
+    for text in advice:
+        assert "attach" not in in_flags(text.replace("{scales[0]}", "guidance_scale").replace("{above:g}", "1"))
+
+
+def test_progress_is_told_in_a_log_too(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    clock = iter(range(0, 10_000, 20))
+    monkeypatch.setattr(terminal.time, "monotonic", lambda: next(clock))
+    with terminal.progress_bar(10) as tell:
+        for _ in range(4):
+            tell("plain · a pet", 1.0)
+    told = capsys.readouterr().err.splitlines()
+    assert told == [
+        "negguide: 2 of 10 pictures, about 160 s left (plain · a pet)",
+        "negguide: 4 of 10 pictures, about 120 s left (plain · a pet)",
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import html.parser
 import json
 from pathlib import Path
@@ -16,6 +17,7 @@ from standin import make_standin, standin_folder
 import negguide as ng
 from negguide.compare import Request, Results, compare, parse_arms
 from negguide.compare.records import Comparison, Picture, Row
+from negguide.compare.remarks import NO_EFFECT
 from negguide.compare.report import render
 from negguide.compare.sheet import tile_size, write_sheet
 from negguide.experiment.columns import COLUMNS
@@ -252,8 +254,12 @@ def test_clip_judges_anything_and_the_oracle_has_the_first_word() -> None:
     assert "vendi" not in judge.judge(pictures[:1], make_tasks(["red"], [])[0]).scores
 
 
-def test_only_the_toybox_has_judges_of_its_own(model: Model) -> None:
-    assert choose_judges(model, None) == []
+def test_only_the_toybox_has_judges_of_its_own_and_others_are_judged_by_their_pixels(model: Model) -> None:
+    (judge,) = choose_judges(model, None)
+    pictures = [Image.new("RGB", (2, 2), colour) for colour in ("red", "red", "lime")]
+    verdict = judge.judge(pictures, make_tasks(["red"], ["lime"])[0])
+    assert verdict.scores["mss"] == pytest.approx(1 / 9, abs=1e-5) and 1 < verdict.scores["vendi"] < 2
+    assert "--clip" in judge.name and judge.judge(pictures[:1], make_tasks(["red"], [])[0]).scores == {}
 
 
 @pytest.mark.skipif(not (pipeline_dir().is_dir() and clip_dir().is_dir()), reason="the Toybox is not trained yet")
@@ -300,3 +306,32 @@ def _axis(text: str) -> list[float]:
 
 def _colour(picture: Image.Image) -> torch.Tensor:
     return torch.tensor([*(value / 255 for value in picture.getpixel((0, 0))), 0.0])
+
+
+def test_an_arm_without_effect_says_so_in_the_report(model: Model, tmp_path: Path) -> None:
+    results = compare(model, _request(tmp_path, "plain,perp_neg:weight=0,perp_neg"))
+    plain, neutral, acting = results.comparisons[0].rows
+    assert neutral.remarks[-1:] == [NO_EFFECT] and not plain.remarks and NO_EFFECT not in acting.remarks
+    assert results.remarks == [f"perp_neg:weight=0: {NO_EFFECT}"]
+    assert (tmp_path / "report.html").read_text().count(NO_EFFECT) == 1
+
+
+def test_what_is_warned_of_stands_in_the_report(model: Model, tmp_path: Path) -> None:
+    results = compare(model, _request(tmp_path, "plain,negtome", seeds=(0,)))
+    (remark, *_) = results.comparisons[0].rows[1].remarks
+    assert "num_images_per_prompt" in remark
+    assert remark in html.unescape((tmp_path / "report.html").read_text())
+
+
+def test_an_earlier_run_is_set_aside_whole(model: Model, tmp_path: Path) -> None:
+    first = compare(model, _request(tmp_path, "plain,perp_neg"))
+    (tmp_path / "mine.txt").write_text("of somebody else")
+    before = {file.relative_to(tmp_path): file.read_bytes() for file in tmp_path.rglob("*.png")}
+    second = compare(model, _request(tmp_path, "plain"))
+    assert first.earlier is None and second.earlier is not None
+    place = tmp_path / second.earlier
+    assert {file.relative_to(place): file.read_bytes() for file in place.rglob("*.png")} == before
+    assert Results.load(place) == first and (place / "report.html").is_file()
+    assert not list(tmp_path.glob("*/perp_neg")) and (tmp_path / "mine.txt").is_file()
+    third = compare(model, _request(tmp_path, "plain"))
+    assert third.earlier != second.earlier and len(list((tmp_path / "earlier").iterdir())) == 2

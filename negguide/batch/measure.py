@@ -26,14 +26,12 @@ from negguide.batch.more import (
 )
 from negguide.batch.store import Record
 from negguide.experiment.files import write
-from negguide.experiment.judges import ClipJudge, Judge, Verdict, judges_for
-from negguide.experiment.tasks import Task
-from negguide.metrics import Interval, mss, pixels, vendi
+from negguide.experiment.judges import ClipJudge, Judge, judges_for
+from negguide.metrics import Interval
 from negguide.metrics.detection import Detection
 from negguide.metrics.intervals import rate, student
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
     from torch import Tensor
 
 MEASURES = "measures.json"
@@ -98,18 +96,6 @@ class Measures:
             ) from error
 
 
-class PixelJudge:
-    """Diversity of pixels, where no CLIP is at hand."""
-
-    name = "pixels (diversity)"
-
-    def judge(self, pictures: Sequence[Image], task: Task) -> Verdict:
-        if len(pictures) < 2:
-            return Verdict()
-        features = pixels(pictures)
-        return Verdict({"vendi": vendi(features), "mss": mss(features)})
-
-
 def measure(
     root: Path,
     clip: str | None = None,
@@ -137,7 +123,8 @@ def measure(
     extra, absent = extra_judges(more.names)
     models = {bundle_of(record): record["model"] for record in records}
     found = {
-        bundle: [*(judges if judges is not None else _judges(model, clip)), *extra] for bundle, model in models.items()
+        bundle: [*(judges if judges is not None else judges_for(model, clip)), *extra]
+        for bundle, model in models.items()
     }
     kept = _keep_features(found)
     against = pictures_of(more.against) if more.against else []
@@ -246,10 +233,6 @@ def _pictures(groups: Iterable[Group]) -> int:
 def _intervals(rows: Sequence[Mapping[str, float]]) -> dict[str, Interval]:
     keys = dict.fromkeys(key for row in rows for key in row)
     return {key: student([row[key] for row in rows if key in row]) for key in keys}
-
-
-def _judges(model: str, clip: str | None) -> list[Judge]:
-    return judges_for(model, clip) or [PixelJudge()]
 
 
 def _keep_features(judges: Mapping[str, Sequence[Judge]]) -> Kept | None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from negguide.commands.terminal import one_line, progress_bar, quiet_libraries
+from negguide.commands.terminal import in_flags, one_line, progress_bar, quiet_libraries
 
 if TYPE_CHECKING:
     from negguide.compare import Request, Results
@@ -158,9 +159,16 @@ def compare(
         request = _with_defaults(request, usual, guidance, batch, takeover)
     results = _run(request, model, dtype, device, clip, judge)
     _tell(results, request.out)
+    if results.earlier:
+        print(
+            f"negguide: the comparison that lay in {request.out} is now in {request.out / results.earlier}",
+            file=sys.stderr,
+        )
+    for remark in results.remarks:
+        print(f"negguide: {in_flags(remark)}", file=sys.stderr)
     if results.errors:
         for error in results.errors:
-            print(f"negguide: failed: {error}", file=sys.stderr)
+            print(f"negguide: failed: {in_flags(error)}", file=sys.stderr)
         raise typer.Exit(1)
 
 
@@ -218,7 +226,11 @@ def _run(request: Request, model: str, dtype: str, device: str, clip: str | None
     with one_line():
         loaded = load_model(model, dtype, device)
         judges = choose_judges(loaded, clip) if judge else []
-    with progress_bar(len(request.tasks) * len(request.arms) * len(request.seeds)) as progress:
+    with (
+        progress_bar(len(request.tasks) * len(request.arms) * len(request.seeds)) as progress,
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore", UserWarning)  # they stand in the results, and are told once, in one line
         return compare(loaded, request, judges, progress=progress)
 
 

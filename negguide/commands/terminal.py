@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -14,13 +16,32 @@ if TYPE_CHECKING:
     from negguide.compare.run import Progress
 
 
+_FLAGS = {
+    "call it with true_cfg_scale above 1, or give guidance_scale= to attach": "give --guidance above 1, or --takeover --guidance 4",
+    "call it with guidance_scale above 1, or give guidance_scale= to attach": "give --guidance above 1, or --takeover --guidance 4",
+    "call it with guidance_scale above 0, or give guidance_scale= to attach": "give --guidance above 0, or --takeover --guidance 4",
+    "give guidance_scale= to attach": "give --takeover --guidance 4",
+    "guidance_scale= given to attach": "--takeover --guidance",
+    "num_images_per_prompt=4": "--batch 4",
+    "guidance_scale=": "--guidance ",
+}
+"""Advice as it is given in Python -> as it can be followed on the command line."""
+
+
+def in_flags(text: str) -> str:
+    """A message in the language of the command line."""
+    for python, flags in _FLAGS.items():
+        text = text.replace(python, flags)
+    return text
+
+
 @contextmanager
 def one_line() -> Iterator[None]:
     """Bad input becomes one line, without a traceback."""
     try:
         yield
     except (ValueError, TypeError, OSError) as error:
-        raise typer.TyperException(str(error)) from error
+        raise typer.TyperException(in_flags(str(error))) from error
 
 
 @contextmanager
@@ -54,21 +75,46 @@ def quiet_libraries() -> None:
 
 @contextmanager
 def progress_bar(pictures: int) -> Iterator[Progress]:
-    """A bar on stderr; silent where stderr is no terminal."""
+    """A bar on stderr; a line every half minute where stderr is no terminal (a log file, a notebook, CI)."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _lines(pictures)
+        return
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.completed:.0f}/{task.total:.0f} pictures"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+    with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("", total=pictures)
 
         def tell(what: str, more: float) -> None:
             bar.update(task, description=what[:48], advance=more)
 
         yield tell
+
+
+def _lines(pictures: int, every: float = 30.0) -> Progress:
+    """Progress for a log: what is being made, how many pictures are done, how long the rest will take."""
+    started = told = time.monotonic()
+    done = 0.0
+
+    def tell(what: str, more: float) -> None:
+        nonlocal done, told
+        done += more
+        now = time.monotonic()
+        if now - told < every:
+            return
+        told = now
+        left = (now - started) * (pictures - done) / done if done else 0.0
+        print(
+            f"negguide: {done:.0f} of {pictures} pictures, about {left:.0f} s left ({what[:48]})",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    return tell

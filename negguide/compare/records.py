@@ -59,7 +59,8 @@ class Look(Record):
 
 class Row(Record):
     """One method on one prompt. `methods` is their JSON form; `error` says why there are no (more) pictures, or why those
-    that are there do not count as the method's.
+    that are there do not count as the method's. `remarks`: what was warned of while they were made, and whether they are just
+    the plain ones.
     """
 
     label: str
@@ -69,6 +70,7 @@ class Row(Record):
     scores: dict[str, float] = Field(default_factory=dict)
     looks: list[Look] = Field(default_factory=list)
     error: str | None = None
+    remarks: list[str] = Field(default_factory=list)
 
 
 class Comparison(Record):
@@ -83,7 +85,7 @@ class Comparison(Record):
 
 
 class Results(Record):
-    """Everything. `totals`: label -> mean scores over the prompts."""
+    """Everything. `totals`: label -> mean scores over the prompts. `earlier`: where the run went that lay in the folder before."""
 
     title: str
     command: str
@@ -95,6 +97,7 @@ class Results(Record):
     settings: dict[str, Any]
     versions: dict[str, str]
     started: str
+    earlier: str | None = None
     seconds: float = 0.0
     finished: bool = False
     comparisons: list[Comparison] = Field(default_factory=list)
@@ -114,6 +117,16 @@ class Results(Record):
             where = repr(prompts[0]) if len(prompts) == 1 else f"{len(prompts)} prompts ({prompts[0]!r}, ...)"
             lines.append(f"{', '.join(labels)} on {where}: {error}")
         return lines
+
+    @property
+    def remarks(self) -> list[str]:
+        """One line per remark on methods, with the methods it is about."""
+        about: dict[str, list[str]] = {}
+        for comparison in self.comparisons:
+            for row in comparison.rows:
+                for remark in row.remarks:
+                    about.setdefault(remark, []).append(row.label)
+        return [f"{', '.join(dict.fromkeys(labels))}: {remark}" for remark, labels in about.items()]
 
     def save(self, folder: Path) -> Path:
         """Write `results.json` in one go, so that a reader never sees half of it."""

@@ -10,8 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from negguide.compare.earlier import set_aside
 from negguide.compare.looks import looks, recorded
 from negguide.compare.records import Comparison, Picture, Results, Row
+from negguide.compare.remarks import NO_EFFECT, is_plain, remarks_of
 from negguide.experiment.arms import Arm
 from negguide.experiment.columns import mean_scores
 from negguide.experiment.files import write
@@ -47,7 +49,9 @@ def compare(
     from negguide.compare.sheet import write_sheet
 
     started = time.monotonic()
+    earlier = set_aside(request.out)
     results = _start(model, request, judges, command)
+    results.earlier = earlier
     names = slugs([task.text for task in request.tasks])
     _warm_up(model, request)
     try:
@@ -60,7 +64,10 @@ def compare(
             for arm, folder in zip(request.arms, folders, strict=True):
                 row = Row(label=arm.label, summary=arm.summary, methods=[])
                 comparison.rows.append(row)
-                _fill(row, model, request, task, arm, Path(name) / folder, judges, progress)
+                with remarks_of(row):
+                    _fill(row, model, request, task, arm, Path(name) / folder, judges, progress)
+                if arm.parts and is_plain(request.out, row, comparison.rows[0]):
+                    row.remarks.append(NO_EFFECT)
                 results.save(request.out)
             try:
                 comparison.sheet = write_sheet(request.out, comparison, results.seeds)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from negguide.experiment.tasks import Task
 from negguide.methods import Negative
-from negguide.metrics import Clip, alignment, mss, presence, vendi
+from negguide.metrics import Clip, alignment, mss, pixels, presence, vendi
 from negguide.metrics.presence import NEUTRAL, TEMPLATE
 from negguide.names import bundled_model, find_bundle
 
@@ -73,8 +73,21 @@ class ClipJudge:
         return verdict
 
 
+class PixelJudge:
+    """Diversity of pixels, where no CLIP is at hand."""
+
+    name = "pixels (diversity; a CLIP, --clip ViT-B-32/laion2b_s34b_b79k, also judges alignment and presence)"
+
+    def judge(self, pictures: Sequence[Image], task: Task) -> Verdict:
+        if len(pictures) < 2:
+            return Verdict()
+        features = pixels(pictures)
+        return Verdict({"vendi": vendi(features), "mss": mss(features)})
+
+
 def choose_judges(model: Model, clip: str | None) -> list[Judge]:
-    """The judges for a model: those of its bundle if it has one (the Toybox's oracle and CLIP), and the CLIP of that name.
+    """The judges for a model: those of its bundle if it has one (the Toybox's oracle and CLIP), and the CLIP of that name;
+    without any, pixels.
 
     `clip`: a name that `load_clip` takes, for any model. `ValueError` if a judge cannot be loaded.
     """
@@ -89,7 +102,7 @@ def judges_for(model_name: str, clip: str | None) -> list[Judge]:
     name = clip or (bundle.name if bundle and bundle.clip else None)
     if name is not None:
         judges.append(ClipJudge(load_clip(name)))
-    return judges
+    return judges or [PixelJudge()]
 
 
 def load_clip(name: str) -> Clip:
