@@ -5,91 +5,45 @@ from __future__ import annotations
 import sys
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
+from negguide.commands.compare_options import (
+    METHODS,
+    Batch,
+    ClipName,
+    ControlImage,
+    ControlNet,
+    Device,
+    DType,
+    Guidance,
+    IPAdapter,
+    IPImage,
+    Loras,
+    Mask,
+    MethodNames,
+    ModelName,
+    Negatives,
+    Out,
+    Prompts,
+    PromptsFile,
+    Scheduler,
+    Seeds,
+    Size,
+    StartImage,
+    Steps,
+    Strength,
+    Takeover,
+    UseJudge,
+    Weight,
+)
 from negguide.commands.terminal import in_flags, one_line, progress_bar, quiet_libraries
 
 if TYPE_CHECKING:
     from negguide.compare import Request, Results
+    from negguide.experiment.inputs import Inputs
     from negguide.names import Sampling
-
-METHODS = "plain,negative,signed,perp_neg,ccfg"
-WHAT, HOW, WHERE = "What to make", "How to make it", "Model, judge and output"
-
-Prompts = Annotated[
-    list[str] | None,
-    typer.Argument(help='Prompts. One may hold its own negatives: "a pet --no cat:0.8, hat".', show_default=False),
-]
-PromptsFile = Annotated[
-    Path | None, typer.Option("--prompts", help="More prompts from a text file, one a line.", rich_help_panel=WHAT)
-]
-Negatives = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--negative",
-        "-n",
-        metavar="TEXT[:W[@A-B]]",
-        help="What is not wanted, in all prompts; repeat for more. W: weight; A-B: fractions of sampling when it holds.",
-        rich_help_panel=WHAT,
-    ),
-]
-MethodNames = Annotated[
-    str,
-    typer.Option(
-        "--methods",
-        "-m",
-        help="What is compared; [bold]negguide methods[/bold] lists them. Options: perp_neg:weight=2. Together: perp_neg+apg.",
-        rich_help_panel=WHAT,
-    ),
-]
-Seeds = Annotated[str, typer.Option(help="One picture per seed and method: 0,1,2 or 0-7.", rich_help_panel=WHAT)]
-Weight = Annotated[float, typer.Option(help="Multiplies the weight of every negative.", rich_help_panel=HOW)]
-Steps = Annotated[
-    int | None,
-    typer.Option(
-        help="Steps of sampling; left out, 25, for toybox/few-step 4.", rich_help_panel=HOW, show_default=False
-    ),
-]
-Guidance = Annotated[
-    float | None,
-    typer.Option(
-        help="Guidance scale; left out, the Toybox takes 5 (few-step 1) and any other model its own default.",
-        rich_help_panel=HOW,
-    ),
-]
-Size = Annotated[str | None, typer.Option(help="512 or 768x512; left out, the model's own.", rich_help_panel=HOW)]
-Batch = Annotated[
-    int | None, typer.Option(help="Pictures per call; left out, 8 for the Toybox and 1 otherwise.", rich_help_panel=HOW)
-]
-Takeover = Annotated[
-    bool,
-    typer.Option(
-        "--takeover", help="negguide guides, for distilled models without guidance of their own.", rich_help_panel=HOW
-    ),
-]
-ModelName = Annotated[
-    str,
-    typer.Option(
-        help="toybox, toybox/sd3, toybox/few-step (bundled), a folder, or a model of the Hub such as org/name.",
-        rich_help_panel=WHERE,
-    ),
-]
-DType = Annotated[str, typer.Option(help="auto, float32, float16 or bfloat16.", rich_help_panel=WHERE)]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.", rich_help_panel=WHERE)]
-ClipName = Annotated[
-    str | None,
-    typer.Option(
-        "--clip",
-        help="open_clip model that judges, e.g. ViT-B-32/laion2b_s34b_b79k; the Toybox brings its own.",
-        rich_help_panel=WHERE,
-    ),
-]
-UseJudge = Annotated[
-    bool, typer.Option("--judge/--no-judge", help="Judge the pictures, or only make them.", rich_help_panel=WHERE)
-]
-Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for everything.", rich_help_panel=WHERE)]
 
 
 def compare(
@@ -110,6 +64,15 @@ def compare(
     clip: ClipName = None,
     judge: UseJudge = True,
     out: Out = Path("out/compare"),
+    lora: Loras = None,
+    scheduler: Scheduler = None,
+    image: StartImage = None,
+    mask: Mask = None,
+    strength: Strength = None,
+    controlnet: ControlNet = None,
+    control_image: ControlImage = None,
+    ip_adapter: IPAdapter = None,
+    ip_image: IPImage = None,
 ) -> None:
     """Make the same pictures with several methods, and measure what each did.
 
@@ -125,6 +88,8 @@ def compare(
     negguide compare "a portrait" -n glasses --seeds 0-3 --model ./my-model
     negguide compare "a cat" -n "orange fur" --model org/name
        --clip ViT-B-32/laion2b_s34b_b79k
+    negguide compare "a cat" -n hat --model org/name --lora org/style:0.8
+    negguide compare "a face" -n hat --image photo.png --strength 0.6
 
     [bold]What it writes[/bold], into --out:
 
@@ -136,6 +101,7 @@ def compare(
     [bold]Exit codes[/bold]: 0 fine; 1 a method failed (the report says why, the others
     are there); 2 the command was wrong; 130 interrupted, what was made stays.
     """
+    from negguide.experiment.inputs import Inputs, parse_loras
     from negguide.experiment.models import check_model
     from negguide.experiment.tasks import STEPS
     from negguide.names import bundled_model
@@ -156,7 +122,19 @@ def compare(
             out=out,
             watcher=bundled.bundle.name if bundled and bundled.bundle.watcher else None,
         )
-        request = _with_defaults(request, usual, guidance, batch, takeover)
+        inputs = Inputs(
+            image=image,
+            mask=mask,
+            strength=strength,
+            control_image=control_image,
+            controlnet=controlnet,
+            ip_image=ip_image,
+            ip_adapter=ip_adapter,
+            loras=parse_loras(lora or []),
+            scheduler=scheduler,
+        )
+        inputs.check()
+        request = _with_defaults(request, usual, guidance, batch, takeover, inputs)
     results = _run(request, model, dtype, device, clip, judge)
     _tell(results, request.out)
     if results.earlier:
@@ -207,14 +185,14 @@ def _request(
 
 
 def _with_defaults(
-    request: Request, usual: Sampling | None, guidance: float | None, batch: int | None, takeover: bool
+    request: Request, usual: Sampling | None, guidance: float | None, batch: int | None, takeover: bool, inputs: Inputs
 ) -> Request:
     import dataclasses
 
     if usual and guidance is None:
         guidance = usual.guidance_scale
     batch = batch if batch is not None else (8 if usual else 1)
-    return dataclasses.replace(request, guidance_scale=guidance, batch=batch, takeover=takeover)
+    return dataclasses.replace(request, guidance_scale=guidance, batch=batch, takeover=takeover, inputs=inputs)
 
 
 def _run(request: Request, model: str, dtype: str, device: str, clip: str | None, judge: bool) -> Results:
@@ -224,7 +202,7 @@ def _run(request: Request, model: str, dtype: str, device: str, clip: str | None
 
     quiet_libraries()
     with one_line():
-        loaded = load_model(model, dtype, device)
+        loaded = load_model(model, dtype, device, request.inputs)
         judges = choose_judges(loaded, clip) if judge else []
     with (
         progress_bar(len(request.tasks) * len(request.arms) * len(request.seeds)) as progress,

@@ -112,7 +112,7 @@ def _start(model: Model, request: Request, judges: Sequence[Judge], command: str
 def _warm_up(model: Model, request: Request) -> None:
     """One short call, so that the first method does not pay for what is set up once. Its errors show up in the run."""
     try:
-        call = arguments(model, request, request.tasks[0].prompt, request.seeds[:1])
+        call = arguments(model, request, request.tasks[0].prompt, request.seeds[:1], request.inputs)
         model.pipe(**{**call, "num_inference_steps": min(2, request.steps)})
     except Exception:  # whatever it is, the run meets it again and records it
         return
@@ -139,7 +139,15 @@ def _fill(
         for start in range(0, len(request.seeds), request.batch):
             seeds = request.seeds[start : start + request.batch]
             watched, recorder = recorded(methods)
-            made = make(model, request, task.prompt, watched, seeds, partial(progress, f"{arm.label} · {task.prompt}"))
+            made = make(
+                model,
+                request,
+                task.prompt,
+                watched,
+                seeds,
+                partial(progress, f"{arm.label} · {task.prompt}"),
+                inputs=request.inputs,
+            )
             row.looks += looks(made.trace, recorder, seeds, request.out, folder)
             seconds, passes = seconds + made.seconds, made.passes
             lost += [made.lost] if made.lost else []

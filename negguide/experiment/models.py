@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from negguide.experiment.inputs import NOTHING, Inputs
 from negguide.names import BundledModel, bundled_model
 from negguide.versions import dtype_argument
 
@@ -46,11 +47,11 @@ def dtype_name(model: Model) -> str:
     return str(model.pipe.dtype).removeprefix("torch.")
 
 
-def load_model(name: str, dtype: str = "auto", device: str = "auto") -> Model:
+def load_model(name: str, dtype: str = "auto", device: str = "auto", inputs: Inputs = NOTHING) -> Model:
     """`"toybox"` (or `"toybox/sd3"`, ...), a folder, or a model of the Hub -> `Model`, on its device and silent.
 
-    `dtype`: "auto" is float16 on a GPU and float32 elsewhere. `device`: "auto" is the GPU when there is one. `ValueError` says
-    in one line what cannot be had, and why.
+    `inputs`: its scheduler, adapters and task. `dtype`: "auto" is float16 on a GPU and float32 elsewhere. `device`:
+    "auto" is the GPU when there is one. `ValueError` says in one line what cannot be had, and why.
     """
     check_model(name, dtype)
     import torch
@@ -60,6 +61,7 @@ def load_model(name: str, dtype: str = "auto", device: str = "auto") -> Model:
     choice = ("float16" if place.type in ("cuda", "mps") and not bundled else "float32") if dtype == "auto" else dtype
     torch_dtype = getattr(torch, choice)
     pipe: Any = _load_bundled(bundled, torch_dtype) if bundled else _load(name, torch_dtype)
+    pipe = inputs.prepare(pipe, torch_dtype)
     try:
         pipe.to(place)
     except (RuntimeError, AssertionError) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import platform
 import shlex
 from functools import cache
@@ -10,7 +11,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING
 
 from negguide.experiment.arms import Arm
-from negguide.experiment.sampling import scale_of_takeover
+from negguide.experiment.sampling import input_size, scale_of_takeover
 from negguide.experiment.tasks import Request
 from negguide.methods import Method, Negative, Window, to_json
 from negguide.names import DEFAULT
@@ -47,6 +48,7 @@ def command_line(model: str, request: Request) -> str:
     if request.size is not None:
         words += ["--size", "x".join(map(str, request.size))]
     words += ["--takeover"] if request.takeover else []
+    words += request.inputs.words()
     return shlex.join([*words, "--out", str(request.out)])
 
 
@@ -79,15 +81,18 @@ def python_lines(model: Model, request: Request) -> str:
         loading.append(f"pipe.to({model.device!r})")
     scale = ""
     if request.guidance_scale is not None and not request.takeover:
-        known = type(model.pipe).__call__.__annotations__
-        name = "true_cfg_scale" if "true_cfg_scale" in known else "guidance_scale"
+        annotated = type(model.pipe).__call__.__annotations__
+        name = "true_cfg_scale" if "true_cfg_scale" in annotated else "guidance_scale"
         scale = f", {name}={request.guidance_scale:g}"
-    size = f", width={request.size[0]}, height={request.size[1]}" if request.size else ""
+    known = inspect.signature(type(model.pipe).__call__).parameters
+    size = f", width={request.size[0]}, height={request.size[1]}" if request.size and "width" in known else ""
+    prepared, given = request.inputs.python(known, input_size(model, request.size))
+    loading += prepared
     more = "".join(f", {key}={value!r}" for key, value in model.more.items())
     attached = [python_of(method) for method in methods]
     if (takeover := scale_of_takeover(request, methods)) is not None:
         attached.append(f"guidance_scale={takeover:g}")
-    call = f"images = pipe({task.prompt!r}, num_inference_steps={request.steps}{scale}{size}{more},"
+    call = f"images = pipe({task.prompt!r}, num_inference_steps={request.steps}{scale}{size}{given}{more},"
     rest = "              num_images_per_prompt=len(seeds), generator=noise).images"
     calling = [call, rest]
     if attached:

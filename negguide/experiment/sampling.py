@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from negguide.experiment.inputs import NOTHING, Inputs
 from negguide.experiment.models import Model
 from negguide.methods import Method
 
@@ -72,12 +73,14 @@ def make(
     max_batch: int | None = None,
     onlookers: Sequence[Method] = (),
     whole: bool = False,
+    inputs: Inputs = NOTHING,
 ) -> Made:
     """Pictures of these seeds in one call. `tell` hears how many pictures more are done (fractions of one, often).
 
     `max_batch`: as in `attach`. `onlookers`: methods that only look, such as for previews; they are no guidance.
-    `whole`: stop with `Lost` as soon as a method could not do its part; otherwise `Made.lost` tells.
-    Raises whatever the pipeline raises, and `TypeError` if it makes no pictures.
+    `inputs`: pictures that the call starts from or follows. `whole`: stop with `Lost` as soon as a method could not
+    do its part; otherwise `Made.lost` tells. Raises whatever the pipeline raises, and `TypeError` if it makes no
+    pictures.
     """
     from negguide.engine import attach
 
@@ -96,7 +99,7 @@ def make(
         if whole and (lost := lost_in(attached.trace)):
             raise Lost(lost)
 
-    call = arguments(model, settings, prompt, seeds)
+    call = arguments(model, settings, prompt, seeds, inputs)
     if "callback_on_step_end" in inspect.signature(type(model.pipe).__call__).parameters:
         call["callback_on_step_end"] = tick
     started = time.perf_counter()
@@ -132,7 +135,9 @@ def scale_of_takeover(settings: Settings, methods: Sequence[Method]) -> float | 
     return settings.guidance_scale if methods else 1.0
 
 
-def arguments(model: Model, settings: Settings, prompt: str, seeds: Sequence[int]) -> dict[str, Any]:
+def arguments(
+    model: Model, settings: Settings, prompt: str, seeds: Sequence[int], inputs: Inputs = NOTHING
+) -> dict[str, Any]:
     """Arguments of the pipeline's call; the starting noise of a seed does not depend on the batch or the device."""
     import torch
 
@@ -147,9 +152,22 @@ def arguments(model: Model, settings: Settings, prompt: str, seeds: Sequence[int
     if settings.guidance_scale is not None and not settings.takeover:
         scale = "true_cfg_scale" if "true_cfg_scale" in known else "guidance_scale"
         call[scale] = settings.guidance_scale
-    if settings.size is not None:
+    if settings.size is not None and "width" in known:
         call["width"], call["height"] = settings.size
-    return call
+    return call | inputs.arguments(known, input_size(model, settings.size))
+
+
+def input_size(model: Model, size: tuple[int, int] | None) -> tuple[int, int] | None:
+    """The (width, height) in pixels that input pictures are brought to; None leaves them as they are.
+
+    It is the given one, and of a bundled model the one that it was trained on.
+    """
+    pipe: Any = model.pipe
+    if size is not None or model.bundled is None:
+        return size
+    denoiser = getattr(pipe, "unet", None) or getattr(pipe, "transformer", None)
+    side = getattr(getattr(denoiser, "config", None), "sample_size", None)
+    return (side * pipe.vae_scale_factor,) * 2 if isinstance(side, int) else None
 
 
 def png(image: Image, metadata: Mapping[str, str]) -> bytes:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from negguide.experiment.arms import Arm
+from negguide.experiment.inputs import NOTHING, Inputs
 from negguide.experiment.textfile import lines_of, read_text
 from negguide.methods import Negative, Window, format_prompt, parse_prompt
 from negguide.methods.negative import encodable
@@ -39,7 +40,7 @@ class Request:
     """A whole comparison. `guidance_scale`, `size`: None leaves the choice to the pipeline.
 
     `size`: width and height in pixels. `batch`: pictures per call of the pipeline. `takeover`: negguide guides instead
-    of the pipeline, for models without guidance of their own; needs `guidance_scale`.
+    of the pipeline, for models without guidance of their own; needs `guidance_scale`. `inputs`: what there is beside the prompts.
     """
 
     tasks: tuple[Task, ...]
@@ -51,6 +52,7 @@ class Request:
     size: tuple[int, int] | None = None
     batch: int = 4
     takeover: bool = False
+    inputs: Inputs = NOTHING
 
     def __post_init__(self) -> None:
         if not self.tasks:
