@@ -107,7 +107,7 @@ class Inputs:
     def _scheduler(self, pipe: Any) -> Any:
         import diffusers
 
-        kind = getattr(diffusers, str(self.scheduler), None)
+        kind: Any = getattr(diffusers, str(self.scheduler), None)
         if not (isinstance(kind, type) and hasattr(kind, "set_timesteps")):
             possible = sorted(one.__name__ for one in getattr(pipe.scheduler, "compatibles", []))
             raise ValueError(f"diffusers has no scheduler {self.scheduler!r}; possible here: {', '.join(possible)}")
