@@ -90,7 +90,7 @@ class Inputs:
                 more["controlnet"] = diffusers.AutoModel.from_pretrained(
                     self.controlnet, **dtype_argument(diffusers, dtype)
                 )
-            if (task := self._task()) is not None:
+            if (task := self.task) is not None:
                 prepared = getattr(diffusers, task).from_pipe(prepared, **more)
             for place, (name, _) in enumerate(self.loras):
                 prepared.load_lora_weights(name, adapter_name=f"lora{place}")
@@ -113,7 +113,8 @@ class Inputs:
             raise ValueError(f"diffusers has no scheduler {self.scheduler!r}; possible here: {', '.join(possible)}")
         return kind.from_config(pipe.scheduler.config)
 
-    def _task(self) -> str | None:
+    @property
+    def task(self) -> str | None:
         """The class that makes a pipeline of the same parts for these inputs; None where it stays what it is."""
         if self.mask is not None:
             return "AutoPipelineForInpainting"
@@ -136,7 +137,7 @@ class Inputs:
                 f"controlnet = AutoModel.from_pretrained({self.controlnet!r}, dtype=pipe.dtype)",
             ]
             more = ", controlnet=controlnet"
-        if (task := self._task()) is not None:
+        if (task := self.task) is not None:
             lines += [f"from diffusers import {task}", f"pipe = {task}.from_pipe(pipe{more})"]
         lines += [
             f"pipe.load_lora_weights({name!r}, adapter_name='lora{place}')"

@@ -67,7 +67,7 @@ def python_lines(model: Model, request: Request) -> str:
     """A script that makes the pictures of the first prompt under the last method again."""
     task, arm = request.tasks[0], _most_telling(request.arms)
     methods = arm.build(task.negatives)
-    cls = type(model.pipe).__name__
+    cls = type(model.pipe).__name__ if request.inputs.task is None else "DiffusionPipeline"
     dtype = str(model.pipe.dtype)
     if model.bundled:
         loading = [*model.bundled.bundle.python(model.bundled.pipeline)]
