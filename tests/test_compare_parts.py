@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 import negguide as ng
 from negguide.compare import Request, parse_arms
+from negguide.compare.plot import plot, spread_out
 from negguide.experiment.columns import COLUMNS, best, mean_scores, used
 from negguide.experiment.recipe import format_seeds, python_of
 from negguide.experiment.tasks import describe, make_tasks, parse_negatives, parse_seeds, parse_size, slugs
@@ -144,3 +146,27 @@ def test_columns() -> None:
     assert best(presence, rows[:1]) is None
     assert presence.write(0.25) == "25%" and presence.write(None) == "–"
     assert mean_scores(rows) == {"presence": 0.375, "passes": 62.5, "vendi": 2.0}
+
+
+def test_the_plot_has_a_point_for_each_method_up_and_to_the_right() -> None:
+    totals = {
+        "plain": {"presence": 0.5, "subject": 1.0},
+        "negative": {"presence": 0.0, "subject": 0.25},
+        "perp_neg": {"presence": 0.0, "subject": 1.0},
+        "failed": {"seconds": 1.0},
+    }
+    drawn = plot(totals)
+    assert drawn is not None and [point.label for point in drawn.points] == ["plain", "negative", "perp_neg"]
+    plain, negative, perp_neg = drawn.points
+    (left, _), (right, _) = drawn.x_ticks[0], drawn.x_ticks[-1]
+    assert plain.x == pytest.approx((left + right) / 2) and negative.x == perp_neg.x == pytest.approx(right)
+    assert perp_neg.y == plain.y < negative.y  # up is small in SVG
+    heights = sorted(point.label_y for point in drawn.points)
+    assert all(after - before >= 17 for before, after in pairwise(heights))
+    assert perp_neg.told == "perp_neg: 100% gone, subject kept 100%"
+    assert plot({"plain": {"seconds": 1.0}}) is None and plot({}) is None
+
+
+def test_labels_of_the_plot_keep_apart_and_inside() -> None:
+    assert spread_out([100, 100, 100], 10, 0, 105) == [85, 95, 105]
+    assert spread_out([50, 10], 10, 0, 100) == [50, 10]

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from negguide.compare.plot import plot
 from negguide.compare.records import Comparison, Results, Row
 from negguide.experiment.columns import COLUMNS, Column, best, used
 from negguide.experiment.files import write
@@ -37,6 +38,7 @@ def render(out: Path, results: Results) -> str:
     return template.render(
         results=results,
         tables=tables,
+        plot=plot(results.totals),
         columns=COLUMNS,
         grids=[_grid(out, comparison, results.seeds) for comparison in results.comparisons],
         facts=_facts(results),
