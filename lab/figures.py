@@ -18,6 +18,7 @@ COMMANDS = {
     "perp_neg": ["a pet on grass", "-n", "cat", "-m", "plain,negative:weight=1.5,perp_neg,perp_neg:weight=2"],
     "ccfg": ["a face with a hat", "-n", "glasses", "-m", "plain,signed,ccfg,ccfg:weight=2"],
     "dng": ["a pet on grass", "-n", "cat", "-m", "plain,dng:prior=0.05,dng:prior=0.3"],
+    "recommended": ["a pet on grass", "-n", "cat", "-m", "plain,negative,recommended"],
     "nag": ["a pet on grass", "-n", "cat", "-m", "plain,nag:scale=2,nag:scale=3"],
     "nag-few-step": ["a pet on grass", "-n", "cat", "-m", "plain,nag", "--model", "toybox/few-step"],
     "vsf": ["a castle", "-n", "snow", "-m", "plain,vsf:scale=1,vsf:scale=2", "--model", "toybox/few-step"],
@@ -26,6 +27,13 @@ COMMANDS = {
     "negtome": ["a pet on grass", "-m", "plain,negtome:reference=all:alpha=1.9:window=0-0.4"],
     "repulsion": ["a pet on grass", "-m", "plain,spell:radius=1.2,particle_guidance"],
     "cads": ["a pet on grass", "-m", "plain,cads:scale=0.1,cads"],
+    "seed_variance": [
+        "a pet on grass",
+        "-m",
+        "plain,seed_variance,seed_variance:strength=1",
+        "--model",
+        "toybox/few-step",
+    ],
     "stabilisers": ["a red apple on a table", "--guidance", "9", "-m", "plain,apg,rescale,cfg_zero_star"],
     "interval": ["a pet on grass", "-m", "plain,interval:window=0.2-1,interval:window=0-0.4"],
 }

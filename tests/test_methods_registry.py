@@ -121,8 +121,20 @@ def test_errors_teach(build: Any, error: type[Exception], message: str) -> None:
 
 
 def test_registry() -> None:
-    names = ["negative", "signed", "perp_neg", "ccfg", "dng", "nag", "vsf", "negative_weight", "adaptive", "guard"]
-    names += ["negtome", "spell", "particle_guidance", "cads", "apg", "cfg_zero_star", "rescale", "interval"]
+    names = ["negative", "signed", "perp_neg", "ccfg", "dng", "nag", "vsf", "negative_weight", "recommended"]
+    names += [
+        "adaptive",
+        "guard",
+        "negtome",
+        "spell",
+        "particle_guidance",
+        "cads",
+        "seed_variance",
+        "apg",
+        "cfg_zero_star",
+        "rescale",
+        "interval",
+    ]
     assert [name for name in METHODS if get_method(name).method.__module__.startswith("negguide.")] == names
     for name in set(names) - {"adaptive", "guard"}:
         entry = get_method(name)

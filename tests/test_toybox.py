@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 from lab.bench import arms, pairs, summary
 from lab.bench.run import run_bench
@@ -169,9 +170,28 @@ def test_summary_counts():
 
 
 def test_interval_covers_the_mean_and_shrinks():
-    few, many = summary.rate([True, False] * 5), summary.rate([True, False] * 500)
+    few, many = ([_row("plain", 0, i % 2 == 0, True, True, seed=i) for i in range(count)] for count in (10, 1000))
+    few, many = summary.rate(few, "present"), summary.rate(many, "present")
     assert few["low"] < 0.5 < few["high"] and many["high"] - many["low"] < few["high"] - few["low"]
-    assert summary.rate([]) is None
+    assert summary.rate([], "present") is None
+    never = summary.rate([_row("plain", 0, False, True, True, seed=i) for i in range(10)], "present")
+    assert never["mean"] == never["low"] == 0 and never["high"] == pytest.approx(0.278, abs=0.01)  # Wilson's, 0 of 10
+
+
+def test_differences_are_over_pairs_and_corrected():
+    rows = []
+    for place in range(8):
+        for arm, present in (("negative 1", place < 4), ("nag 3", False), ("perp_neg 1", place < 4)):
+            rows.append({**_row(arm, 1, present, True, True), "prompt": f"a pet {place}"})
+    better, same = summary.differences(summary.told_clean(rows), "hard", "clean", "negative 1")
+    assert better["arm"] == "nag 3" and better["mean"] == 0.5 and better["pairs"] == 8
+    sample = [0.0] * 4 + [1.0] * 4
+    half = stats.t.ppf(0.975, 7) * np.std(sample, ddof=1) / np.sqrt(8)
+    assert better["low"] == pytest.approx(0.5 - half, abs=1e-4) and better["high"] == pytest.approx(
+        0.5 + half, abs=1e-4
+    )
+    assert better["p"] == pytest.approx(2 * stats.ttest_1samp(sample, 0).pvalue, abs=1e-4)  # Holm: the smallest of two
+    assert same["mean"] == 0 and same["p"] == 1
 
 
 def test_comparison_at_equal_presence():

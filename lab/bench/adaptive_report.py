@@ -10,7 +10,7 @@ from typing import Any
 
 from lab.bench.adaptive import CREATIVE
 from lab.bench.run import Row
-from lab.bench.summary import interval, rate
+from lab.bench.summary import interval, share
 
 DIFFERENCES = ("dominant", "kinds", "entropy", "valid")
 
@@ -35,7 +35,7 @@ class AdaptiveReport:
 
 
 def differences(rows: Sequence[Row]) -> list[Row]:
-    """For each arm the mean difference from plain over the prompts, the same prompts and seeds, with a bootstrap interval."""
+    """For each arm the mean difference from plain over the prompts, the same prompts and seeds, with Student's interval."""
     plain = {row["prompt"]: row for row in rows if row["arm"] == "plain"}
     groups: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
@@ -51,7 +51,7 @@ def differences(rows: Sequence[Row]) -> list[Row]:
 
 
 def guards(rows: Sequence[Row]) -> list[Row]:
-    """For each arm and case, and for all cases, rates over pictures with bootstrap intervals.
+    """For each arm and case, and for all cases, rates over pictures with Wilson's intervals.
 
     `was` and `there`: the thing is in the plain picture, and in this one. `removed`: it is gone, of the pictures that had
     it. `untouched`: the picture is the plain one bit for bit, of those that never had it. `met`: the prompt is met.
@@ -66,11 +66,11 @@ def guards(rows: Sequence[Row]) -> list[Row]:
             "arm": arm,
             "case": case,
             "pictures": len(members),
-            "was": rate([row["was"] for row in members]),
-            "there": rate([row["there"] for row in members]),
-            "removed": rate([not row["there"] for row in members if row["was"]]),
-            "untouched": rate([row["same"] for row in members if not row["was"]]),
-            "met": rate([row["met"] for row in members]),
+            "was": share([row["was"] for row in members]),
+            "there": share([row["there"] for row in members]),
+            "removed": share([not row["there"] for row in members if row["was"]]),
+            "untouched": share([row["same"] for row in members if not row["was"]]),
+            "met": share([row["met"] for row in members]),
         }
         for (arm, case), members in groups.items()
     ]
@@ -80,7 +80,7 @@ def _differences_text(found: Sequence[Row]) -> str:
     headings = " | ".join(CREATIVE.measures[name] for name in DIFFERENCES)
     lines = [
         "",
-        "Differences from plain over the same prompts and seeds, with 95 % bootstrap intervals over prompts:",
+        "Differences from plain over the same prompts and seeds, with Student's 95 % intervals over prompts:",
         "",
     ]
     lines += [f"| arm | {headings} |", "|---|" + "---|" * len(DIFFERENCES)]
@@ -98,7 +98,7 @@ def _guard_text(found: Sequence[Row]) -> str:
         "Guard: the thing that is watched for, one picture a call. Removed: of the pictures that had it. Untouched: bit ",
     ]
     lines[-1] += (
-        "for bit the plain picture, of those that did not have it. Percent, with 95 % bootstrap intervals over pictures."
+        "for bit the plain picture, of those that did not have it. Percent, with Wilson's 95 % intervals over pictures."
     )
     lines += [
         "",

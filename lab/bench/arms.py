@@ -6,7 +6,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from negguide.methods import NAG, VSF, ContrastiveNegative, DynamicNegative, Method, Negative, NegativePrompt, PerpNeg
+from negguide.methods import (
+    NAG,
+    VSF,
+    ContrastiveNegative,
+    DynamicNegative,
+    Method,
+    Negative,
+    NegativePrompt,
+    PerpNeg,
+    Recommended,
+    Window,
+)
 from negguide.toybox.load import PIPELINES
 
 Texts = tuple[str, ...]
@@ -32,8 +43,24 @@ def _dng(texts: Texts, prior: float) -> Method:
     return DynamicNegative([Negative(texts)], prior=prior)
 
 
+def _negative_early(texts: Texts, until: float) -> Method:
+    return NegativePrompt([Negative(texts, window=Window(0, until))])
+
+
+def _perp_neg_early(texts: Texts, weight: float) -> Method:
+    return PerpNeg([Negative(texts, weight, Window(0, EARLY))])
+
+
 def _nag(texts: Texts, scale: float) -> Method:
     return NAG([Negative(texts)], scale=scale)
+
+
+def _nag_early(texts: Texts, scale: float) -> Method:
+    return NAG([Negative(texts, window=Window(0, EARLY))], scale=scale)
+
+
+def _recommended(texts: Texts, weight: float) -> Method:
+    return Recommended([Negative(texts, weight)])
 
 
 def _vsf(texts: Texts, scale: float) -> Method:
@@ -42,6 +69,9 @@ def _vsf(texts: Texts, scale: float) -> Method:
 
 
 TAU = 0.2
+EARLY = 0.5
+"""Until when the arms act that act early, as a fraction of sampling."""
+
 Sweeps = dict[str, tuple[Callable[[Texts, float], Method], tuple[float, ...], str]]
 SWEEPS: Sweeps = {
     "negative": (
@@ -53,12 +83,19 @@ SWEEPS: Sweeps = {
     "perp_neg": (_perp_neg, (0.5, 1.0, 2.0, 3.0), "weight of the perpendicular part"),
     "ccfg": (_ccfg, (0.5, 1.0, 2.0), f"weight, at tau {TAU}"),
     "dng": (_dng, (0.05, 0.3), "prior probability of the negative, other options at their defaults"),
+    "negative early": (_negative_early, (0.4,), "until when, as a fraction of sampling, at weight 1"),
+    "perp_neg early": (_perp_neg_early, (2.0, 3.0), f"weight, in the first {EARLY:.0%} of sampling"),
+    "nag": (_nag, (2.0, 3.0, 5.0), "scale, beside guidance, other options at the family's"),
+    "nag early": (_nag_early, (2.0, 3.0, 5.0), f"scale, in the first {EARLY:.0%} of sampling"),
+    "recommended": (_recommended, (1.0,), "weight"),
 }
 """Each method: how it is made, its strengths from weak to strong, and what the strength means."""
 
 WITHOUT_GUIDANCE: Sweeps = {
     "nag": (_nag, (2.0, 3.0, 5.0, 8.0, 11.0), "scale, other options at their defaults"),
     "vsf": (_vsf, (0.5, 1.0, 1.5, 2.5, 4.0), "scale (1 is a negative weight of -1 as NegPiP writes it)"),
+    "nag early": (_nag_early, (3.0, 5.0), f"scale, in the first {EARLY:.0%} of sampling"),
+    "recommended": (_recommended, (1.0,), "weight"),
 }
 """Those that need no guidance, for the few-step pipeline."""
 

@@ -1,4 +1,4 @@
-"""Tables and plots of the benches whose rows hold one figure per prompt: means with bootstrap intervals."""
+"""Tables and plots of the benches whose rows hold one figure per prompt: means with intervals."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Report:
         return text
 
     def summarise(self, rows: Sequence[Row]) -> list[Row]:
-        """One row per arm: the mean of every measure over the prompts, with a 95 % bootstrap interval."""
+        """One row per arm: the mean of every measure over the prompts, with Student's 95 % interval."""
         groups: dict[str, list[Row]] = defaultdict(list)
         for row in rows:
             groups[row["arm"]].append(row)
@@ -57,7 +57,7 @@ class Report:
     def markdown(self, table: Sequence[Row], settings: Mapping[str, Any]) -> str:
         """The table, with intervals."""
         stated = ", ".join(f"{name} {value}" for name, value in settings.items())
-        lines = [f"Settings: {stated}. Means over prompts, with 95 % bootstrap intervals.", ""]
+        lines = [f"Settings: {stated}. Means over prompts, with Student's 95 % intervals.", ""]
         headings = " | ".join(self.measures.values())
         lines += [f"| arm | {headings} | s/picture |", "|---|" + "---|" * (len(self.measures) + 1)]
         for row in table:

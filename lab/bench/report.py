@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from lab.bench.arms import reference, sweeps
-from lab.bench.summary import Row, curve, equal_presence, summarise
+from lab.bench.summary import Row, curve, differences, equal_presence, summarise, told_clean
+from negguide.metrics.intervals import LEAST
 
 SPLITS = ("hard", "easy")
 COLUMNS = {
     "presence": "negated thing present",
     "kept": "subject kept",
+    "clean": "gone and kept",
     "match": "prompt match",
     "specificity": "match when nothing to remove",
 }
@@ -27,7 +29,15 @@ def write_report(rows: Sequence[Row], out: Path, settings: dict[str, Any]) -> di
     table = summarise(rows)
     than = reference(settings["model"])
     equal = [equal_presence(rows, split, what, reference=than) for split in SPLITS for what in ("kept", "match")]
-    report = {"settings": settings, "table": table, "equal presence": equal, "themes": _themes(rows)}
+    told = told_clean(rows)
+    against = [differences(told, split, what, than) for split in SPLITS for what in ("clean", "unharmed")]
+    report = {
+        "settings": settings,
+        "table": table,
+        "differences": [row for part in against for row in part],
+        "equal presence": equal,
+        "themes": _themes(rows),
+    }
     (out / "bench.json").write_text(json.dumps(report, indent=1) + "\n")
     (out / "bench.md").write_text(markdown(report))
     plot(table, out / "bench.png")
@@ -37,7 +47,7 @@ def write_report(rows: Sequence[Row], out: Path, settings: dict[str, Any]) -> di
 def markdown(report: dict[str, Any]) -> str:
     """Tables of both splits, what is kept at equal presence, and every theme, in percent."""
     settings = ", ".join(f"{name} {value}" for name, value in report["settings"].items())
-    lines = [f"Settings: {settings}. Percent, with 95 % bootstrap intervals over pictures.", ""]
+    lines = [f"Settings: {settings}. Percent, with Wilson's 95 % intervals over prompts.", ""]
     for split in SPLITS:
         lines += [
             f"### {split.capitalize()} negatives",
@@ -52,6 +62,21 @@ def markdown(report: dict[str, Any]) -> str:
         lines.append("")
     than = reference(report["settings"]["model"])
     lines += [
+        f"### Against `{than}`",
+        "",
+        "Points more (or fewer) on the same pairs and seeds, with Student's 95 % interval over pairs; a star where it is "
+        "clear after Holm's correction over the arms of a column.",
+        "",
+        "| arm | hard: gone and kept | hard: match when nothing to remove | easy: gone and kept | "
+        "easy: match when nothing to remove |",
+        "|---|---|---|---|---|",
+    ]
+    cells = {(row["arm"], row["split"], row["measure"]): row for row in report["differences"]}
+    for arm in dict.fromkeys(row["arm"] for row in report["differences"]):
+        texts = [_difference(cells.get((arm, split, what))) for split in SPLITS for what in ("clean", "unharmed")]
+        lines.append(f"| {arm} | {' | '.join(texts)} |")
+    lines += [
+        "",
         "### At equal presence",
         "",
         f"What is kept at the presence that `{than}` reaches (interpolated on each method's sweep), and the gain over it "
@@ -80,6 +105,13 @@ def _interval(value: dict[str, float] | None) -> str:
     if value is None:
         return ""
     return f"{100 * value['mean']:.1f} ({100 * value['low']:.0f}-{100 * value['high']:.0f})"
+
+
+def _difference(row: Row | None) -> str:
+    if row is None or row["low"] is None:
+        return ""
+    star = "*" if row["p"] < 0.05 and row["pairs"] >= LEAST else ""
+    return f"{100 * row['mean']:+.1f} ({100 * row['low']:+.0f} to {100 * row['high']:+.0f}){star}"
 
 
 def _gained(kept: float | None, gain: dict[str, float] | None) -> str:

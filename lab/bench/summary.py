@@ -9,20 +9,71 @@ from typing import Any
 
 import numpy as np
 
+from negguide.metrics import intervals
+
 Row = dict[str, Any]
 
 
-def rate(values: Sequence[bool]) -> dict[str, float] | None:
-    """Share of yes among yes/no values with a 95 % bootstrap interval over pictures; None when there are none."""
-    return interval(values) if values else None
+def rate(rows: Sequence[Row], what: str) -> dict[str, float] | None:
+    """Share of rows that say yes to `what`, with Wilson's 95 % interval over prompts; None when there are no rows."""
+    if not rows:
+        return None
+    by_prompt: dict[tuple[str, str], list[bool]] = defaultdict(list)
+    for row in rows:
+        by_prompt[row["prompt"], row["negative"]].append(bool(row[what]))
+    shares = [sum(values) / len(values) for values in by_prompt.values()]
+    found = intervals.rate(shares, [len(values) for values in by_prompt.values()])
+    return {"mean": round(found.mean, 4), "low": round(found.low or 0.0, 4), "high": round(found.high or 0.0, 4)}
 
 
-def interval(values: Sequence[float], seed: int = 0, draws: int = 1000) -> dict[str, float]:
-    """Mean of at least one value, with a 95 % bootstrap interval."""
-    sample = np.asarray(values, dtype=float)
-    means = np.random.default_rng(seed).choice(sample, (draws, len(sample))).mean(1)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return {"mean": round(float(sample.mean()), 4), "low": round(float(low), 4), "high": round(float(high), 4)}
+def share(values: Sequence[bool]) -> dict[str, float] | None:
+    """Share of yes among independent pictures, with Wilson's 95 % interval; None when there are none."""
+    if not values:
+        return None
+    found = intervals.rate([float(value) for value in values], [1] * len(values))
+    return {"mean": round(found.mean, 4), "low": round(found.low or 0.0, 4), "high": round(found.high or 0.0, 4)}
+
+
+def differences(rows: Sequence[Row], split: str, what: str, reference: str) -> list[Row]:
+    """How each arm differs from the reference in `what`, over the same pairs and seeds; fractions.
+
+    A pair of prompt and negative is one observation (its seeds are averaged); Student's interval, and p values after Holm's
+    correction over all arms of the split.
+    """
+    chosen = [row for row in rows if row["split"] == split and row.get(what) is not None]
+    cells: dict[str, dict[tuple[str, str], list[float]]] = defaultdict(lambda: defaultdict(list))
+    for row in chosen:
+        cells[row["arm"]][row["prompt"], row["negative"]].append(float(row[what]))
+    if reference not in cells:
+        return []
+    means = {arm: {pair: sum(v) / len(v) for pair, v in pairs.items()} for arm, pairs in cells.items()}
+    table = []
+    for arm, pairs in means.items():
+        if arm == reference:
+            continue
+        common = [pair for pair in pairs if pair in means[reference]]
+        found = intervals.student([pairs[pair] - means[reference][pair] for pair in common])
+        table.append(
+            {
+                "arm": arm,
+                "split": split,
+                "measure": what,
+                "pairs": len(common),
+                "mean": round(found.mean, 4),
+                "low": None if found.low is None else round(found.low, 4),
+                "high": None if found.high is None else round(found.high, 4),
+                "p": found.p,
+            }
+        )
+    adjusted = intervals.holm([1.0 if row["p"] is None else row["p"] for row in table])
+    return [{**row, "p": round(p, 5)} for row, p in zip(table, adjusted, strict=True)]
+
+
+def interval(values: Sequence[float]) -> dict[str, float]:
+    """Mean of at least one value, with Student's 95 % interval; without width where there is one value."""
+    found = intervals.student(values)
+    low, high = (found.mean if end is None else end for end in (found.low, found.high))
+    return {"mean": round(found.mean, 4), "low": round(low, 4), "high": round(high, 4)}
 
 
 def summarise(rows: Iterable[Row]) -> list[Row]:
@@ -31,7 +82,7 @@ def summarise(rows: Iterable[Row]) -> list[Row]:
     `presence`: the negated thing is there, over pairs where it can be. `kept`: the subject is there, over the same
     pairs. `match`: everything asked is there, likewise. `specificity`: everything asked is there although a negative
     was given that had nothing to remove. `kinds`: entropy in bits of the kinds under prompts that name a category
-    only, averaged over the categories.
+    only, averaged over the categories. `clean`: the thing is gone and the subject kept.
     """
     groups: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for row in rows:
@@ -47,15 +98,28 @@ def summarise(rows: Iterable[Row]) -> list[Row]:
                 "strength": members[0]["strength"],
                 "split": split,
                 "pictures": len(members),
-                "presence": rate([row["present"] for row in removable]),
-                "kept": rate([row["kept"] for row in removable]),
-                "match": rate([row["match"] for row in removable]),
-                "specificity": rate([row["match"] for row in idle]),
+                "presence": rate(removable, "present"),
+                "kept": rate(removable, "kept"),
+                "clean": rate(told_clean(removable), "clean"),
+                "match": rate(removable, "match"),
+                "specificity": rate(idle, "match"),
                 "kinds": kind_entropy([row for row in members if row["theme"] == "dominant kind"]),
                 "seconds": round(members[0]["seconds"], 4),
             }
         )
     return table
+
+
+def told_clean(rows: Iterable[Row]) -> list[Row]:
+    """Rows with "clean" (gone and kept) and "unharmed" (match where nothing was to be removed); None where it does not apply."""
+    return [
+        {
+            **row,
+            "clean": None if row["present"] is None else row["kept"] and not row["present"],
+            "unharmed": row["match"] if row["present"] is None else None,
+        }
+        for row in rows
+    ]
 
 
 def kind_entropy(rows: Sequence[Row]) -> float | None:

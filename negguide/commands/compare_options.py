@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-METHODS = "plain,negative,signed,perp_neg,ccfg"
+METHODS = "plain,negative,signed,perp_neg,recommended"
 WHAT, HOW, WHERE = "What to make", "How to make it", "Model, judge and output"
 WITH = "Beside the prompt"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -13,6 +12,7 @@ from typing import Any
 import torch
 
 from negguide.engine.callbacks import apart
+from negguide.engine.composition import check_takeover, composed
 from negguide.engine.noise import Draws
 from negguide.engine.record import StepRecord
 from negguide.engine.runner import Runner
@@ -48,38 +48,34 @@ def attach(
             images = pipe("a portrait of a person", num_inference_steps=25).images
         attached.passes      # denoiser passes of the last call, in units of one row per image
 
-    The pipeline is called as ever, with any of its features; methods act in the order given. Neutral settings give the
-    plain pipeline's pixels bit for bit.
+    The pipeline is called as ever, with any of its features. Neutral settings give the plain pipeline's pixels bit for bit.
 
-    `guidance_scale`: w of `uncond + w (cond - uncond)` where negguide guides instead of the pipeline (*takeover*):
-    needed for pipelines that have no guidance of their own (Flux.2, distilled models). Elsewhere leave it out and
-    give the scale to the call. The pipeline's own classifier-free guidance is then off, and nothing else changes: a
-    scale that the model reads as an input stays the call's, and so does its negative prompt. `takeover`: None takes
-    over only if `guidance_scale` is given; True or False insist. `one_call`: one forward for all conditions also
-    where the pipeline itself makes several calls (faster on large GPUs; rounding differs). `max_batch`: most rows per
-    forward when conditions are joined; lower it if memory runs out. `seeded`: noise that the scheduler would draw from
-    the process's random state in its steps comes from the call's generators, a picture's from its own, so that a seed
-    is a picture (False: as the pipeline does it; `Attachment.unseeded` tells).
+    Args:
+        pipe: a diffusers pipeline.
+        methods: act in this order.
+        takeover: whether negguide guides in the pipeline's stead: its own classifier-free guidance is then off, and nothing
+            else changes (a scale that the model reads as an input stays the call's, and so does its negative prompt). None:
+            if `guidance_scale` is given.
+        guidance_scale: w of `uncond + w (cond - uncond)` by takeover; needed for pipelines without guidance of their own
+            (Flux.2, distilled models). Elsewhere leave it out and give the scale to the call.
+        one_call: one forward for all conditions also where the pipeline itself makes several calls; faster on large GPUs,
+            rounding differs.
+        max_batch: most rows per forward when conditions are joined; lower it if memory runs out.
+        seeded: noise that the scheduler would draw from the process's random state comes from the call's generators, so that
+            a seed is a picture. False: as the pipeline does it; `Attachment.unseeded` tells.
 
-    Raises `TypeError` for something that is no pipeline or no method, `RuntimeError` if the pipeline is attached
-    already (see `detach`), `ValueError` for methods that exclude each other, `Unsupported` for pipelines whose guidance
-    cannot be entered. Its calls raise `RuntimeError` while another call is at work on it or on its scheduler.
+    Returns:
+        The attachment, which detaches at the end of a `with` block or by `detach`.
+
+    Raises:
+        TypeError: something is no pipeline or no method.
+        RuntimeError: the pipeline is attached already. Its calls raise it while another call is at work on it or its scheduler.
+        ValueError: methods exclude each other.
+        Unsupported: its guidance cannot be entered.
     """
     check_kind(pipe)
-    wrong = [method for method in methods if not isinstance(method, Method)]
-    if wrong:
-        hint = " (an instance is meant, not the class)" if isinstance(wrong[0], type) else ""
-        raise TypeError(f"attach takes methods such as PerpNeg(['hat']), got {wrong[0]!r}{hint}")
-    for method in methods:
-        method.check_beside([other for other in methods if other is not method])
-    if guidance_scale is not None and not math.isfinite(guidance_scale):
-        raise ValueError(f"guidance_scale={guidance_scale} is not finite")
-    if takeover and guidance_scale is None:
-        raise ValueError(
-            "takeover=True switches the pipeline's own guidance off: give attach the guidance_scale to use"
-        )
-    if takeover is False and guidance_scale is not None:
-        raise ValueError("guidance_scale= is for takeover; with takeover=False give the scale to the call: pipe(...)")
+    methods = composed(methods, family_of(intercept.base_class(pipe)))
+    check_takeover(takeover, guidance_scale)
     if max_batch is not None and max_batch < 1:
         raise ValueError(f"max_batch={max_batch}: at least one row per forward")
     if intercept.is_intercepted(pipe):

@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from negguide.maths.annealing import cads, cads_gamma
+    from negguide.maths.annealing import cads, cads_gamma, seed_variance
     from negguide.maths.attention import flip_values, nag
     from negguide.maths.contrastive import ccfg_weights
     from negguide.maths.directions import dot, masked_perpendicular, norm, perp_neg, perpendicular, projection, widen
@@ -44,6 +44,7 @@ __all__ = [
     "push_apart",
     "push_from",
     "rescale",
+    "seed_variance",
     "signed",
     "snr",
     "spell",

@@ -1,4 +1,4 @@
-"""Condition annealing: noise on the text embeddings that fades while sampling (CADS)."""
+"""Noise on the text embeddings: one that fades while sampling (CADS), and one that makes seeds differ (seed variance)."""
 
 from __future__ import annotations
 
@@ -34,6 +34,23 @@ def cads(y: Tensor, noise: Tensor, gamma: float, s: float, psi: float) -> Tensor
     tiny = 1e-12
     rescaled = (noisy - mean) / std.clamp_min(tiny) * std_y + mean_y
     return psi * rescaled + (1.0 - psi) * noisy
+
+
+def seed_variance(y: Tensor, noise: Tensor, strength: float) -> Tensor:
+    """`y + strength * std(y) * noise`, each token brought back to its own length.
+
+    Args:
+        y: text embeddings, (B, L, C); the deviation is that of each sample over all of its tokens and channels.
+        noise: (B, L, C), 0 where a value stays.
+        strength: 0 or more.
+
+    Returns:
+        (B, L, C) in float32 or wider.
+    """
+    wide = widen(y)
+    moved = wide + strength * _moments(wide)[1] * widen(noise)
+    length = wide.norm(dim=-1, keepdim=True)
+    return moved * (length / moved.norm(dim=-1, keepdim=True).clamp_min(1e-12))
 
 
 def _moments(x: Tensor) -> tuple[Tensor, Tensor]:

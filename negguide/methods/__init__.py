@@ -34,10 +34,12 @@ from negguide.methods.contrastive import ContrastiveNegative
 from negguide.methods.dynamic import DynamicNegative
 from negguide.methods.nag import NAG
 from negguide.methods.vsf import VSF
+from negguide.methods.recommended import Recommended, negatives
 from negguide.methods.adaptive import AdaptiveNegatives
 from negguide.methods.negtome import NegToMe
 from negguide.methods.repulsion import SPELL, ParticleGuidance, radius_from
 from negguide.methods.cads import CADS
+from negguide.methods.seed_variance import SeedVariance
 from negguide.methods.apg import APG
 from negguide.methods.cfg_zero_star import CFGZeroStar
 from negguide.methods.rescale import Rescale
@@ -77,14 +79,17 @@ __all__ = [
     "ParticleGuidance",
     "PerpNeg",
     "Positive",
+    "Recommended",
     "Reference",
     "Rescale",
+    "SeedVariance",
     "Step",
     "Window",
     "format_prompt",
     "from_dict",
     "from_json",
     "get_method",
+    "negatives",
     "parse_prompt",
     "parse_weights",
     "radius_from",

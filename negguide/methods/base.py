@@ -7,7 +7,7 @@ conditions it wants predicted at a step and how it edits the guidance made of th
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from negguide.methods.events import Denoised, Embeddings, Guidance
@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from negguide.methods.tokens import Listen, RunContext, Tokens, Values
+    from negguide.methods.tokens import Kind, Listen, RunContext, Tokens, Values
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +76,13 @@ class Method:
 
     def check_beside(self, others: Sequence[Method]) -> None:
         """Raise `ValueError`, with the remedy, when it cannot work together with one of the other attached methods."""
+
+    def for_layers(self, kinds: Collection[Kind]) -> Method:
+        """The method that acts on a pipeline of whose denoiser these kinds of attention layers are known, none where it is unknown.
+
+        Itself, but for methods that choose by the pipeline; asked by `attach`.
+        """
+        return self
 
     def guides(self, step: Step) -> bool:
         """Whether this step is guided at all. Where any method says no, the prediction is the prompt's alone: one pass,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from negguide import maths
 from negguide.methods.base import Embeddings, Method
+from negguide.methods.image_noise import generator_of, identities
 from negguide.methods.negative import finite
 from negguide.methods.options import check_options, option
 from negguide.methods.registry import register
@@ -66,7 +66,7 @@ class CADS(Method):
 
         step = embeddings.step
         if (key := f"{self.name}@{id(self)}") not in state:
-            state[key] = _digests(step.sample)
+            state[key] = identities(step.sample)
         gamma = maths.cads_gamma(1.0 - step.progress, self.tau_1, self.tau_2)
         if gamma == 1.0:
             return
@@ -78,18 +78,4 @@ class CADS(Method):
         """Standard normal noise that belongs to an image and a step."""
         import torch
 
-        digest = hashlib.blake2b(image + f":{self.seed}:{index}".encode(), digest_size=7).digest()
-        generator = torch.Generator().manual_seed(int.from_bytes(digest, "big"))
-        return torch.randn(shape, generator=generator)
-
-
-def _digests(sample: Tensor) -> list[bytes]:
-    """Who is who: a few coarse values of each image's first noise (B, ...), the same in every batch and precision.
-
-    One transfer per run on accelerators.
-    """
-    import torch
-
-    values = sample.flatten(1)[:, :32].float().cpu()
-    coarse = (values / values.std(1, keepdim=True).clamp_min(1e-12) * 4).round().to(torch.int16)
-    return [row.numpy().tobytes() for row in coarse]
+        return torch.randn(shape, generator=generator_of(image, f"{self.seed}:{index}"))

@@ -11,7 +11,7 @@ from negguide.methods.base import Condition, Method, Step
 from negguide.methods.negative import ConceptLike, Negative, as_negatives, live, wanted
 from negguide.methods.options import check_options, option
 from negguide.methods.registry import register
-from negguide.methods.tokens import Listen, Placement, Pooled, RunContext, Tokens
+from negguide.methods.tokens import Kind, Listen, Placement, Pooled, RunContext, Tokens
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -89,7 +89,7 @@ class NAG(Method):
     def listens(self, step: Step, context: RunContext, state: dict[str, Any]) -> Listen | None:
         if not self._acts or not (negatives := live(self._all, step)):
             return None
-        kind = _kind(context)
+        kind = kind_of(context)
         companions = (
             () if all(layer.reads_any_text for layer in context.layers if layer.kind == kind) else wanted(negatives)
         )
@@ -132,7 +132,7 @@ class NAG(Method):
         return cast("tuple[Negative, ...]", self.negatives)
 
 
-def _kind(context: RunContext) -> str:
+def kind_of(context: RunContext) -> Kind:
     """Where image tokens meet the text: in layers of their own, or else together with the image."""
     kinds = {layer.kind for layer in context.layers}
     if kinds == {"self"}:
