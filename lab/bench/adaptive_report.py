@@ -11,6 +11,7 @@ from typing import Any
 from lab.bench.adaptive import CREATIVE
 from lab.bench.run import Row
 from lab.bench.summary import interval, share
+from negguide import formats
 
 DIFFERENCES = ("dominant", "kinds", "entropy", "valid")
 
@@ -29,7 +30,7 @@ class AdaptiveReport:
         if any(row["strength"] for row in guard):
             found["guard"] = guards(guard)
             text += _guard_text(found["guard"])
-        (out / "adaptive.json").write_text(json.dumps(found, indent=1) + "\n")
+        (out / "adaptive.json").write_text(json.dumps(formats.stamped(found), indent=1) + "\n")
         (out / "adaptive.md").write_text(text)
         return text
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from lab.bench.run import Row
 from lab.bench.summary import interval
+from negguide import formats
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Report:
         table = self.summarise(rows)
         text = self.markdown(table, settings)
         (out / f"{self.name}.json").write_text(
-            json.dumps({"settings": dict(settings), "table": table}, indent=1) + "\n"
+            json.dumps(formats.stamped({"settings": dict(settings), "table": table}), indent=1) + "\n"
         )
         (out / f"{self.name}.md").write_text(text)
         self.plot(table, out / f"{self.name}.png")

@@ -9,6 +9,7 @@ from typing import Any
 
 from lab.bench.arms import reference, sweeps
 from lab.bench.summary import Row, curve, differences, equal_presence, summarise, told_clean
+from negguide import formats
 from negguide.metrics.intervals import LEAST
 
 SPLITS = ("hard", "easy")
@@ -38,7 +39,7 @@ def write_report(rows: Sequence[Row], out: Path, settings: dict[str, Any]) -> di
         "equal presence": equal,
         "themes": _themes(rows),
     }
-    (out / "bench.json").write_text(json.dumps(report, indent=1) + "\n")
+    (out / "bench.json").write_text(json.dumps(formats.stamped(report), indent=1) + "\n")
     (out / "bench.md").write_text(markdown(report))
     plot(table, out / "bench.png")
     return report

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from negguide import formats
 from negguide.batch.gather import look_into
 from negguide.batch.groups import Group, Judging, Pair, bundle_of
 from negguide.batch.long_form import save_pictures
@@ -74,13 +75,17 @@ class Measures:
 
     def save(self, root: Path) -> Path:
         """Write `measures.json`."""
-        return write(root / MEASURES, json.dumps(dataclasses.asdict(self), ensure_ascii=False, indent=1).encode())
+        return write(
+            root / MEASURES,
+            json.dumps(formats.stamped(dataclasses.asdict(self)), ensure_ascii=False, indent=1).encode(),
+        )
 
     @classmethod
     def load(cls, root: Path) -> Measures:
         """Read `measures.json`; `OSError` or `ValueError` if that cannot be done."""
         data = json.loads((root / MEASURES).read_text(encoding="utf-8"))
         try:
+            data = formats.opened(data, [field.name for field in dataclasses.fields(cls)], MEASURES)
             tables = {
                 name: {label: {key: Interval(**one) for key, one in row.items()} for label, row in data[name].items()}
                 for name in ("means", "differences")

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
+from negguide import formats
 from negguide.batch.variants import Variant, make_variants
 from negguide.experiment.tasks import Task, check_folder, make_tasks, parse_seeds, parse_size
 from negguide.methods.negative import encodable
@@ -180,6 +181,8 @@ class Plan(_Part):
     @model_validator(mode="before")
     @classmethod
     def _one_or_many(cls, value: Any) -> Any:
+        if isinstance(value, Mapping) and formats.KEY in value:  # a program wrote it
+            value = formats.opened(value, {*cls.model_fields, "model", "prompt", "negative", "method"}, "the plan")
         if not isinstance(value, Mapping):
             raise ValueError(f"a plan is an object with prompts, methods, seeds, ..., not {value!r}")
         value = dict(value)

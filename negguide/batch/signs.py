@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+from negguide import formats
 from negguide.experiment.files import write
 
 BEAT, DEAD = 5.0, 60.0
@@ -72,7 +73,7 @@ class Signs:
     def start(self) -> None:
         """Show that this worker is here."""
         about = {"place": place_of_this_process(), "pid": os.getpid(), "started": _started(os.getpid())}
-        write(self._life(self.name), json.dumps(about).encode())
+        write(self._life(self.name), json.dumps(formats.stamped(about)).encode())
         self._progress(self.name).touch()
         self._thread.start()
 

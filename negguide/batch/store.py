@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from negguide import formats
 from negguide.batch.plan import Plan
 from negguide.batch.read import PLAN_FILE
 from negguide.batch.units import PICTURES, Unit
@@ -50,7 +51,8 @@ class Store:
 
     def save_plan(self, plan: Plan) -> None:
         """Write `plan.json`."""
-        write(self.root / PLAN_FILE, plan.model_dump_json(indent=1).encode())
+        text = json.dumps(formats.stamped(plan.model_dump(mode="json")), ensure_ascii=False, indent=1)
+        write(self.root / PLAN_FILE, text.encode())
 
     def missing(self, found: Sequence[Unit]) -> list[Unit]:
         """Units of which a picture is not there, cut off or altered: its bytes are not those that were recorded."""
@@ -77,7 +79,7 @@ class Store:
 
     def record(self, records: Iterable[Mapping[str, Any]]) -> None:
         """Append lines to this process's file, and see them on the disk."""
-        text = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+        text = "".join(json.dumps(formats.stamped(record), ensure_ascii=False) + "\n" for record in records)
         file = self.root / RECORDS / f"{self._worker}.jsonl"
         file.parent.mkdir(parents=True, exist_ok=True)
         with file.open("ab") as stream:
@@ -157,4 +159,5 @@ def _lines(folder: Path) -> Iterator[Record]:
             with contextlib.suppress(ValueError):
                 record = json.loads(line)
                 if isinstance(record, dict):
+                    record.pop(formats.KEY, None)
                     yield record

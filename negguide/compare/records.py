@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from negguide import formats
 from negguide.experiment.files import write
 
 FILE = "results.json"
 
 
 class Record(BaseModel):
-    """Base of all records: what is not known is an error."""
+    """Base of all records: what is not known, since a newer version wrote it, is left out with a warning."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="ignore")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping):
+            return data
+        what = FILE if formats.KEY in cls.model_fields else f"a {cls.__name__.lower()} of {FILE}"
+        return formats.opened(data, set(cls.model_fields) - {formats.KEY}, what, stacklevel=4)
 
 
 class Picture(Record):
@@ -87,6 +97,7 @@ class Comparison(Record):
 class Results(Record):
     """Everything. `totals`: label -> mean scores over the prompts. `earlier`: where the run went that lay in the folder before."""
 
+    format: int = formats.FORMAT
     title: str
     command: str
     python: str

@@ -8,6 +8,7 @@ import json
 import zlib
 from typing import Any
 
+from negguide import formats
 from negguide.demo.controls import all_controls
 from negguide.demo.options import Options
 from negguide.demo.pictures import DROPPED
@@ -43,7 +44,7 @@ def from_link(text: str, options: Options) -> Settings:
         raise ValueError("the link holds no settings; copy it anew") from error
     if not isinstance(values, dict):
         raise ValueError("the link holds no settings; copy it anew")
-    return make_settings(values, options)
+    return make_settings(values, options, "the link")
 
 
 def from_png(data: bytes, options: Options) -> Settings:
@@ -51,7 +52,7 @@ def from_png(data: bytes, options: Options) -> Settings:
     image = read_picture(data, max(DROPPED, options.side))
     texts = {str(key): str(value) for key, value in getattr(image, "text", {}).items()}
     if KEY in texts:
-        return make_settings(_loaded(texts[KEY]), options)
+        return make_settings(_loaded(texts[KEY]), options, "this PNG")
     metadata = PictureMetadata.read(texts)
     if metadata is not None:
         return _from_compare(metadata, options)
@@ -102,6 +103,11 @@ def _loaded(text: str) -> dict[str, Any]:
     return values
 
 
+def packed(settings: Settings) -> str:
+    """Settings as the JSON text that stands in a link and inside a PNG."""
+    return json.dumps(formats.stamped(settings.model_dump(mode="json", exclude_none=True)), ensure_ascii=False)
+
+
 def _packed(settings: Settings) -> str:
-    text = settings.model_dump_json(exclude_none=True)
+    text = packed(settings)
     return base64.urlsafe_b64encode(zlib.compress(text.encode(), 9)).decode().rstrip("=")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import threading
 import time
 import warnings
@@ -12,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from negguide.demo.carried import KEY
+from negguide.demo.carried import KEY, packed
 from negguide.demo.files import Files
 from negguide.demo.options import Options
 from negguide.demo.pictures import thumb
@@ -24,11 +23,12 @@ from negguide.demo.turns import Job, Stopped, Turns
 from negguide.demo.watch import Onlooker
 from negguide.experiment.files import write
 from negguide.experiment.judges import Judge, judge_all, judges_for
-from negguide.experiment.models import Model
-from negguide.experiment.recipe import command_line, python_lines, versions
+from negguide.experiment.metadata import PictureMetadata
+from negguide.experiment.models import Model, dtype_name
+from negguide.experiment.recipe import command_line, python_lines
 from negguide.experiment.sampling import Made, make, png
-from negguide.experiment.tasks import STEPS, describe, slug
-from negguide.methods import AdaptiveNegatives, Method, to_dict
+from negguide.experiment.tasks import STEPS, slug
+from negguide.methods import AdaptiveNegatives, Method
 from negguide.metrics import mss, pixels, vendi
 from negguide.names import bundled_model
 
@@ -240,17 +240,10 @@ class _Run:
         folder, request = self.engine.files.folder(), asked.request
         files = []
         for seed, image in zip(request.seeds, made.images, strict=True):
-            told = {
-                "prompt": request.tasks[0].prompt,
-                "negatives": json.dumps([describe(one) for one in request.tasks[0].negatives], ensure_ascii=False),
-                "methods": json.dumps([to_dict(method) for method in methods], ensure_ascii=False),
-                "method": asked.label,
-                "seed": str(seed),
-                "model": model.name,
-                "passes": f"{made.passes:g}",
-                "versions": json.dumps(versions()),
-                KEY: self.board.settings.model_dump_json(exclude_none=True),
-            }
+            metadata = PictureMetadata.of(
+                request.tasks[0], methods, seed, request.seeds, model.name, request, dtype_name(model), made.passes
+            )
+            told = metadata.texts(**{"method": asked.label, KEY: packed(self.board.settings)})
             name = f"{slug(asked.label, 40)}-{seed}.png"
             files.append(str(write(folder / name, png(image, told))))
         return tuple(files)

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from negguide import formats
 from negguide.demo.controls import all_controls
 from negguide.demo.options import Options
 from negguide.demo.pictures import from_png64
@@ -91,8 +92,10 @@ class Settings(BaseModel):
         return tuple(range(self.seed, self.seed + self.count))
 
 
-def make_settings(values: Mapping[str, Any], options: Options) -> Settings:
+def make_settings(values: Mapping[str, Any], options: Options, what: str = "the settings") -> Settings:
     """Settings from JSON values, all of which may come from a stranger. `ValueError` says in one line what is wrong."""
+    if formats.KEY in values:  # a program wrote them
+        values = formats.opened(values, Settings.model_fields, what)
     try:
         settings = Settings.model_validate(dict(values))
     except ValidationError as error:

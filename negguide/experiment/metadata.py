@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from negguide import formats
 from negguide.experiment.recipe import versions
 from negguide.experiment.sampling import Settings
 from negguide.experiment.tasks import Task, describe
 from negguide.experiment.textfile import printable
 from negguide.methods import Method, to_dict
-
-FORMAT = 1
-"""Of the texts in a PNG; a reader of an older version warns of a newer one."""
 
 _JSON = ("negatives", "methods", "group", "settings")
 
@@ -77,7 +74,7 @@ class PictureMetadata:
 
     def texts(self, **more: str) -> dict[str, str]:
         """The texts of the PNG, by key; `more` are a job's own."""
-        written = {"format": str(FORMAT)}
+        written = {formats.KEY: str(formats.FORMAT)}
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if field.name in _JSON:
@@ -95,12 +92,7 @@ class PictureMetadata:
         if "prompt" not in texts or "methods" not in texts:
             return None
         try:
-            if int(texts.get("format", FORMAT)) > FORMAT:
-                warnings.warn(
-                    f"the settings in this PNG have format {texts['format']}, of a newer negguide; this one reads {FORMAT} "
-                    "and leaves out what it does not know",
-                    stacklevel=2,
-                )
+            formats.opened({key: texts[key] for key in texts if key == formats.KEY}, (), "this PNG", stacklevel=2)
             seed = int(texts.get("seed", "0"))
             loaded = {key: json.loads(texts[key]) if key in texts else None for key in _JSON}
             methods = tuple(dict(method) for method in json.loads(texts["methods"]))

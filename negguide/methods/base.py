@@ -7,7 +7,7 @@ conditions it wants predicted at a step and how it edits the guidance made of th
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from negguide.methods.events import Denoised, Embeddings, Guidance
@@ -50,6 +50,9 @@ class Method:
     """Where it comes from, e.g. 'arXiv:2304.04968'."""
     needs_guidance: ClassVar[bool] = True
     """Whether it acts on classifier-free guidance (an error explains when the pipeline runs without)."""
+
+    renamed: ClassVar[Mapping[str, str]] = {}
+    """Former name of an option -> its name: files that an older version wrote go on loading, with a warning."""
 
     acts_alone: ClassVar[bool] = True
     """Whether its `combine` may do something at a step for which it asked no condition."""

@@ -9,6 +9,8 @@ import json
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+from negguide import formats
+from negguide.deprecation import deprecated
 from negguide.methods.avoid import Avoid
 from negguide.methods.bank import Bank
 from negguide.methods.base import Method, Window
@@ -81,12 +83,19 @@ def to_dict(method: Method) -> dict[str, Any]:
 
 
 def from_dict(data: Mapping[str, Any]) -> Method:
-    """A method from its JSON form; `ValueError` for unknown names and options, with what is known."""
+    """A method from its JSON form.
+
+    Unknown names and options are a `ValueError` with what is known; of a form that has the number of its format, as `to_json`
+    writes it, unknown options are left out with a warning, since a newer version may have written them.
+    """
     if not isinstance(data, Mapping) or "method" not in data:
         raise ValueError(f"a method's JSON form is an object with the key 'method', not {data!r}")
     entry = get_method(data["method"])
-    options = {key: _decode(value) for key, value in data.items() if key != "method"}
     known = [field.name for field in dataclasses.fields(entry.method)]
+    data = _renamed(data, entry)
+    if formats.KEY in data:  # a program wrote it; what a person typed is held to the names that there are
+        data = formats.opened(data, ["method", *known], f"the JSON of {entry.name}", stacklevel=2)
+    options = {key: _decode(value) for key, value in data.items() if key != "method"}
     for option in options:
         if option not in known:
             raise ValueError(f"{entry.name} has no option {option!r}{_hint(option, known)} Known: {', '.join(known)}")
@@ -94,13 +103,21 @@ def from_dict(data: Mapping[str, Any]) -> Method:
 
 
 def to_json(method: Method, indent: int | None = None) -> str:
-    """`to_dict` as JSON text."""
-    return json.dumps(to_dict(method), indent=indent, ensure_ascii=False, allow_nan=False)
+    """`to_dict` as JSON text, with the number of its format."""
+    return json.dumps(formats.stamped(to_dict(method)), indent=indent, ensure_ascii=False, allow_nan=False)
 
 
 def from_json(text: str) -> Method:
     """`from_dict` of JSON text."""
     return from_dict(json.loads(text))
+
+
+def _renamed(data: Mapping[str, Any], entry: Entry) -> Mapping[str, Any]:
+    """The data with the names that options have today."""
+    renamed = entry.method.renamed
+    for old in [key for key in data if key in renamed]:
+        deprecated(f"the option {old!r} of {entry.name}", repr(renamed[old]), stacklevel=3)
+    return {renamed.get(key, key): value for key, value in data.items()}
 
 
 def _add(entry: Entry) -> None:
