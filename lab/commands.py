@@ -108,6 +108,7 @@ def bench(
     model: Pipeline = "sd",
     steps: OwnSteps = None,
     guidance: OwnScale = None,
+    block: Annotated[int, typer.Option(min=0, help="First block of seeds: choose on one, report on others.")] = 0,
 ) -> None:
     """Easy and hard negatives: every method over a sweep of strengths, judged by the oracle.
 
@@ -123,7 +124,7 @@ def bench(
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     call: dict[str, Any] = {"steps": usual.steps, "guidance_scale": usual.guidance_scale}
-    rows = run_bench(out, seeds, compared=compared, jobs=jobs, model=model, **call)
+    rows = run_bench(out, seeds, compared=compared, jobs=jobs, model=model, block=block, **call)
     pictures = len(rows) // len({row["arm"] for row in rows})
     write_report(rows, out, {"model": model, "pictures per arm": pictures, **_told(usual)})
     typer.echo((out / "bench.md").read_text())

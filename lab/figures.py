@@ -30,7 +30,7 @@ COMMANDS = {
     "seed_variance": [
         "a pet on grass",
         "-m",
-        "plain,seed_variance,seed_variance:strength=1",
+        "plain,seed_variance,seed_variance:share=0.8",
         "--model",
         "toybox/few-step",
     ],

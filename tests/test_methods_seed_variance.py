@@ -29,12 +29,12 @@ def test_the_formula_by_a_loop() -> None:
 
 
 def test_options_are_checked_and_kept() -> None:
-    config = SeedVariance(0.5, share=0.2, window=(0, 0.4), seed=3)
+    config = SeedVariance(0.2, strength=0.5, window=(0, 0.4), seed=3)
     assert from_json(to_json(config)) == config
     for options, message in (({"strength": -1}, "strength is -1"), ({"share": 2}, "share is 2; possible: from 0 to 1")):
         with pytest.raises(ValueError, match=message):
             SeedVariance(**options)
-    for neutral in (SeedVariance(0), SeedVariance(share=0), SeedVariance(window=(0.5, 0.5))):
+    for neutral in (SeedVariance(0), SeedVariance(strength=0), SeedVariance(window=(0.5, 0.5))):
         assert not neutral.edits_embeddings
 
 
@@ -42,7 +42,7 @@ def test_options_are_checked_and_kept() -> None:
 def test_an_image_does_not_depend_on_its_neighbours_and_a_call_can_be_made_again(name: str) -> None:
     prompts = ["a pet on grass", "one red apple"]
     plain = families.run(name, prompt=prompts)
-    with attach(families.build(name), SeedVariance(1.0, window=(0, 1))) as attached:
+    with attach(families.build(name), SeedVariance(0.5, 1.0, window=(0, 1))) as attached:
         both = families.run(name, prompt=prompts)
         assert attached.passes == 2 * len(attached.trace)
         assert torch.equal(families.run(name, prompt=prompts), both) and not torch.equal(both, plain)
@@ -58,7 +58,7 @@ def test_it_acts_in_its_window_only_with_the_same_noise_at_each_step() -> None:
         got.append(kwargs["encoder_hidden_states"][1])
 
     pipe = families.build("sd15")
-    with attach(pipe, SeedVariance(1.0, window=(0, 0.5))):
+    with attach(pipe, SeedVariance(0.5, 1.0, window=(0, 0.5))):
         handle = pipe.unet.register_forward_pre_hook(watch, with_kwargs=True)
         families.run("sd15", steps=4)
         handle.remove()

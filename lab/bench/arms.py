@@ -86,7 +86,7 @@ SWEEPS: Sweeps = {
     "negative early": (_negative_early, (0.4,), "until when, as a fraction of sampling, at weight 1"),
     "perp_neg early": (_perp_neg_early, (2.0, 3.0), f"weight, in the first {EARLY:.0%} of sampling"),
     "nag": (_nag, (2.0, 3.0, 5.0), "scale, beside guidance, other options at the family's"),
-    "nag early": (_nag_early, (2.0, 3.0, 5.0), f"scale, in the first {EARLY:.0%} of sampling"),
+    "nag early": (_nag_early, (2.0, 3.0, 4.0, 5.0), f"scale, in the first {EARLY:.0%} of sampling"),
     "recommended": (_recommended, (1.0,), "weight"),
 }
 """Each method: how it is made, its strengths from weak to strong, and what the strength means."""

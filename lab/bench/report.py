@@ -72,9 +72,9 @@ def markdown(report: dict[str, Any]) -> str:
         "easy: match when nothing to remove |",
         "|---|---|---|---|---|",
     ]
-    cells = {(row["arm"], row["split"], row["measure"]): row for row in report["differences"]}
+    found = {(row["arm"], row["split"], row["measure"]): row for row in report["differences"]}
     for arm in dict.fromkeys(row["arm"] for row in report["differences"]):
-        texts = [_difference(cells.get((arm, split, what))) for split in SPLITS for what in ("clean", "unharmed")]
+        texts = [_difference(found.get((arm, split, what))) for split in SPLITS for what in ("clean", "unharmed")]
         lines.append(f"| {arm} | {' | '.join(texts)} |")
     lines += [
         "",

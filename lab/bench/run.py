@@ -39,15 +39,17 @@ def run_bench(
     compared: Iterable[Arm] | None = None,
     jobs: int = 1,
     model: str = "sd",
+    block: int = 0,
     **call: Any,
 ) -> list[dict[str, Any]]:
     """Rows of every arm, pair and seed, in the order of the arms; see `run_arms`.
 
+    `block`: number of the first block of seeds; a value that is chosen on one block is reported on others.
     `call`: for the pipeline; the model's own steps and scale where it does not say otherwise.
     """
     cases = [
         (pair, SEED_START + 1000 * seed + place)
-        for seed in range(seeds)
+        for seed in range(block, block + seeds)
         for place, pair in enumerate(chosen or pairs())
     ]
     usual = PIPELINES[model]

@@ -47,7 +47,8 @@ def differences(rows: Sequence[Row], split: str, what: str, reference: str) -> l
     if reference not in cells:
         return []
     means = {arm: {pair: sum(v) / len(v) for pair, v in pairs.items()} for arm, pairs in cells.items()}
-    table = []
+    table: list[Row] = []
+    p_values: list[float | None] = []
     for arm, pairs in means.items():
         if arm == reference:
             continue
@@ -62,10 +63,10 @@ def differences(rows: Sequence[Row], split: str, what: str, reference: str) -> l
                 "mean": round(found.mean, 4),
                 "low": None if found.low is None else round(found.low, 4),
                 "high": None if found.high is None else round(found.high, 4),
-                "p": found.p,
             }
         )
-    adjusted = intervals.holm([1.0 if row["p"] is None else row["p"] for row in table])
+        p_values.append(found.p)
+    adjusted = intervals.holm([1.0 if p is None else p for p in p_values])
     return [{**row, "p": round(p, 5)} for row, p in zip(table, adjusted, strict=True)]
 
 

@@ -57,7 +57,8 @@ def plot(totals: Mapping[str, Mapping[str, float]]) -> Plot | None:
     points = tuple(
         Point(
             label,
-            *(round(place, 1) for place in places[label]),
+            round(places[label][0], 1),
+            round(places[label][1], 1),
             round(label_y, 1),
             f"{label}: {1 - scores['presence']:.0%} gone, {KEPT[key]} {_written(scores[key], key)}",
         )

@@ -108,7 +108,7 @@ class Inputs:
         import diffusers
 
         kind: Any = getattr(diffusers, str(self.scheduler), None)
-        if not (isinstance(kind, type) and hasattr(kind, "set_timesteps")):
+        if not hasattr(kind, "set_timesteps"):
             possible = sorted(one.__name__ for one in getattr(pipe.scheduler, "compatibles", []))
             raise ValueError(f"diffusers has no scheduler {self.scheduler!r}; possible here: {', '.join(possible)}")
         return kind.from_config(pipe.scheduler.config)

@@ -69,7 +69,8 @@ class Recommended(Method):
             dataclasses.replace(negative, window=EARLY) if negative.window == Window() else negative
             for negative in self._all
         ]
-        return NAG(early, **BESIDE_GUIDANCE[kind_of(context)])
+        beside = BESIDE_GUIDANCE[kind_of(context)]
+        return NAG(early, scale=beside["scale"], alpha=beside["alpha"])
 
     @property
     def _all(self) -> tuple[Negative, ...]:

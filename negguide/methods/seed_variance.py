@@ -30,8 +30,8 @@ class SeedVariance(Method):
 
     Source: the seed-variance nodes of ComfyUI and InvokeAI; the form is ours.
 
-    >>> SeedVariance(0.3).share
-    0.5
+    >>> SeedVariance(0.3).strength
+    5.0
     """
 
     name: ClassVar[str] = "seed_variance"
@@ -40,10 +40,12 @@ class SeedVariance(Method):
     paper: ClassVar[str] = "github.com/ChangeTheConstants/SeedVarianceEnhancer"
     needs_guidance: ClassVar[bool] = False
 
-    strength: float = option(
-        0.3, help="Strength of the noise, in deviations of the embeddings; 0.2 to 1 are useful, 0 is off.", low=0
+    share: float = option(
+        0.3, help="Part of the embeddings' values that are changed: the knob; 0 is off.", low=0, high=1
     )
-    share: float = option(0.5, help="Part of the embeddings' values that are changed.", low=0, high=1)
+    strength: float = option(
+        5.0, help="Strength of the noise, in deviations of the embeddings; 2 to 8 are useful, 0 is off.", low=0
+    )
     window: Window = option(Window(0, 0.2), help="When the prompt is read so; what a picture shows is settled early.")
     seed: int = option(0, help="Seed of the noise, beside that of each picture.")
 
