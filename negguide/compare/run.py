@@ -110,7 +110,7 @@ def _start(model: Model, request: Request, judges: Sequence[Judge], command: str
 
 
 def _warm_up(model: Model, request: Request) -> None:
-    """One short call of the usual size, so that the first method does not pay for what is set up once. Errors show up in the run."""
+    """One short call of the usual size, so that the first method does not pay for what is set up once; its errors come again."""
     try:
         call = arguments(model, request, request.tasks[0].prompt, request.seeds[: request.batch], request.inputs)
         model.pipe(**{**call, "num_inference_steps": min(2, request.steps)})
