@@ -32,6 +32,7 @@ ALLOWED = {
     "__main__": {"cli", "commands"},
     "toybox": {"experiment", "lab", "metrics", "names", "versions", "watchers"},
     "lab": {"formats", "cli", "engine", "methods", "metrics", "names", "toybox", "watchers"},
+    "custom": {"engine", "methods"},
     "processors": {"engine", "maths", "methods", "pipeline"},
     "guiders": {"maths", "methods"},
 }

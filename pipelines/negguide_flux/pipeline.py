@@ -1,0 +1,14 @@
+"""FluxPipeline whose call takes negatives: a custom pipeline, thin over `negguide.attach`.
+
+pipe = DiffusionPipeline.from_pretrained(model, custom_pipeline="pipelines/negguide_flux", trust_remote_code=True)
+pipe("a portrait of a person", negatives=["glasses", ("hat", 1.5)], method="nag")
+"""
+
+from diffusers import FluxPipeline
+
+from negguide.custom import takes_negatives
+
+
+@takes_negatives
+class NegguideFluxPipeline(FluxPipeline):
+    """Its call also takes `negatives`, `method` and a method's options; without them it is the stock pipeline."""
