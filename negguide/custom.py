@@ -54,7 +54,7 @@ def takes_negatives(pipeline: P) -> P:
 
     call.__signature__ = signature  # type: ignore[attr-defined]  # told to everything that asks: negguide, diffusers, help()
     call.__doc__ = f"{inspect.getdoc(stock) or ''}\n\n{_HELP}"
-    pipeline.__call__ = call  # type: ignore[misc]
+    pipeline.__call__ = call  # type: ignore[method-assign]
     return pipeline
 
 

@@ -73,7 +73,7 @@ def test_pixels_are_those_of_attach_in_every_folder(name: str) -> None:
     for pipe in (custom, stock):
         pipe.set_progress_bar_config(disable=True)
         for key, value in vars(stock_parts).items():
-            if isinstance(value, int):
+            if isinstance(value, int | str):
                 setattr(pipe, key, value)  # what the builder fits to its tiny tokenizer
     call = families.arguments(TINY[name], steps=2)
     if name.endswith(("img2img", "inpaint")):
