@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from negguide import deprecation
 
 if TYPE_CHECKING:
-    from negguide.engine import Attachment, StepRecord, Unsupported, attach, detach
+    from negguide.engine.attach import Attachment, attach, detach
+    from negguide.engine.record import StepRecord
     from negguide.methods import (
         APG,
         CADS,
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
         to_dict,
         to_json,
     )
+    from negguide.pipeline.families.family import Unsupported
 
 deprecation.install()
 

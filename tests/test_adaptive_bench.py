@@ -101,5 +101,11 @@ def test_it_runs_and_is_reported(tmp_path: Any, monkeypatch: pytest.MonkeyPatch)
     assert [row["same"] for row in by_arm["guard 1"]][2:] == [True, True]
     text = AdaptiveReport().write(rows, tmp_path, {"steps": 3})
     assert (tmp_path / "adaptive.png").stat().st_size > 1000 and (tmp_path / "adaptive.md").read_text() == text
-    assert set(json.loads((tmp_path / "adaptive.json").read_text())) == {"settings", "table", "differences", "guard"}
+    assert set(json.loads((tmp_path / "adaptive.json").read_text())) == {
+        "format",
+        "settings",
+        "table",
+        "differences",
+        "guard",
+    }
     assert "| guard 1 | a face, hat | 2 |" in text and "| static 1 |" in text

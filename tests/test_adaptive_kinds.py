@@ -38,10 +38,13 @@ def test_nothing_of_a_method_is_forgotten() -> None:
     by_guides_now, refused, words = (
         {"guides"},
         {"values", "embeddings", "edits_embeddings"},
-        {"name", "summary", "cost", "paper"},
+        {"name", "summary", "cost", "paper", "renamed"},
     )
+    at_attach = {
+        "for_layers"
+    }  # a kind is chosen by name or function; where no layer is known, one that listens says so
     events = {name for name in vars(Method) if not name.startswith("_")}
-    assert events == handed_on | by_guides_now | refused | words
+    assert events == handed_on | by_guides_now | refused | words | at_attach
     assert handed_on <= set(vars(AdaptiveNegatives))
 
 

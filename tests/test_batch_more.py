@@ -207,7 +207,7 @@ def test_measures_that_cannot_be_had_are_named(
     assert "not measured: the DINO kernel needs the model nobody/nothing" in printed
     assert "not measured: LPIPS" in printed
     assert main(["measure", str(folder), "--with", "ssim"]) == 2
-    assert "unknown measure 'ssim'; possible: lpips" in capsys.readouterr().err
+    assert "unknown measure 'ssim'; possible: dino" in capsys.readouterr().err
 
 
 def test_a_dino_kernel_stands_beside_the_others(folder: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 
 ALLOWED = {
     "maths": set(),
-    "metrics": set(),
+    "metrics": {"plugins"},
     "versions": set(),
     "deprecation": set(),
     "plugins": set(),
@@ -21,7 +21,7 @@ ALLOWED = {
     "names": {"metrics", "plugins"},
     "watchers": {"metrics", "names", "plugins", "versions"},
     "methods": {"deprecation", "formats", "maths", "metrics", "names", "plugins", "watchers"},
-    "pipeline": {"methods"},
+    "pipeline": {"methods", "plugins"},
     "engine": {"methods", "pipeline"},
     "experiment": {"formats", "engine", "methods", "metrics", "names", "versions"},
     "compare": {"formats", "engine", "experiment", "methods", "watchers"},

@@ -111,3 +111,49 @@ def test_a_plug_in_that_fails_is_told_and_the_rest_works(tmp_path):
     assert answer.stdout.strip() == "sd"
     assert "plug-in 'broken'" in answer.stderr
     assert "no such thing" in answer.stderr
+
+
+def test_a_family_of_another_package_is_known(tmp_path):
+    answer = _run(
+        "from diffusers import DiffusionPipeline, StableDiffusionPipeline\n"
+        "from negguide.pipeline.families import family_of, rules_of, supported, tapped\n"
+        "class LoomPipeline(DiffusionPipeline): pass\n"
+        "class LoomingPipeline(DiffusionPipeline): pass\n"
+        "class LoomImg2ImgPipeline(StableDiffusionPipeline): pass\n"
+        "print(family_of(LoomPipeline).name, family_of(LoomingPipeline).name, family_of(LoomImg2ImgPipeline).name)\n"
+        "print([rule.kind for rule in rules_of('LoomTransformer')], supported().startswith('Loom, '), 'Loom' in tapped())\n",
+        THEIRS,
+    )
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stdout.splitlines() == ["Loom generic Stable Diffusion 1/2", "['cross'] True True"]
+
+
+def test_a_metric_of_another_package_is_measured_and_in_the_table(tmp_path):
+    from PIL import Image
+
+    for name, grey in (("a", 0), ("b", 51)):
+        Image.new("L", (4, 4), grey).save(tmp_path / f"{name}.png")
+    answer = _run(
+        "from negguide.cli import main\n"
+        f"raise SystemExit(main(['measure', {str(tmp_path)!r}, '--prompt', 'a pet', '--with', 'brightness']))\n",
+        THEIRS,
+    )
+    assert answer.returncode == 0, answer.stderr
+    assert "brightness" in answer.stdout and "0.10" in answer.stdout  # the mean of 0 and 51/255
+    assert "brightness" in (tmp_path / "summary.md").read_text()
+
+
+def test_names_and_columns_of_metrics_are_their_own():
+    from negguide.metrics.column import Column
+    from negguide.metrics.registry import Metric, metrics, register_metric
+
+    column = Column("lpips", "mine", "{}", "", "")
+    assert list(metrics())[:3] == ["dino", "dreamsim", "lpips"]
+    for metric, message in (
+        (Metric("", (), lambda option: ("", dict)), "cannot be called"),
+        (Metric("a=b", (), lambda option: ("", dict)), "cannot be called"),
+        (Metric("lpips", (), lambda option: ("", dict)), "another metric is called"),
+        (Metric("mine", (column,), lambda option: ("", dict)), "belongs to the metric 'lpips'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            register_metric(metric)

@@ -12,7 +12,7 @@ import families
 import pytest
 
 from negguide.methods import METHODS
-from negguide.pipeline.families import FAMILIES, TAPPED, family_of
+from negguide.pipeline.families import FAMILIES, family_of, tapped
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -38,7 +38,7 @@ def listed(sentence: str) -> set[str]:
 
 def test_families_are_those_of_the_code() -> None:
     assert listed("Families known by name:") == {family.name for family in FAMILIES if family.pipelines}
-    assert listed("(`NAG`, `VSF`, `NegToMe`) know the layers of:") == set(TAPPED.split(", "))
+    assert listed("(`NAG`, `VSF`, `NegToMe`) know the layers of:") == set(tapped().split(", "))
 
 
 def test_families_that_no_test_runs_are_told() -> None:

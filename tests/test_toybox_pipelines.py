@@ -119,7 +119,7 @@ def test_calls_of_a_bench_hold_one_negative_where_the_method_takes_one():
 
 
 def test_arms_of_a_pipeline_fit_it():
-    assert {arm.method for arm in arms.arms("few-step")} == {"plain", "nag", "vsf"}
+    assert {arm.method for arm in arms.arms("few-step")} == {"plain", "nag", "vsf", "nag early", "recommended"}
     assert arms.arms("sd") == arms.arms("sd3")
     for name in PIPELINES:
         assert arms.reference(name) in [arm.name for arm in arms.arms(name)]

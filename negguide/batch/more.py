@@ -16,24 +16,16 @@ from negguide.experiment.judges import ZERO_SHOT, Judge, Verdict
 from negguide.experiment.pictures import Pictures
 from negguide.experiment.tasks import Task
 from negguide.experiment.textfile import lines_of, read_text
-from negguide.metrics import Clip, Interval, mss, vendi
+from negguide.metrics import Clip, Interval
 from negguide.metrics.absent import Absent
 from negguide.metrics.detection import Detection, detect
-from negguide.metrics.dino import MODEL, Dino
 from negguide.metrics.distances import cmmd, fid, inception, kid
 from negguide.metrics.novelty import nearest, novelty, total_variance
-from negguide.metrics.perceptual import NETS, DreamSim, Lpips
+from negguide.metrics.registry import metrics
 
 if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
-
-ASKED = {
-    "lpips": f"lpips, lpips={', lpips='.join(NETS)}",
-    "dreamsim": "dreamsim",
-    "dino": f"dino, dino=<model or folder> ({MODEL} by default)",
-}
-"""What `--with` takes, in words."""
 
 MORE_COLUMNS: tuple[Column, ...] = (
     Column(
@@ -41,10 +33,6 @@ MORE_COLUMNS: tuple[Column, ...] = (
     ),
     Column("variance", "total variance", "{:.3f}", "high", "trace of the covariance of all pictures' CLIP features"),
     Column("reference", "like references", "{:.3f}", "", "CLIP cosine to the nearest reference picture, mean"),
-    Column("lpips", "LPIPS", "{:.3f}", "high", "mean LPIPS between the pictures of a prompt (between 64 of more)"),
-    Column("dreamsim", "DreamSim", "{:.3f}", "high", "mean DreamSim distance between the pictures of a prompt"),
-    Column("vendi_dino", "Vendi (DINO)", "{:.2f}", "high", "effective number of different pictures, DINO features"),
-    Column("mss_dino", "similarity (DINO)", "{:.3f}", "low", "mean cosine between pictures, DINO features"),
     Column("fid", "FID", "{:.2f}", "low", "Frechet distance to the other folder, Inception features"),
     Column("kid", "KID", "{:.4f}", "low", "kernel distance to the other folder, Inception features"),
     Column("fid_clip", "FID (CLIP)", "{:.3f}", "low", "Frechet distance to the other folder, features of the CLIP"),
@@ -54,13 +42,22 @@ MORE_COLUMNS: tuple[Column, ...] = (
         "novelty_against", "novelty (folder)", "{:.3f}", "high", "distance to the nearest picture of the other folder"
     ),
 )
-ALL_COLUMNS = (*COLUMNS, *MORE_COLUMNS)
+
+
+def all_columns() -> tuple[Column, ...]:
+    """Every column that a table may have."""
+    return (*COLUMNS, *MORE_COLUMNS, *(column for metric in metrics().values() for column in metric.columns))
 
 
 @dataclasses.dataclass(frozen=True)
 class More:
-    """What to measure beside the usual. `names`: keys of `ASKED`; `against`: a folder of pictures that sets are held against;
-    `references`: one of pictures to look for; `truth`: JSON lines `{"file": ..., "shows": [negatives]}` of looked-at pictures.
+    """What to measure beside the usual.
+
+    Args:
+        names: of metrics, with options.
+        against: a folder of pictures that sets are held against.
+        references: one of pictures to look for.
+        truth: JSON lines `{"file": ..., "shows": [negatives]}` of looked-at pictures.
     """
 
     names: Sequence[str] = ()
@@ -71,8 +68,9 @@ class More:
     def __post_init__(self) -> None:
         for asked in self.names:
             name, _, option = asked.partition("=")
-            if name not in ASKED or (option and name == "dreamsim"):
-                raise ValueError(f"unknown measure {asked!r}; possible: {'; '.join(ASKED.values())}")
+            known = metrics()
+            if name not in known or (option and not known[name].options):
+                raise ValueError(f"unknown measure {asked!r}; possible: {'; '.join(m.asked for m in known.values())}")
 
 
 class SetJudge:
@@ -92,26 +90,10 @@ def extra_judges(names: Sequence[str]) -> tuple[list[Judge], list[str]]:
     for asked in names:
         name, _, option = asked.partition("=")
         try:
-            judges.append(_extra(name, option))
+            judges.append(SetJudge(*metrics()[name].load(option)))
         except Absent as error:
             absent.append(str(error))
     return judges, absent
-
-
-def _extra(name: str, option: str) -> Judge:
-    if name == "lpips":
-        lpips = Lpips(option or "alex")
-        return SetJudge(f"LPIPS ({option or 'alex'})", lambda pictures: {"lpips": lpips(pictures)})
-    if name == "dreamsim":
-        dreamsim = DreamSim()
-        return SetJudge("DreamSim", lambda pictures: {"dreamsim": dreamsim(pictures)})
-    dino = Dino(option or MODEL)
-
-    def scores(pictures: Sequence[Image]) -> dict[str, float]:
-        features = dino(pictures)
-        return {"vendi_dino": vendi(features), "mss_dino": mss(features)}
-
-    return SetJudge(f"DINO {dino.name}", scores)
 
 
 class Kept(Clip):

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from negguide.batch.measure import Measures
-from negguide.batch.more import ALL_COLUMNS
+from negguide.batch.more import all_columns
 from negguide.experiment.columns import Column
 from negguide.metrics import Interval
 
@@ -128,7 +128,7 @@ def _values(one: Interval) -> list[float]:
 
 
 def _column(key: str) -> Column:
-    return next(column for column in ALL_COLUMNS if column.key == key)
+    return next(column for column in all_columns() if column.key == key)
 
 
 def _title(column: Column) -> str:

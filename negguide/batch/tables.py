@@ -8,7 +8,7 @@ import io
 from collections.abc import Sequence
 
 from negguide.batch.measure import Measures
-from negguide.batch.more import ALL_COLUMNS
+from negguide.batch.more import all_columns
 from negguide.experiment.columns import Column, best
 from negguide.metrics import Interval
 from negguide.metrics.intervals import LEAST, holm
@@ -33,7 +33,7 @@ class Cell:
 def columns(measures: Measures) -> list[Column]:
     """The columns that there are values for; with several negatives, one for each of them too."""
     keys = {key for row in measures.means.values() for key in row}
-    found = [column for column in ALL_COLUMNS if column.key in keys]
+    found = [column for column in all_columns() if column.key in keys]
     names = dict.fromkeys(key for row in measures.means.values() for key in row if key.startswith(EACH))
     if len(names) > 6:
         return found
@@ -48,7 +48,7 @@ def rows(measures: Measures) -> list[tuple[str, list[Cell]]]:
     for label, means in measures.means.items():
         cells = []
         for column in columns(measures):
-            top = best(column, plain) if column in ALL_COLUMNS else None
+            top = best(column, plain) if column in all_columns() else None
             other = measures.differences.get(label, {}).get(column.key)
             cells.append(_cell(column, means.get(column.key), other, top, (label, column.key) in clear))
         table.append((label, cells))

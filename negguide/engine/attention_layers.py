@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from negguide.methods.tokens import Layer, Placement
-from negguide.pipeline.families import TAPPED, Unsupported, image_modules_of, rules_of
+from negguide.pipeline.families import Unsupported, image_modules_of, rules_of, tapped
 from negguide.pipeline.families.family import Place
 from negguide.pipeline.families.parts import named_parts
 from negguide.pipeline.intercept import base_class
@@ -66,7 +66,7 @@ def attention_layers(denoiser: torch.nn.Module) -> tuple[AttentionLayer, ...]:
     if not found:
         raise Unsupported(
             f"where the image tokens of {name} stand is not known, so nothing can listen to its attention. "
-            f"Known: {TAPPED}. A family is one file in negguide/pipeline/families"
+            f"Known: {tapped()}. A family is one file in negguide/pipeline/families"
         )
     known = text_path(inner) is not None
     return tuple(

@@ -2,26 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Mapping
-from typing import Literal
+
+from negguide.metrics.column import Column
 
 Scores = Mapping[str, float]
-
-
-@dataclasses.dataclass(frozen=True)
-class Column:
-    """One score. `good`: whether lower or higher is better, or neither."""
-
-    key: str
-    title: str
-    form: str
-    good: Literal["low", "high", ""]
-    help: str
-
-    def write(self, value: float | None) -> str:
-        """The value as text; a dash where there is none."""
-        return "–" if value is None else self.form.format(value)
 
 
 COLUMNS: tuple[Column, ...] = (

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from negguide.methods.tokens import Kind
 from negguide.pipeline.argument_tree import RowLayout
 from negguide.pipeline.own_rescale import Post, rescale
+
+if TYPE_CHECKING:
+    from negguide.methods.tokens import Kind
 
 Place = Literal["all", "first", "last"]
 """Where image tokens are in an output tensor (of a pair (image, text): in its first)."""

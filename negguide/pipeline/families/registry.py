@@ -8,6 +8,7 @@ import pkgutil
 from pathlib import Path
 
 from negguide.pipeline.families.family import Family, Rule, Unsupported, names
+from negguide.plugins import load as load_plugins
 
 GENERIC = Family("generic", ())
 """What holds for pipelines without a file of their own: all of it is found out by probing."""
@@ -23,34 +24,70 @@ def _of_this_folder() -> tuple[Family, ...]:
 
 
 FAMILIES: tuple[Family, ...] = _of_this_folder()
-RULES: tuple[Rule, ...] = tuple(rule for family in FAMILIES for rule in family.layers)
-SUPPORTED = ", ".join(
-    f"{family.name} (by takeover: guidance_scale= given to attach)" if family.taken_over else family.name
-    for family in FAMILIES
-    if family.pipelines
-)
-"""The families with a file of their own, in words."""
-TAPPED = ", ".join(family.name for family in FAMILIES if family.layers)
-"""The families whose image tokens can be listened to, in words."""
+"""Those of this package."""
+
+_theirs: list[Family] = []
+
+
+def register_family(family: Family) -> None:
+    """Make a family of another package known: its pipeline classes by name, and the layers of its denoisers.
+
+    Args:
+        family: as the files of this folder hold it; what it says of a class goes before what this package says.
+
+    Raises:
+        ValueError: it has no name, or that of another family.
+    """
+    if not family.name or any(other.name == family.name and other is not family for other in all_families()):
+        raise ValueError(f"a family cannot be called {family.name!r}: it needs a name of its own")
+    if family not in _theirs:
+        _theirs.append(family)
+        _facts_of.cache_clear()
+
+
+def all_families() -> tuple[Family, ...]:
+    """The families of other packages, and those of this one."""
+    load_plugins()
+    return (*_theirs, *FAMILIES)
+
+
+def supported() -> str:
+    """The families with a file of their own, in words."""
+    return ", ".join(
+        f"{family.name} (by takeover: guidance_scale= given to attach)" if family.taken_over else family.name
+        for family in all_families()
+        if family.pipelines
+    )
+
+
+def tapped() -> str:
+    """The families whose image tokens can be listened to, in words."""
+    return ", ".join(family.name for family in all_families() if family.layers)
 
 
 def unsupported(what: str, why: str) -> Unsupported:
     """The refusal of something by name, with the reason and what can be used."""
-    return Unsupported(f"{what} is not supported: {why}. Supported: {SUPPORTED}.")
+    return Unsupported(f"{what} is not supported: {why}. Supported: {supported()}.")
 
 
 def family_of(cls: type) -> Family:
     """The family of a pipeline class: its own where it is stock, else that of the stock class from which it is made."""
+    load_plugins()
     return _facts_of(cls)[0]
 
 
 def refusal_of(cls: type) -> str | None:
     """Why a pipeline class cannot be guided; None where nothing is known against it."""
+    load_plugins()
     return _facts_of(cls)[1]
 
 
 @functools.lru_cache(maxsize=256)
 def _facts_of(cls: type) -> tuple[Family, str | None]:
+    own = [a.__name__ for a in cls.__mro__]
+    for family in _theirs:
+        if any(names(prefix, name) for prefix in family.pipelines for name in own):
+            return family, None
     for name in _class_names(cls):
         rows: list[tuple[int, Family, str | None]] = []
         for family in FAMILIES:
@@ -73,12 +110,13 @@ def _class_names(cls: type) -> list[str]:
 
 def image_modules_of(denoiser: str) -> str | None:
     """The pattern of the paths of modules that see image tokens alone, by the name of the denoiser class."""
-    known = [family.image_modules for family in FAMILIES if family.image_modules]
+    known = [family.image_modules for family in all_families() if family.image_modules]
     return next((m.pattern for m in known if any(names(begin, denoiser) for begin in m.denoisers)), None)
 
 
 def rules_of(denoiser: str) -> list[Rule]:
     """The attention layers of a denoiser class by its name."""
-    fitting = [(len(begin), rule) for rule in RULES for begin in rule.denoisers if names(begin, denoiser)]
+    rules = [rule for family in all_families() for rule in family.layers]
+    fitting = [(len(begin), rule) for rule in rules for begin in rule.denoisers if names(begin, denoiser)]
     longest = max((length for length, _ in fitting), default=0)
     return list(dict.fromkeys(rule for length, rule in fitting if length == longest))
