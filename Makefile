@@ -1,6 +1,7 @@
 # make run          install what is missing and run the main job on the bundled model
 # make test         install what is missing and run the tests
 # make test-fast    the part of them that says most in three minutes: tests/conftest.py names it
+# make test-all     the tests, and every method on every small pipeline: tests/matrix.py
 # make lint         install what is missing and run ruff and mypy
 # make docs         build the documentation site into out/site, offline
 # make bench        what each method costs, as a ratio to the plain pipeline
@@ -30,7 +31,7 @@ COMPILE = $(VENV)-lock/bin/uv pip compile --quiet --upgrade --python-version 3.1
     --custom-compile-command "make lock"
 TESTING = OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1
 
-.PHONY: run test test-comfyui test-fast test-oldest test-latest lint docs bench lock clean
+.PHONY: run test test-all test-comfyui test-fast test-oldest test-latest lint docs bench lock clean
 .DELETE_ON_ERROR:
 
 run: $(VENV)/.installed-run
@@ -38,6 +39,9 @@ run: $(VENV)/.installed-run
 
 test: $(VENV)/.installed-test
 	$(TESTING) $(VENV)/bin/python -m pytest -n $(JOBS)
+
+test-all: $(VENV)/.installed-test
+	$(TESTING) $(VENV)/bin/python -m pytest -n $(JOBS) -m "nightly or not nightly"
 
 test-fast: $(VENV)/.installed-test
 	$(TESTING) $(VENV)/bin/python -m pytest -n $(JOBS) -m fast

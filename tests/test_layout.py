@@ -27,7 +27,7 @@ ALLOWED = {
     "compare": {"formats", "engine", "experiment", "methods", "watchers"},
     "batch": {"formats", "engine", "experiment", "methods", "metrics", "names"},
     "demo": {"formats", "experiment", "methods", "metrics", "names"},
-    "commands": {"batch", "compare", "demo", "experiment", "methods", "names"},
+    "commands": {"batch", "compare", "demo", "experiment", "methods", "names", "pipeline"},
     "cli": {"commands"},
     "__main__": {"cli", "commands"},
     "toybox": {"experiment", "lab", "metrics", "names", "versions", "watchers"},

@@ -11,6 +11,9 @@ from negguide.commands.terminal import one_line
 
 def methods(
     name: Annotated[str | None, typer.Argument(help="A method: its options, what they mean, their ranges.")] = None,
+    families: Annotated[
+        bool, typer.Option("--families", help="Every pipeline class of diffusers, and which methods work on it.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
 ) -> None:
     """List the methods: what each does, what it costs, what it needs.
@@ -21,6 +24,9 @@ def methods(
 
     from negguide.methods.listing import describe, table
 
+    if families:
+        typer.echo(_of_families(as_json).rstrip("\n"))
+        return
     if name is not None:
         with one_line():
             described = describe(name)
@@ -43,6 +49,16 @@ def methods(
         needs = f"needs {row['needs']}" if row["needs"] else ""
         details = " · ".join(part for part in (f"passes per step: {row['cost']}", needs, row["paper"]) if part)
         typer.echo(f"{' ' * width}  {typer.style(details, dim=True)}")
+
+
+def _of_families(as_json: bool) -> str:
+    """The matrix of pipelines and methods, as JSON or as the tables of docs/families.md."""
+    import json
+
+    from negguide.pipeline.families.matrix import as_markdown, counts, matrix
+
+    rows = matrix()
+    return json.dumps({"counts": counts(rows), "pipelines": rows}, indent=2) if as_json else as_markdown(rows)
 
 
 def _described(method: dict[str, Any]) -> str:

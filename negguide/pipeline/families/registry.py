@@ -18,7 +18,9 @@ def _of_this_folder() -> tuple[Family, ...]:
     here = __name__.rpartition(".")[0]
     files = (info.name for info in pkgutil.iter_modules([str(Path(__file__).parent)]))
     modules = (
-        importlib.import_module(f"{here}.{name}") for name in sorted(files) if name not in ("checks", "registry")
+        importlib.import_module(f"{here}.{name}")
+        for name in sorted(files)
+        if name not in ("checks", "matrix", "registry")
     )
     return tuple(module.FAMILY for module in modules if hasattr(module, "FAMILY"))
 
