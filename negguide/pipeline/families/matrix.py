@@ -105,7 +105,7 @@ def _row(cls: type, methods: list[str], test: str, cells: dict[str, str]) -> dic
 
 def _refusal(cls: type) -> str:
     """Why pipelines of this class are refused before any call; "" where they are not."""
-    names = inspect.signature(cls.__init__).parameters
+    names = inspect.signature(cls).parameters
     parts = {name: object() for name in names if name != "scheduler"}
     pipe = SimpleNamespace(**{**parts, "scheduler": SimpleNamespace(step=None)})
     try:
