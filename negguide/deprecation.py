@@ -56,7 +56,6 @@ MOVED_MODULES = {
     "negguide.integration.swap": "negguide.pipeline.intercept",
     "negguide.integration.taps": "negguide.engine.attention_hooks",
     "negguide.integration.tree": "negguide.pipeline.argument_tree",
-    "negguide.maths.projection": "negguide.maths.directions",
     "negguide.toybox.bench": "lab.bench",
     "negguide.toybox.generate": "lab.generate",
     "negguide.toybox.score": "lab.score",

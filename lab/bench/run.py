@@ -108,7 +108,7 @@ def _run_arm(cases: Sequence[Case], model: str, call: dict[str, Any], arm: Arm) 
     images = _pictures(pipe, arm, cases, **call)
     seconds = (time.monotonic() - started) / len(cases)
     about = {"method": arm.method, "strength": arm.strength, "seconds": seconds}
-    return images, [{**about, **row} for row in _judge(oracle, images, cases)]
+    return images, [{**about, **row} for row in judge(oracle, images, cases)]
 
 
 def _pictures(pipe: DiffusionPipeline, arm: Arm, cases: Sequence[Case], **call: Any) -> np.ndarray:
@@ -133,7 +133,8 @@ def _calls(cases: Sequence[Case], alike: bool) -> Iterator[list[int]]:
         yield from (group[start : start + BATCH] for start in range(0, len(group), BATCH))
 
 
-def _judge(oracle: Oracle, images: np.ndarray, cases: Sequence[Case]) -> list[dict[str, Any]]:
+def judge(oracle: Oracle, images: np.ndarray, cases: Sequence[Case]) -> list[dict[str, Any]]:
+    """What the oracle says of every picture, beside its pair and seed."""
     rows = []
     for start in range(0, len(cases), 200):
         part = cases[start : start + 200]
