@@ -5,6 +5,7 @@ python -m lab.figures [NAMES]
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import sys
 import tempfile
@@ -44,12 +45,13 @@ SEEDS = ["--seeds", "0-5"]
 
 def command(name: str) -> str:
     """The command of a figure, as one types it."""
-    words = [word if word.replace("-", "").isalnum() else _quoted(word) for word in [*COMMANDS[name], *SEEDS]]
-    return " ".join(["negguide", "compare", *words])
+    return shlex.join(["negguide", "compare", *COMMANDS[name], *SEEDS])
 
 
-def _quoted(word: str) -> str:
-    return f"'{word}'" if '"' in word else f'"{word}"' if any(letter in word for letter in " []*") else word
+def arms(name: str) -> str:
+    """The methods that a figure compares."""
+    words = COMMANDS[name]
+    return words[words.index("-m") + 1]
 
 
 def make(name: str) -> Path:

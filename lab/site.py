@@ -15,7 +15,7 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
-from lab.figures import command
+from lab.figures import arms, command
 from negguide.methods import METHODS
 from negguide.methods.listing import describe
 
@@ -59,9 +59,8 @@ def _source(paper: str) -> str:
 
 def figure(name: str) -> str:
     """A figure, and the command that makes it. Its address is that from `docs/methods`."""
-    words = command(name)
-    arms = words.partition(" -m ")[2].partition(" --")[0].strip("'\"").replace("[", "(").replace("]", ")")
-    return f"![Contact sheet, from the same seeds: {arms}](figures/{name}.png)\n\n    {words}"
+    compared = arms(name).replace("[", "(").replace("]", ")")
+    return f"![Contact sheet, from the same seeds: {compared}](figures/{name}.png)\n\n    {command(name)}"
 
 
 def names(module: str) -> str:

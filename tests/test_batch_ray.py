@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -52,21 +53,30 @@ def cluster() -> Iterator[None]:
 
 
 def test_two_actors_one_of_which_is_killed_make_the_same_pictures(cluster: None, tmp_path: Path) -> None:
-    run(_plan(tmp_path / "alone"))
-    plan = _plan(tmp_path / "ray")
+    run(_plan(tmp_path / "alone", steps=6))
+    plan = _plan(tmp_path / "ray", steps=6)
     told: list[float] = []
-    killed: list[int] = []
+    stopped: list[int] = []
 
     def kill_one() -> None:
-        """The process that has made a picture first, as soon as it has."""
+        """Stop the process that has made a picture first, as soon as it has; kill it once another has made one."""
         from json import loads
 
-        while not killed and not stop.wait(0.02):
-            for record in Store(Path(plan.output)).records.values():
-                worker = Path(plan.output) / "claims" / "workers" / f"{record['worker']}.json"
-                if worker.exists() and not killed:
-                    killed.append(loads(worker.read_text())["pid"])
-                    os.kill(killed[0], signal.SIGKILL)
+        patience = time.monotonic() + 60
+        while not stop.wait(0.02) and time.monotonic() < patience:
+            makers = sorted({record["worker"] for record in Store(Path(plan.output)).records.values()})
+            pids = {
+                loads(file.read_text())["pid"]
+                for file in (Path(plan.output) / "claims" / "workers" / f"{maker}.json" for maker in makers)
+                if file.exists()
+            }
+            if not stopped and pids:
+                stopped.append(pids.pop())
+                os.kill(stopped[0], signal.SIGSTOP)
+            if len(makers) > 1:
+                break
+        if stopped:
+            os.kill(stopped[0], signal.SIGKILL)
 
     stop = threading.Event()
     killer = threading.Thread(target=kill_one)
@@ -76,7 +86,7 @@ def test_two_actors_one_of_which_is_killed_make_the_same_pictures(cluster: None,
     finally:
         stop.set()
         killer.join()
-    assert killed and killed[0] != os.getpid()
+    assert stopped and stopped[0] != os.getpid()
     assert (outcome.pictures, outcome.missing, outcome.errors) == (48, 0, [])
     assert _pictures(tmp_path / "ray") == _pictures(tmp_path / "alone")
     assert [row["key"] for row in read_table(tmp_path / "ray")] == [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import html.parser
 import json
 from pathlib import Path
@@ -17,7 +16,6 @@ from standin import make_standin, standin_folder
 import negguide as ng
 from negguide.compare import Request, Results, compare, parse_arms
 from negguide.compare.records import Comparison, Picture, Row
-from negguide.compare.remarks import NO_EFFECT
 from negguide.compare.report import render
 from negguide.compare.sheet import tile_size, write_sheet
 from negguide.experiment.columns import COLUMNS
@@ -306,32 +304,3 @@ def _axis(text: str) -> list[float]:
 
 def _colour(picture: Image.Image) -> torch.Tensor:
     return torch.tensor([*(value / 255 for value in picture.getpixel((0, 0))), 0.0])
-
-
-def test_an_arm_without_effect_says_so_in_the_report(model: Model, tmp_path: Path) -> None:
-    results = compare(model, _request(tmp_path, "plain,perp_neg:weight=0,perp_neg"))
-    plain, neutral, acting = results.comparisons[0].rows
-    assert neutral.remarks[-1:] == [NO_EFFECT] and not plain.remarks and NO_EFFECT not in acting.remarks
-    assert results.remarks == [f"perp_neg:weight=0: {NO_EFFECT}"]
-    assert (tmp_path / "report.html").read_text().count(NO_EFFECT) == 1
-
-
-def test_what_is_warned_of_stands_in_the_report(model: Model, tmp_path: Path) -> None:
-    results = compare(model, _request(tmp_path, "plain,negtome", seeds=(0,)))
-    (remark, *_) = results.comparisons[0].rows[1].remarks
-    assert "num_images_per_prompt" in remark
-    assert remark in html.unescape((tmp_path / "report.html").read_text())
-
-
-def test_an_earlier_run_is_set_aside_whole(model: Model, tmp_path: Path) -> None:
-    first = compare(model, _request(tmp_path, "plain,perp_neg"))
-    (tmp_path / "mine.txt").write_text("of somebody else")
-    before = {file.relative_to(tmp_path): file.read_bytes() for file in tmp_path.rglob("*.png")}
-    second = compare(model, _request(tmp_path, "plain"))
-    assert first.earlier is None and second.earlier is not None
-    place = tmp_path / second.earlier
-    assert {file.relative_to(place): file.read_bytes() for file in place.rglob("*.png")} == before
-    assert Results.load(place) == first and (place / "report.html").is_file()
-    assert not list(tmp_path.glob("*/perp_neg")) and (tmp_path / "mine.txt").is_file()
-    third = compare(model, _request(tmp_path, "plain"))
-    assert third.earlier != second.earlier and len(list((tmp_path / "earlier").iterdir())) == 2

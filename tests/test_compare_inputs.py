@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,45 @@ def test_a_controlnet(tmp_path: Path) -> None:
     output = pipe("a pet", Image.open(edges), num_inference_steps=STEPS, guidance_scale=4.0, generator=generator)
     assert np.array_equal(made(tmp_path / "out"), np.asarray(output.images[0]))
     assert np.array_equal(again(results), made(tmp_path / "out", 1))
+
+
+def test_an_ip_adapter(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    torch.manual_seed(3)
+    encoder = CLIPVisionModelWithProjection(CLIPVisionConfig(image_size=32, patch_size=16, projection_dim=8, **sizes))
+    encoder.save_pretrained(tmp_path / "image_encoder")
+    unet = diffusers.StableDiffusionPipeline.from_pretrained(standin_folder()).unet
+    width = unet.config.cross_attention_dim
+    weights = {"image_proj.proj.weight": torch.randn(4 * width, 8), "image_proj.proj.bias": torch.randn(4 * width)}
+    weights |= {"image_proj.norm.weight": torch.ones(width), "image_proj.norm.bias": torch.zeros(width)}
+    for place, name in enumerate(name for name in unet.attn_processors if "attn2" in name):
+        hidden = unet.get_submodule(name.removesuffix(".processor")).to_q.out_features
+        for kind in ("to_k_ip", "to_v_ip"):
+            weights[f"ip_adapter.{2 * place + 1}.{kind}.weight"] = torch.randn(hidden, width)
+    save_file(weights, tmp_path / "adapter.safetensors")
+    photo = save_picture(tmp_path / "photo.png", 4)
+    plain = run(tmp_path / "plain")
+    results = run(tmp_path / "out", "--ip-adapter", str(tmp_path / "adapter.safetensors"), "--ip-image", str(photo))
+    assert not np.array_equal(made(tmp_path / "out"), made(tmp_path / "plain"))
+    assert np.array_equal(again(results), made(tmp_path / "out", 1)) and plain.model == results.model
+
+
+def test_a_picture_says_what_it_was_made_with_and_the_demo_does_not_make_another(tmp_path: Path) -> None:
+    photo = save_picture(tmp_path / "photo.png", 0)
+    results = run(tmp_path / "out", "--image", str(photo), "--strength", "0.5")
+    file = tmp_path / "out" / results.comparisons[0].rows[1].pictures[0].file
+    with Image.open(file) as image:
+        settings = json.loads(image.text["settings"])  # type: ignore[attr-defined]
+    assert settings["inputs"] == ["--image", str(photo), "--strength", "0.5"]
+    pytest.importorskip("gradio")
+    from negguide.demo.carried import from_png
+    from negguide.demo.options import Options
+
+    with pytest.raises(ValueError, match=r"made with --image .* which the page has not"):
+        from_png(file.read_bytes(), Options())
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,12 @@ def test_watching_arms_by_name() -> None:
     assert guard.build([ng.Negative("cat"), ng.Negative("hat")]) == (
         ng.AdaptiveNegatives("toybox", "guard", watch=["cat", "hat"]),
     )
+    weighted = [ng.Negative("cat", 2, ng.Window(0, 0.4)), ng.Negative("hat", 2, ng.Window(0, 0.4))]
+    assert guard.build(weighted) == (
+        ng.AdaptiveNegatives("toybox", "guard", watch=["cat", "hat"], weight=2, window=(0, 0.4)),
+    )
+    with pytest.raises(ValueError, match="one weight and one window"):
+        guard.build([ng.Negative("cat", 2), ng.Negative("hat")])
     (told,) = parse_arms('guard:watch=["hat"]:watcher=clip:toybox')
     assert not told.needs_negatives
     assert told.build([ng.Negative("cat")]) == (ng.AdaptiveNegatives("clip:toybox", "guard", watch=["hat"]),)

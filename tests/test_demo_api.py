@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -32,6 +33,16 @@ from negguide.demo.results import Board
 from negguide.demo.settings import make_settings
 from negguide.demo.turns import Job, Stopped
 from negguide.experiment.models import Model
+
+
+def test_the_code_of_the_page_runs(server: Served) -> None:
+    """The block of docs/demo.md, with this server's address in the place of the usual one."""
+    page = Path(__file__).parents[1] / "docs" / "demo.md"
+    (block,) = re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    assert "http://127.0.0.1:7860" in block
+    names: dict[str, Any] = {}
+    exec(compile(block.replace("http://127.0.0.1:7860", server.url), "demo.md", "exec"), names)
+    assert names["numbers"]["command"].startswith("negguide compare") and Path(names["picture"]).is_file()
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,10 @@ import dataclasses
 import families
 import pytest
 import torch
+from diffusers import DiffusionPipeline
 
 import negguide as ng
+from negguide.engine.composition import composed
 from negguide.methods.recommended import BESIDE_GUIDANCE, EARLY
 from negguide.pipeline.families import family_of
 
@@ -40,6 +42,22 @@ def test_where_attention_is_not_known_it_is_perp_neg() -> None:
     if any(rule.kind != "self" for rule in layers):
         pytest.skip("the layers of this family are known by now")
     assert torch.equal(run("lumina", ng.negatives("cat")), run("lumina", ng.PerpNeg("cat")))
+
+
+def test_a_pipeline_of_no_known_family_is_chosen_for_by_its_denoiser() -> None:
+    """Somebody's own pipeline class around a UNet that is known."""
+
+    class Bare(DiffusionPipeline):
+        def __init__(self, unet: object, scheduler: object) -> None:
+            super().__init__()
+            self.register_modules(unet=unet, scheduler=scheduler)
+
+    parts = families.build("sd15").components
+    pipe = Bare(parts["unet"], parts["scheduler"])
+    assert family_of(Bare).layers == ()
+    assert composed([ng.negatives("cat")], pipe, family_of(Bare)) == (ng.negatives("cat"),)
+    pipe.unet = torch.nn.Identity()
+    assert composed([ng.negatives("cat")], pipe, family_of(Bare)) == (ng.PerpNeg("cat"),)
 
 
 def test_the_choice_by_layers() -> None:

@@ -22,16 +22,14 @@ def rate(rows: Sequence[Row], what: str) -> dict[str, float] | None:
     for row in rows:
         by_prompt[row["prompt"], row["negative"]].append(bool(row[what]))
     shares = [sum(values) / len(values) for values in by_prompt.values()]
-    found = intervals.rate(shares, [len(values) for values in by_prompt.values()])
-    return {"mean": round(found.mean, 4), "low": round(found.low or 0.0, 4), "high": round(found.high or 0.0, 4)}
+    return _rounded(intervals.rate(shares, [len(values) for values in by_prompt.values()]))
 
 
 def share(values: Sequence[bool]) -> dict[str, float] | None:
     """Share of yes among independent pictures, with Wilson's 95 % interval; None when there are none."""
     if not values:
         return None
-    found = intervals.rate([float(value) for value in values], [1] * len(values))
-    return {"mean": round(found.mean, 4), "low": round(found.low or 0.0, 4), "high": round(found.high or 0.0, 4)}
+    return _rounded(intervals.rate([float(value) for value in values], [1] * len(values)))
 
 
 def differences(rows: Sequence[Row], split: str, what: str, reference: str) -> list[Row]:
@@ -72,7 +70,10 @@ def differences(rows: Sequence[Row], split: str, what: str, reference: str) -> l
 
 def interval(values: Sequence[float]) -> dict[str, float]:
     """Mean of at least one value, with Student's 95 % interval; without width where there is one value."""
-    found = intervals.student(values)
+    return _rounded(intervals.student(values))
+
+
+def _rounded(found: intervals.Interval) -> dict[str, float]:
     low, high = (found.mean if end is None else end for end in (found.low, found.high))
     return {"mean": round(found.mean, 4), "low": round(low, 4), "high": round(high, 4)}
 

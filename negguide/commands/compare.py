@@ -135,14 +135,14 @@ def compare(
         )
         inputs.check()
         request = _with_defaults(request, usual, guidance, batch, takeover, inputs)
-    results = _run(request, model, dtype, device, clip, judge)
+    results, warned = _run(request, model, dtype, device, clip, judge)
     _tell(results, request.out)
     if results.earlier:
         print(
             f"negguide: the comparison that lay in {request.out} is now in {request.out / results.earlier}",
             file=sys.stderr,
         )
-    for remark in results.remarks:
+    for remark in [*results.remarks, *warned]:
         print(f"negguide: {in_flags(remark)}", file=sys.stderr)
     if results.errors:
         for error in results.errors:
@@ -195,7 +195,10 @@ def _with_defaults(
     return dataclasses.replace(request, guidance_scale=guidance, batch=batch, takeover=takeover, inputs=inputs)
 
 
-def _run(request: Request, model: str, dtype: str, device: str, clip: str | None, judge: bool) -> Results:
+def _run(
+    request: Request, model: str, dtype: str, device: str, clip: str | None, judge: bool
+) -> tuple[Results, list[str]]:
+    """The results, and what was warned of that stands in none of their rows."""
     from negguide.compare.run import compare
     from negguide.experiment.judges import choose_judges
     from negguide.experiment.models import load_model
@@ -206,10 +209,13 @@ def _run(request: Request, model: str, dtype: str, device: str, clip: str | None
         judges = choose_judges(loaded, clip) if judge else []
     with (
         progress_bar(len(request.tasks) * len(request.arms) * len(request.seeds)) as progress,
-        warnings.catch_warnings(),
+        warnings.catch_warnings(record=True) as told,
     ):
-        warnings.simplefilter("ignore", UserWarning)  # they stand in the results, and are told once, in one line
-        return compare(loaded, request, judges, progress=progress)
+        warnings.simplefilter("always", UserWarning)
+        results = compare(loaded, request, judges, progress=progress)
+    in_rows = {remark for comparison in results.comparisons for row in comparison.rows for remark in row.remarks}
+    texts = [" ".join(str(one.message).split()) for one in told if issubclass(one.category, UserWarning)]
+    return results, [text for text in dict.fromkeys(texts) if text not in in_rows]
 
 
 def _tell(results: Results, out: Path) -> None:

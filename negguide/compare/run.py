@@ -153,7 +153,9 @@ def _fill(
             lost += [made.lost] if made.lost else []
             for seed, image in zip(seeds, made.images, strict=True):
                 file = folder / f"{seed}.png"
-                metadata = PictureMetadata.of(task, methods, seed, seeds, model.name, request, dtype, passes)
+                metadata = PictureMetadata.of(
+                    task, methods, seed, seeds, model.name, request, dtype, passes, request.inputs
+                )
                 lost_here = {"lost": made.lost} if made.lost else {}
                 write(request.out / file, png(image, metadata.texts(**lost_here)))
                 row.pictures.append(Picture(seed=seed, file=file.as_posix()))

@@ -61,6 +61,11 @@ def from_png(data: bytes, options: Options) -> Settings:
 
 def _from_compare(metadata: PictureMetadata, options: Options) -> Settings:
     """What `negguide compare` wrote: the methods' configs with the negatives inside, and how the pipeline was called."""
+    if inputs := metadata.settings.get("inputs"):
+        raise ValueError(
+            f"this PNG was made with {' '.join(map(str, inputs))[:200]}, which the page has not; "
+            "negguide compare makes it again, with those flags"
+        )
     controls = all_controls(options.watchers)
     arms, negatives = [], ""
     for config in metadata.methods:

@@ -74,7 +74,7 @@ def attach(
         Unsupported: its guidance cannot be entered.
     """
     check_kind(pipe)
-    methods = composed(methods, family_of(intercept.base_class(pipe)))
+    methods = composed(methods, pipe, family_of(intercept.base_class(pipe)))
     check_takeover(takeover, guidance_scale)
     if max_batch is not None and max_batch < 1:
         raise ValueError(f"max_batch={max_batch}: at least one row per forward")

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from negguide.methods.base import Method
-from negguide.pipeline.families import Family
+from negguide.pipeline.families import Family, rules_of
+from negguide.pipeline.intercept import base_class
 
 
-def composed(methods: Sequence[Method], family: Family) -> tuple[Method, ...]:
-    """Methods as they act on a pipeline of this family.
+def composed(methods: Sequence[Method], pipe: Any, family: Family) -> tuple[Method, ...]:
+    """Methods as they act on a pipeline.
 
     Args:
         methods: in the order in which they act.
+        pipe: the pipeline; the attention layers that are known are those of its own denoisers.
         family: of the pipeline.
 
     Raises:
@@ -24,7 +27,9 @@ def composed(methods: Sequence[Method], family: Family) -> tuple[Method, ...]:
     if wrong:
         hint = " (an instance is meant, not the class)" if isinstance(wrong[0], type) else ""
         raise TypeError(f"attach takes methods such as PerpNeg(['hat']), got {wrong[0]!r}{hint}")
-    kinds = {rule.kind for rule in family.layers}
+    parts = [getattr(pipe, name, None) for name in family.denoisers]
+    denoisers = [getattr(part, "_orig_mod", part) for part in parts if part is not None]
+    kinds = {rule.kind for denoiser in denoisers for rule in rules_of(base_class(denoiser).__name__)}
     chosen = tuple(method.for_layers(kinds) for method in methods)
     for method in chosen:
         method.check_beside([other for other in chosen if other is not method])

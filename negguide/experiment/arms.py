@@ -63,7 +63,7 @@ class Part:
                 f"{name} needs a watcher: {name}:watcher=vqa:MODEL or chat:MODEL (the Toybox has its own, {name}:watcher=toybox)"
             )
         if self._watches_negatives:
-            options = {**options, "watch": [str(negative.prompt) for negative in negatives]}
+            options = {**_shared_by(negatives), **options, "watch": [str(negative.prompt) for negative in negatives]}
         return options if "watcher" in options else {"watcher": self.watcher, **options}
 
 
@@ -147,6 +147,15 @@ def make_part(name: str, options: Mapping[str, Any]) -> Part:
     if WEIGHT in options and not (isinstance(options[WEIGHT], int | float) and 0 <= options[WEIGHT] < float("inf")):
         raise ValueError(f"the weight {options[WEIGHT]!r} of {name} is not a finite number of 0 or more")
     return Part(entry, dict(options))
+
+
+def _shared_by(negatives: Sequence[Negative]) -> dict[str, Any]:
+    """The weight and window of negatives as options of a guard, which has one of each for all that it sees."""
+    if len({(negative.weight, negative.window) for negative in negatives}) > 1:
+        raise ValueError(
+            "a guard has one weight and one window for all that it watches for; give all negatives the same"
+        )
+    return {"weight": negatives[0].weight, "window": dataclasses.asdict(negatives[0].window)}
 
 
 def _part(text: str) -> Part:

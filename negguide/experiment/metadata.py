@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from negguide import formats
+from negguide.experiment.inputs import NOTHING, Inputs
 from negguide.experiment.recipe import versions
 from negguide.experiment.sampling import Settings
 from negguide.experiment.tasks import Task, describe
@@ -29,7 +30,7 @@ class PictureMetadata:
         group: seeds of all pictures of the same call, which matter where a method couples pictures.
         model: "toybox/...", a folder, or a name of the Hub.
         settings: "steps", "guidance_scale" (None: the pipeline's own), "size" ([width, height] in pixels or None), "takeover"
-            and "dtype".
+            and "dtype"; "inputs" (words of the command line) where there was more than a prompt: LoRA, pictures, a scheduler.
         passes: denoiser passes, in units of one row per picture.
     """
 
@@ -53,6 +54,7 @@ class PictureMetadata:
         settings: Settings,
         dtype: str,
         passes: float,
+        inputs: Inputs = NOTHING,
     ) -> PictureMetadata:
         """The metadata of a picture that has just been made."""
         return cls(
@@ -68,6 +70,7 @@ class PictureMetadata:
                 "size": settings.size,
                 "takeover": settings.takeover,
                 "dtype": dtype,
+                **({"inputs": inputs.words()} if inputs != NOTHING else {}),
             },
             passes=passes,
         )

@@ -32,7 +32,8 @@ class Recommended(Method):
     """A negative by the method, strength and window that did best on the bundled models, for the pipeline at hand.
 
     Where the attention of a model is known it is `NAG`: beside guidance in the first half of sampling, without guidance at the
-    family's own strength throughout. Elsewhere it is `PerpNeg`. A negative's own window stays. Which figures this rests on, and
+    family's own strength throughout. Elsewhere it is `PerpNeg`. A negative's own window stays (the whole of
+    sampling counts as none; (0, 0.999) is as good as it). Which figures this rests on, and
     what the papers recommend: docs/defaults.md. `negguide.negatives("cat")` is short for it.
 
     >>> Recommended(["glasses", ("hat", 0.5)])  # doctest: +ELLIPSIS
