@@ -68,5 +68,5 @@ def test_the_toyboxs_texts_and_pictures_are_those_of_its_pipeline(monkeypatch: p
     assert torch.equal(embeds, expected)
     pictures = Pictures(pipe.vae)
     pixels = pictures.decode(torch.randn(2, 8, 16, 16, generator=torch.Generator().manual_seed(0)))
-    assert pixels.shape == (2, 64, 64, 3) and pixels.min() >= 0 and pixels.max() <= 1
+    assert pixels.shape == (2, 128, 128, 3) and pixels.min() >= 0 and pixels.max() <= 1
     assert pictures.encode(pixels).shape == (2, 8, 16, 16)

@@ -132,7 +132,7 @@ def test_sheet_shows_every_method_and_seed(made: tuple[Path, Results]) -> None:
         width, height = tile_size(64, 64)
         assert (width, height) == (128, 128)
         with Image.open(out / comparison.rows[2].pictures[2].file) as picture:
-            tile = np.asarray(picture.resize((width, height), Image.Resampling.NEAREST))
+            tile = np.asarray(picture.convert("RGB").resize((width, height), Image.Resampling.LANCZOS))
     found = np.lib.stride_tricks.sliding_window_view(pixels[:, :, 0], (8, 8))[-140:, -140:]
     assert (found == tile[60:68, 60:68, 0]).all((2, 3)).any()
 

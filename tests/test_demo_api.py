@@ -111,7 +111,7 @@ def test_python_and_command_make_exactly_this_picture(
 def test_generate_hands_out_a_picture_with_its_settings_and_numbers(client: Client) -> None:
     picture, told = client.predict("a pet on grass", "cat", "perp_neg", 5, 2, None, "toybox", api_name="/generate")
     with Image.open(picture) as image:
-        assert image.size == (64, 64)
+        assert image.size == (128, 128)
         inside = make_settings(json.loads(image.text[KEY]), Options())
         assert (inside.methods, inside.negatives, inside.seed, inside.count, inside.steps) == (
             ("perp_neg",),

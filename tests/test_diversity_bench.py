@@ -34,7 +34,7 @@ def test_arms_run_and_are_reported(tmp_path):
     rows = run_arms(tmp_path, arms, partial(diversity.run_spread, ("a pet", "a fruit"), "sd", 2, 5.0), 1)
     assert [row["arm"] for row in rows] == [arm.name for arm in arms for _ in range(2)]
     pictures = [np.load(tmp_path / f"{arm.name.replace(' ', '-')}.npy") for arm in arms]
-    assert all(part.shape == (16, 64, 64, 3) for part in pictures)
+    assert all(part.shape == (16, 128, 128, 3) for part in pictures)
     assert not (pictures[0] == pictures[1]).all() and not (pictures[0] == pictures[2]).all()
     alone = models()[0]("a fruit", num_inference_steps=2, guidance_scale=5.0, output_type="np", generator=_generator(9))
     assert np.abs(alone.images[0] * 255 - pictures[0][9]).max() <= 2
@@ -77,4 +77,4 @@ def test_the_commonest_scene_is_what_is_avoided(tmp_path):
     rows = run_arms(tmp_path, arms, partial(avoid.run_avoidance, avoid.cases()[:2], 2, "sd", 3, 5.0), 1)
     assert [row["arm"] for row in rows] == ["plain"] * 2 + ["negtome 1.9"] * 2
     pictures = [np.load(tmp_path / f"{arm.name.replace(' ', '-')}.npy") for arm in arms]
-    assert pictures[0].shape == (4, 64, 64, 3) and not (pictures[0] == pictures[1]).all()
+    assert pictures[0].shape == (4, 128, 128, 3) and not (pictures[0] == pictures[1]).all()

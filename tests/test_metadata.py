@@ -34,6 +34,7 @@ def test_a_picture_of_compare_dropped_into_the_demo_is_made_again_to_the_pixel(l
 
     settings = from_png(data, Options(model="toybox/few-step"))
     assert (settings.steps, settings.guidance, settings.size) == (3, 1.5, "64x64")
+    assert settings.negatives == "cat:0.5"
     asked = asked_of(settings, Options(model="toybox/few-step"))[-1]
     task = asked.request.tasks[0]
     again = make(model, asked.request, task.prompt, asked.arm.build(task.negatives), asked.request.seeds)

@@ -92,7 +92,7 @@ def test_the_bench_of_the_few_step_pipeline(tmp_path):
     alone = run_bench(tmp_path / "alone", 1, chosen[1:2], compared, model="few-step", steps=2, guidance_scale=1.0)
     assert len(alone) == 3
     images = np.load(tmp_path / "vsf-1.npy")
-    assert images.shape == (3, 64, 64, 3) and not (images[0] == images[2]).all()
+    assert images.shape == (3, 128, 128, 3) and not (images[0] == images[2]).all()
 
 
 def test_a_bench_calls_a_model_as_it_is_meant_to_be_called(tmp_path):

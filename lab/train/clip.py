@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,7 +19,6 @@ from lab.train.common import Settings, Trainer, autocast, batches, device, to_mo
 from lab.train.data import SIZE, Dataset
 from lab.train.portable import make_portable
 from lab.train.spoil import spoil
-from lab.train.vae import RECONSTRUCTED, reconstruct
 from negguide.metrics.clip import Clip
 from negguide.toybox.phrases import parse, true_of
 from negguide.toybox.tokenizer import MAX_LENGTH, make_tokenizer
@@ -27,7 +27,7 @@ from negguide.toybox.world.captions import caption, full_caption, prompt
 from negguide.toybox.world.scene import Scene
 
 if TYPE_CHECKING:
-    from diffusers import AutoencoderKL
+    pass
 
 SETTINGS = Settings(steps=1200, batch=192, lr=1.5e-3, ema=0.99, warmup=100, weight_decay=0.05)
 """On renders, slightly spoiled."""
@@ -175,13 +175,13 @@ counts. Zero-shot kind: "a <kind>" among all 30, over all pictures.
 """
 
 
-def export_clip(model: open_clip.CLIP, folder: Path, held_out: Dataset, vae: AutoencoderKL | None, work: Path) -> None:
+def export_clip(
+    model: open_clip.CLIP, folder: Path, held_out: Dataset, more: Mapping[str, np.ndarray], work: Path
+) -> None:
     """Write the open_clip folder, measure it as it will be loaded, and write the model card; see `export_oracle`."""
     save_clip(model, folder)
     loaded = Clip.load(f"local-dir:{folder}")
-    sets = {"held-out renders": held_out.images}
-    if vae is not None:
-        sets["reconstructed"] = reconstruct(vae, held_out.images[:RECONSTRUCTED])
+    sets = {"held-out renders": held_out.images, **more}
     scores = {
         name: score_clip(loaded, held_out.scenes[: len(images)], held_out.captions[: len(images)], images)
         for name, images in sets.items()
@@ -205,8 +205,10 @@ def export_clip(model: open_clip.CLIP, folder: Path, held_out: Dataset, vae: Aut
     )
 
 
-def make_clip(data: Dataset, held_out: Dataset, vae: AutoencoderKL | None, work: Path, folder: Path) -> open_clip.CLIP:
+def make_clip(
+    data: Dataset, held_out: Dataset, more: Mapping[str, np.ndarray], work: Path, folder: Path
+) -> open_clip.CLIP:
     """The whole recipe: train and export. What `work` already holds is not made again."""
     model = train_clip(data, work / "renders").to("cpu")
-    export_clip(model, folder, held_out, vae, work)
+    export_clip(model, folder, held_out, more, work)
     return model

@@ -143,7 +143,7 @@ class Trainer:
         )
         self.average = {name: value.detach().clone() for name, value in self.modules.state_dict().items()}
         self._started = self._saved = time.monotonic()
-        self._losses: dict[str, float] = {}
+        self._losses: dict[str, Tensor] = {}
         if (self.folder / "state.pt").exists():
             self._load()
 
@@ -192,16 +192,15 @@ class Trainer:
         self.step += 1
         decay = min(self.settings.ema, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
-            for name, value in self.modules.state_dict().items():
-                if value.is_floating_point():
-                    self.average[name].lerp_(value, 1 - decay)
-                else:
-                    self.average[name].copy_(value)
-        for name, value in losses.items():
-            old = self._losses.get(name)
-            self._losses[name] = value.item() if old is None else old + 0.02 * (value.item() - old)
+            state = self.modules.state_dict()
+            floats = [name for name, value in state.items() if value.is_floating_point()]
+            torch._foreach_lerp_([self.average[name] for name in floats], [state[name] for name in floats], 1 - decay)
+            for name in state.keys() - floats:
+                self.average[name].copy_(state[name])
+            for name, value in losses.items():
+                self._losses[name] = torch.lerp(self._losses.get(name, value.detach()), value.detach(), 0.02)
         if self.step % 100 == 0:
-            self.log({"step": self.step, **{k: round(v, 5) for k, v in self._losses.items()}})
+            self.log({"step": self.step, **{name: round(value.item(), 5) for name, value in self._losses.items()}})
         if time.monotonic() - self._saved > self.settings.save_every_s:
             self.save()
 

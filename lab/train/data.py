@@ -19,13 +19,15 @@ SHARD = 1000
 TAG_SHARE = 0.12
 """Share of captions that are a bare list of tags ("cat, hat"), the form in which people write negatives."""
 
+TRAINING_PICTURES, HELD_OUT_PICTURES = 100_000, 4_000
+
 TRAIN, HELD_OUT, BENCH = 1, 2, 3
 """First word of every random stream: the splits never share one."""
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """`images` (N, 64, 64, 3) uint8, memory-mapped; `scenes` and `captions` of the same order."""
+    """`images` (N, size, size, 3) uint8, memory-mapped; `scenes` and `captions` of the same order."""
 
     images: np.ndarray
     scenes: list[Scene]
@@ -47,23 +49,23 @@ def pairs(split: int, shard: int, count: int = SHARD) -> list[tuple[Scene, str]]
     return drawn
 
 
-def _render_shard(split: int, shard: int) -> tuple[np.ndarray, list[dict], list[str]]:
+def _render_shard(split: int, shard: int, size: int) -> tuple[np.ndarray, list[dict], list[str]]:
     drawn = pairs(split, shard)
-    images = np.stack([render(scene, SIZE) for scene, _ in drawn])
+    images = np.stack([render(scene, size) for scene, _ in drawn])
     return images, [scene.to_dict() for scene, _ in drawn], [text for _, text in drawn]
 
 
-def make_dataset(folder: Path, count: int, split: int, workers: int = 2) -> Dataset:
+def make_dataset(folder: Path, count: int, split: int, workers: int = 2, size: int = SIZE) -> Dataset:
     """Render `count` pictures (a multiple of 1000) into `folder`; what is already there is kept."""
     folder.mkdir(parents=True, exist_ok=True)
-    done = folder / f"{split}-{count}.jsonl"
-    images_file = folder / f"{split}-{count}.npy"
+    name = f"{split}-{count}" if size == SIZE else f"{split}-{count}-{size}"
+    done, images_file = folder / f"{name}.jsonl", folder / f"{name}.npy"
     if not done.exists():
-        images = np.lib.format.open_memmap(images_file, "w+", np.uint8, (count, SIZE, SIZE, 3))
+        images = np.lib.format.open_memmap(images_file, "w+", np.uint8, (count, size, size, 3))
         lines: list[str] = []
         shards = range(count // SHARD)
         with ProcessPoolExecutor(workers) as pool:
-            results = pool.map(_render_shard, [split] * len(shards), shards)
+            results = pool.map(_render_shard, [split] * len(shards), shards, [size] * len(shards))
             for shard, (rendered, scenes, texts) in zip(shards, results, strict=True):
                 images[shard * SHARD : (shard + 1) * SHARD] = rendered
                 lines += [json.dumps([scene, text]) for scene, text in zip(scenes, texts, strict=True)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import json
 from collections.abc import Mapping
@@ -10,19 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import DiffusionPipeline
+from diffusers import AutoencoderKL, DiffusionPipeline
 
 from lab.score import score_generator
-from lab.train import denoiser, mmdit, student, vae
+from lab.train import denoiser, enlarge, mmdit, student, vae
 from lab.train.card import stages_of, write_card
 from lab.train.common import Settings
-from lab.train.data import Dataset
+from lab.train.data import HELD_OUT, HELD_OUT_PICTURES, make_dataset
 from lab.train.portable import make_portable
 from negguide.toybox.load import load_folder
 from negguide.toybox.oracle import Oracle
 
 SD = """
-A small Stable-Diffusion-type pipeline for the Toybox world: `AutoencoderKL` (64x64 pictures to 8x16x16 latents),
+A small Stable-Diffusion-type pipeline for the Toybox world: `AutoencoderKL` (128x128 pictures to 8x16x16 latents),
 `CLIPTextModel` with a tokenizer made for the caption grammar, `UNet2DConditionModel` with self- and cross-attention,
 epsilon prediction, classifier-free guidance. Every weight was trained from scratch by `negguide toybox train`.
 
@@ -77,12 +78,16 @@ def export_pipeline(pipe: DiffusionPipeline, folder: Path) -> None:
     parts = inspect.signature(type(pipe).__init__).parameters
     listed |= {name: [None, None] for name in parts if getattr(pipe, name, pipe) is None}
     index.write_text(json.dumps(listed, indent=2, sort_keys=True) + "\n")
+    _tidy(folder)
+    make_portable(folder)
+
+
+def _tidy(folder: Path) -> None:
     for file in folder.rglob("*.json"):
         lines = file.read_text().splitlines(keepends=True)
         file.write_text("".join(line for line in lines if '"_name_or_path"' not in line))
     for file in folder.rglob("*.safetensors"):
         file.chmod(0o644)
-    make_portable(folder)
 
 
 @dataclass(frozen=True)
@@ -104,6 +109,7 @@ GENERATORS = {
             "vae": vae.SETTINGS,
             "vae/sharpening": vae.SHARPENING,
             **{f"denoiser/{name}": stage.settings for name, stage in denoiser.STAGES.items()},
+            "large": enlarge.SETTINGS,
         },
     ),
     "sd3": Generator(
@@ -121,18 +127,31 @@ GENERATORS = {
 }
 
 
-def export_generator(pipe: DiffusionPipeline, name: str, assets: Path, held_out: Dataset, work: Path) -> None:
+def install_autoencoder(vae: AutoencoderKL, assets: Path) -> None:
+    """Give it to every bundled pipeline: they share their latents."""
+    for name in GENERATORS:
+        folder = assets / "toybox" / name
+        before = json.loads((folder / "vae" / "config.json").read_text())
+        own = copy.deepcopy(vae).half()
+        own.register_to_config(**{key: before[key] for key in ("scaling_factor", "shift_factor")})
+        own.save_pretrained(folder / "vae", safe_serialization=True)
+        _tidy(folder / "vae")
+
+
+def export_generator(pipe: DiffusionPipeline, name: str, assets: Path, work: Path) -> None:
     """Export, load what was exported, score it with the oracle, and write the card."""
     folder = assets / "toybox" / name
     export_pipeline(pipe, folder)
     loaded = load_folder(folder)
-    write_generator_card(loaded, name, folder, held_out, work, score_generator(loaded, Oracle.load(), name))
+    write_generator_card(loaded, name, folder, work, score_generator(loaded, Oracle.load(), name))
 
 
 def write_generator_card(
-    pipe: DiffusionPipeline, name: str, folder: Path, held_out: Dataset, work: Path, scores: Mapping[str, Any]
+    pipe: DiffusionPipeline, name: str, folder: Path, work: Path, scores: Mapping[str, Any]
 ) -> None:
     """The model card of the pipeline in `folder`."""
+    held_out = make_dataset(work / "data", HELD_OUT_PICTURES, HELD_OUT, size=pipe.vae.config.sample_size)
+    drawn = vae.score_vae(pipe.vae, held_out.images[:1000])
     generator = GENERATORS[name]
     shares, pictures = scores["kinds under 'a <category>'"], scores["pictures"]
     summary = {
@@ -146,7 +165,7 @@ def write_generator_card(
         {
             **{f"parameters of the {part}": _parameters(getattr(pipe, part)) for part in generator.modules},
             "sampling": ", ".join(f"{name} {value}" for name, value in scores["settings"].items()),
-            "reconstruction": f"{vae.score_vae(pipe.vae, held_out.images[:1000])['psnr_db']} dB PSNR on held-out renders",
+            "reconstruction of 1,000 held-out renders": f"{drawn['psnr_db']} dB PSNR, edges {drawn['sharpness']} times as sharp",
         },
         stages_of(work, generator.trainings, folder),
         {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -14,14 +15,13 @@ from lab.train.card import stages_of, write_card
 from lab.train.common import Settings, Trainer, autocast, batches, device, to_model
 from lab.train.data import Dataset
 from lab.train.spoil import empty_scenes, spoil, unrecognisable
-from lab.train.vae import RECONSTRUCTED, reconstruct
 from negguide.toybox.oracle import Oracle
 from negguide.toybox.oracle_model import HEADS, OracleNet
 from negguide.toybox.phrases import NONE
 from negguide.toybox.world.scene import Scene
 
 if TYPE_CHECKING:
-    from diffusers import AutoencoderKL
+    pass
 
 SETTINGS = Settings(steps=2000, batch=64, lr=2e-3, ema=0.995, warmup=100)
 """On renders, slightly spoiled."""
@@ -175,19 +175,17 @@ person can still name.
 """
 
 
-def export_oracle(oracle: Oracle, folder: Path, held_out: Dataset, vae: AutoencoderKL | None, work: Path) -> None:
+def export_oracle(oracle: Oracle, folder: Path, held_out: Dataset, more: Mapping[str, np.ndarray], work: Path) -> None:
     """Write the float16 weights to `folder`, measure them as they will be loaded, and write the model card.
 
     Args:
         held_out: renders of another random stream than those of training.
-        vae: to measure on their reconstructions too.
+        more: other pictures of the first of its scenes, to measure on them too, by name.
         work: where the state of the training lies; without it the record in `folder` says how long it took.
     """
     oracle.save(folder)
     loaded = Oracle.load(folder)
-    sets = {"held-out renders": held_out.images}
-    if vae is not None:
-        sets["reconstructed"] = reconstruct(vae, held_out.images[:RECONSTRUCTED])
+    sets = {"held-out renders": held_out.images, **more}
     right = {name: score_oracle(loaded, held_out.scenes[: len(images)], images) for name, images in sets.items()}
     write_card(
         folder,
@@ -208,8 +206,8 @@ def export_oracle(oracle: Oracle, folder: Path, held_out: Dataset, vae: Autoenco
     )
 
 
-def make_oracle(data: Dataset, held_out: Dataset, vae: AutoencoderKL | None, work: Path, folder: Path) -> Oracle:
+def make_oracle(data: Dataset, held_out: Dataset, more: Mapping[str, np.ndarray], work: Path, folder: Path) -> Oracle:
     """The whole recipe: train and export. What `work` already holds is not made again."""
     oracle = Oracle(train_oracle(data, work / "renders").to("cpu"))
-    export_oracle(oracle, folder, held_out, vae, work)
+    export_oracle(oracle, folder, held_out, more, work)
     return oracle

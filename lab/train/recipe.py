@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lab.train.data import HELD_OUT, TRAIN, Dataset, make_dataset
+from lab.train.data import HELD_OUT, HELD_OUT_PICTURES, SIZE, TRAIN, TRAINING_PICTURES, Dataset, make_dataset
 
 if TYPE_CHECKING:
+    import numpy as np
     from diffusers import AutoencoderKL
 
-PARTS = ("vae", "denoiser", "oracle", "clip", "mmdit", "student", "watcher")
+PARTS = ("vae", "denoiser", "oracle", "clip", "mmdit", "student", "watcher", "large")
 """In the order of their needs: the denoiser needs the autoencoder, the judges are measured on its reconstructions too, the
 next two start from the bundled `sd` pipeline, and the watcher learns from that and from the bundled CLIP."""
 GENERATORS = {"denoiser": "sd", "mmdit": "sd3", "student": "few-step"}
 """The bundled pipeline that a part makes."""
 MEASURED = ("denoiser", "oracle", "clip", "mmdit", "student", "watcher")
 """Parts that have a model card; the autoencoder stands in the denoiser's."""
-TRAINING_PICTURES, HELD_OUT_PICTURES = 100_000, 4_000
 
 
 def datasets(work: Path) -> tuple[Dataset, Dataset]:
@@ -28,11 +29,32 @@ def datasets(work: Path) -> tuple[Dataset, Dataset]:
     )
 
 
-def load_vae(work: Path) -> AutoencoderKL:
-    """The trained autoencoder of a work folder."""
-    from diffusers import AutoencoderKL
+def judged_pictures(work: Path, held_out: Dataset) -> dict[str, np.ndarray]:
+    """What the judges are measured on beside renders of 64x64: renders of the bundled pipelines' size, and those that
+    their autoencoder draws.
+    """
+    from lab.train.vae import RECONSTRUCTED, reconstruct
+    from negguide.toybox.load import load_pipeline
 
-    return AutoencoderKL.from_pretrained(work / "vae" / "model").eval()
+    vae = load_pipeline("sd").vae
+    size = vae.config.sample_size
+    if size == SIZE:
+        return {"reconstructed": reconstruct(vae, held_out.images[:RECONSTRUCTED])}
+    large = make_dataset(work / "data", HELD_OUT_PICTURES, HELD_OUT, size=size).images
+    return {f"at {size}x{size}": large, "reconstructed": reconstruct(vae, large[:RECONSTRUCTED])}
+
+
+def train_large(work: Path) -> AutoencoderKL:
+    """The autoencoder of 128x128 that the bundled pipelines carry, trained or resumed."""
+    from lab.train import enlarge
+    from lab.train.vae import load_vae
+    from negguide.toybox.load import load_pipeline
+
+    workers = os.cpu_count() or 2
+    small, large = (
+        make_dataset(work / "data", enlarge.PICTURES, TRAIN, workers, size) for size in (SIZE, enlarge.SIZE)
+    )
+    return enlarge.train_large_vae(load_vae(work), load_pipeline("sd"), small, large, work / "large")
 
 
 def measure_part(part: str, work: Path) -> None:
@@ -42,7 +64,7 @@ def measure_part(part: str, work: Path) -> None:
     """
     from negguide.toybox.load import assets_dir, load_pipeline
 
-    _, held_out = datasets(work)
+    held_out = make_dataset(work / "data", HELD_OUT_PICTURES, HELD_OUT)
     folder, pipe = assets_dir() / "toybox", load_pipeline(GENERATORS.get(part, "sd"))
     if part in GENERATORS:
         from lab.score import score_generator
@@ -51,22 +73,24 @@ def measure_part(part: str, work: Path) -> None:
 
         name = GENERATORS[part]
         scores = score_generator(pipe, Oracle.load(), name)
-        write_generator_card(pipe, name, folder / name, held_out, work, scores)
+        write_generator_card(pipe, name, folder / name, work, scores)
     elif part == "oracle":
         from lab.train.oracle import export_oracle
         from negguide.toybox.oracle import Oracle
 
-        export_oracle(Oracle.load(), folder / "oracle", held_out, pipe.vae, work / "oracle")
+        export_oracle(Oracle.load(), folder / "oracle", held_out, judged_pictures(work, held_out), work / "oracle")
     elif part == "clip":
         from lab.train.clip import export_clip
         from negguide.metrics.clip import Clip
         from negguide.toybox.clip import clip_dir
 
-        export_clip(Clip.load(f"local-dir:{clip_dir()}").model, folder / "clip", held_out, pipe.vae, work / "clip")
+        model = Clip.load(f"local-dir:{clip_dir()}").model
+        export_clip(model, folder / "clip", held_out, judged_pictures(work, held_out), work / "clip")
     elif part == "watcher":
         from lab.train.watcher_card import export_watcher
 
-        export_watcher(None, None, folder / "watcher", held_out, pipe, work / "watcher")
+        more = judged_pictures(work, held_out)
+        export_watcher(None, None, folder / "watcher", held_out, more, pipe, work / "watcher")
     else:
         raise ValueError(f"unknown part {part!r}; possible: {', '.join(MEASURED)}")
 
@@ -78,6 +102,8 @@ def train_part(part: str, work: Path, assets: Path) -> None:
     """
     if part not in PARTS:
         raise ValueError(f"unknown part {part!r}; possible: {', '.join(PARTS)}")
+    from lab.train.vae import load_vae
+
     data, held_out = datasets(work)
     if part == "vae":
         from lab.train.vae import train_vae
@@ -87,29 +113,38 @@ def train_part(part: str, work: Path, assets: Path) -> None:
         from lab.train.denoiser import train_denoiser
         from lab.train.export import export_generator
 
-        export_generator(train_denoiser(data, load_vae(work), work / "denoiser"), "sd", assets, held_out, work)
+        export_generator(train_denoiser(data, load_vae(work), work / "denoiser"), "sd", assets, work)
     elif part == "mmdit":
         from lab.train.export import export_generator
         from lab.train.mmdit import train_mmdit
         from negguide.toybox.load import load_pipeline
 
         base = load_pipeline("sd")
-        pipe = train_mmdit(data, base.text_encoder, base.vae, work / "mmdit")
-        export_generator(pipe, "sd3", assets, held_out, work)
+        pipe = train_mmdit(data, base.text_encoder, load_vae(work), work / "mmdit")
+        export_generator(pipe, "sd3", assets, work)
     elif part == "student":
         from lab.train.export import export_generator
         from lab.train.student import train_student
 
-        export_generator(train_student(data, work / "student"), "few-step", assets, held_out, work)
+        export_generator(train_student(data, work / "student"), "few-step", assets, work)
     elif part == "watcher":
         from lab.train.watcher_card import make_watcher
 
-        make_watcher(data, held_out, work / "watcher", assets / "toybox" / "watcher")
+        more, folder = judged_pictures(work, held_out), assets / "toybox" / "watcher"
+        make_watcher(data, held_out, more, load_vae(work), work / "watcher", folder)
+    elif part == "large":
+        from lab.train.export import install_autoencoder
+
+        vae = train_large(work)
+        vae.save_pretrained(work / "large" / "model")
+        install_autoencoder(vae, assets)
+        for measured in MEASURED:
+            measure_part(measured, work)
     elif part == "oracle":
         from lab.train.oracle import make_oracle
 
-        make_oracle(data, held_out, load_vae(work), work / "oracle", assets / "toybox" / "oracle")
+        make_oracle(data, held_out, judged_pictures(work, held_out), work / "oracle", assets / "toybox" / "oracle")
     else:
         from lab.train.clip import make_clip
 
-        make_clip(data, held_out, load_vae(work), work / "clip", assets / "toybox" / "clip")
+        make_clip(data, held_out, judged_pictures(work, held_out), work / "clip", assets / "toybox" / "clip")

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from lab.train.common import Loss, Settings, Shares, Trainer, autocast, batches, device, to_model
 from lab.train.data import Dataset
+from lab.train.sharpness import sharpness
 
 SETTINGS = Settings(steps=1600, batch=16, lr=2e-3, ema=0.995, warmup=50)
 """First encoder and decoder together, not for long: see `docs/training.md`."""
@@ -110,9 +111,14 @@ def _train(trainer: Trainer, data: Dataset, loss: Loss) -> None:
     trainer.finish()
 
 
+def load_vae(work: Path) -> AutoencoderKL:
+    """The trained autoencoder of a work folder, whose latents the denoisers learn."""
+    return AutoencoderKL.from_pretrained(work / "vae" / "model").eval()
+
+
 @torch.no_grad()
 def encode(vae: AutoencoderKL, images: np.ndarray, batch: int = 100) -> Tensor:
-    """Pictures (N, 64, 64, 3) uint8 -> posterior means (N, 8, 16, 16) float32, not scaled."""
+    """Pictures (N, H, W, 3) uint8 -> posterior means (N, 8, 16, 16) float32, not scaled."""
     parts = []
     for start in range(0, len(images), batch):
         with autocast():
@@ -122,7 +128,7 @@ def encode(vae: AutoencoderKL, images: np.ndarray, batch: int = 100) -> Tensor:
 
 @torch.no_grad()
 def reconstruct(vae: AutoencoderKL, images: np.ndarray) -> np.ndarray:
-    """Pictures (N, 64, 64, 3) uint8 through the autoencoder: uint8 of the same shape."""
+    """Pictures (N, H, W, 3) uint8 through the autoencoder: uint8 of the same shape."""
     made = np.empty(images.shape, np.uint8)
     for start in range(0, len(images), 50):
         with autocast():
@@ -134,8 +140,12 @@ def reconstruct(vae: AutoencoderKL, images: np.ndarray) -> np.ndarray:
 
 @torch.no_grad()
 def score_vae(vae: AutoencoderKL, images: np.ndarray) -> dict[str, float]:
-    """Reconstruction quality on held-out pictures."""
-    made = torch.cat([vae.decode(part.to(device())).sample.cpu() for part in encode(vae, images).split(50)])
-    wanted = to_model(images).cpu()
-    mse = (made.clamp(-1, 1) - wanted).div(2).pow(2).flatten(1).mean(1)
-    return {"psnr_db": round(float((-10 * mse.log10()).mean()), 2)}
+    """Of held-out pictures through the autoencoder: PSNR, and edge sharpness relative to the pictures'."""
+    psnr, edges = [], []
+    for start in range(0, len(images), 50):
+        wanted = to_model(images[start : start + 50])
+        made = vae.decode(vae.encode(wanted).latent_dist.mean).sample.float().clamp(-1, 1)
+        psnr.append(-10 * (made - wanted).div(2).square().flatten(1).mean(1).log10())
+        edges.append(torch.stack([sharpness(made), sharpness(wanted)]))
+    reached, true = torch.cat(edges, 1).mean(1).tolist()
+    return {"psnr_db": round(float(torch.cat(psnr).mean()), 2), "sharpness": round(reached / true, 3)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -18,7 +18,6 @@ from lab.train.denoiser import latents_of
 from lab.train.half_formed import half_formed
 from lab.train.portable import make_portable
 from lab.train.quiz import ASKED, FINER, Pair, ask_for
-from lab.train.vae import reconstruct
 from lab.train.watcher import FINE, READING, SETTINGS, WHOLE, make_words, train_reading, train_watcher
 from negguide.toybox.load import PIPELINES, load_pipeline
 from negguide.toybox.oracle import Oracle
@@ -31,7 +30,7 @@ from negguide.watchers.protocol import Answer, Question
 from negguide.watchers.questions import KIND
 
 if TYPE_CHECKING:
-    from diffusers import AutoencoderTiny, StableDiffusionPipeline
+    from diffusers import AutoencoderKL, AutoencoderTiny, StableDiffusionPipeline
     from transformers import BlipForQuestionAnswering
 
     from negguide.watchers import VisualQuestionAnswering
@@ -161,17 +160,19 @@ def score_early(
     return table
 
 
-def make_watcher(data: Dataset, held_out: Dataset, work: Path, folder: Path) -> None:
+def make_watcher(
+    data: Dataset, held_out: Dataset, more: Mapping[str, np.ndarray], vae: AutoencoderKL, work: Path, folder: Path
+) -> None:
     """The whole recipe: preview, half-formed pictures, watcher, export. What `work` already holds is not made again."""
     pipe = load_pipeline("sd")
-    latents = latents_of(pipe.vae, data, work.parent / "denoiser" / "latents.npy")
+    latents = latents_of(vae, data, work.parent / "denoiser" / "latents.npy")
     preview = previews.train_preview(data, latents, work / "preview")
     half = half_formed(pipe, latents, data, work / "half.npz")
     model = train_watcher(data, latents, half, preview, work / "answers")
     model = train_reading(model, data, latents, half, preview, work / "reading")
     model = train_reading(model, data, latents, half, preview, work / "whole", WHOLE, whole=True)
     model = train_reading(model, data, latents, half, preview, work / "fine", FINE, whole=True, practice=FINER)
-    export_watcher(model, preview.cpu(), folder, held_out, pipe.to("cpu"), work)
+    export_watcher(model, preview.cpu(), folder, held_out, more, pipe.to("cpu"), work)
 
 
 def _percent(values: Sequence[float]) -> float:
@@ -209,6 +210,7 @@ def export_watcher(
     preview: AutoencoderTiny | None,
     folder: Path,
     held_out: Dataset,
+    more: Mapping[str, np.ndarray],
     pipe: StableDiffusionPipeline,
     work: Path,
 ) -> None:
@@ -220,8 +222,7 @@ def export_watcher(
     if model is not None:
         save_watcher(model, folder)
     watcher = load_watcher(folder)
-    drawn = held_out.images[:MEASURED]
-    sets = {"held-out renders": drawn, "reconstructed": reconstruct(pipe.vae, drawn)}
+    sets = {name: images[:MEASURED] for name, images in {"held-out renders": held_out.images, **more}.items()}
     right = {name: score_answers(watcher, held_out.scenes[:MEASURED], images) for name, images in sets.items()}
     loaded = generation.load("AutoModelForVisualQuestionAnswering", str(folder), None, None).model
     write_card(

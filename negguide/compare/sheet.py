@@ -14,7 +14,7 @@ from negguide.experiment.textfile import one_line
 NAME = "sheet.png"
 GAP, TITLE, HEAD, LABEL = 6, 58, 26, 190
 TILE, ENLARGED = 256, 128
-"""Larger pictures are shown at `TILE` pixels; tiny ones enlarged to at least `ENLARGED`, without smoothing."""
+"""Larger pictures are shown at `TILE` pixels; tiny ones enlarged to at least `ENLARGED`, smoothly."""
 
 INK, SOFT, PAPER, ALARM = (24, 26, 30), (110, 116, 126), (255, 255, 255), (214, 69, 65)
 
@@ -65,10 +65,7 @@ def tile_size(width: int, height: int) -> tuple[int, int]:
 
 
 def _fit(image: Image.Image, width: int, height: int) -> Image.Image:
-    smooth = image.width > width
-    return image.convert("RGB").resize(
-        (width, height), Image.Resampling.LANCZOS if smooth else Image.Resampling.NEAREST
-    )
+    return image.convert("RGB").resize((width, height), Image.Resampling.LANCZOS)
 
 
 def _second_line(error: str | None, scores: dict[str, float]) -> str:

@@ -21,11 +21,12 @@ UPLOADS = ("PNG", "JPEG", "WEBP")
 
 
 def enlarged(image: Image.Image, side: int = SHOWN) -> Image.Image:
-    """A tiny picture in large pixels, without smoothing; others as they are."""
-    factor = side // max(image.size)
-    return (
-        image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST) if factor > 1 else image
-    )
+    """A small picture enlarged smoothly until its longer side is `side`; others as they are."""
+    longest = max(image.size)
+    if longest >= side:
+        return image
+    size = tuple(round(length * side / longest) for length in image.size)
+    return image.resize(size, Image.Resampling.LANCZOS)
 
 
 def thumb(image: Image.Image) -> str:

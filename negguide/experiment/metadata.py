@@ -13,7 +13,8 @@ from negguide.experiment.recipe import versions
 from negguide.experiment.sampling import Settings
 from negguide.experiment.tasks import Task, describe
 from negguide.experiment.textfile import printable
-from negguide.methods import Method, to_dict
+from negguide.methods import Method, Negative, to_dict
+from negguide.methods.prompt import format_prompt
 
 _JSON = ("negatives", "methods", "group", "settings")
 
@@ -59,7 +60,7 @@ class PictureMetadata:
         """The metadata of a picture that has just been made."""
         return cls(
             prompt=task.prompt,
-            negatives=tuple(describe(negative) for negative in task.negatives),
+            negatives=tuple(_written(negative) for negative in task.negatives),
             methods=tuple(to_dict(method) for method in methods),
             seed=seed,
             group=tuple(group),
@@ -111,3 +112,11 @@ class PictureMetadata:
             )
         except (TypeError, ValueError) as error:
             raise ValueError("the settings in this PNG are damaged") from error
+
+
+def _written(negative: Negative) -> str:
+    """As one types it; in words where it has no such form."""
+    try:
+        return format_prompt("", [negative]).removeprefix("--no ")
+    except ValueError:
+        return describe(negative)
