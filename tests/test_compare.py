@@ -22,7 +22,7 @@ from negguide.experiment.columns import COLUMNS
 from negguide.experiment.judges import ClipJudge, Verdict, choose_judges, judge_all
 from negguide.experiment.models import Model, load_model
 from negguide.experiment.recipe import python_lines
-from negguide.experiment.tasks import make_tasks
+from negguide.experiment.tasks import describe, make_tasks, parse_negatives
 from negguide.metrics import Clip
 from negguide.toybox.clip import clip_dir
 from negguide.toybox.judge import OracleJudge
@@ -75,7 +75,8 @@ def test_every_picture_is_there_with_its_settings_inside(made: tuple[Path, Resul
                     assert image.text["prompt"] == comparison.prompt
                     assert image.text["seed"] == str(picture.seed)
                     assert json.loads(image.text["methods"]) == row.methods
-                    assert json.loads(image.text["negatives"]) == comparison.negatives
+                    as_typed = ", ".join(json.loads(image.text["negatives"]))
+                    assert [describe(one) for one in parse_negatives(as_typed)] == comparison.negatives
                     assert image.text["passes"] == f"{row.scores['passes']:g}"
     assert not list(out.rglob("*.tmp"))
 
