@@ -2,6 +2,7 @@
 
     python benchmarks/table.py                          # small models on a CPU, one thread
     python benchmarks/table.py --device cuda            # models of the published sizes, bfloat16, 1024x1024
+    python benchmarks/table.py --show table.json        # the tables of an earlier run
 
 Arms are interleaved; each round's times are divided by the plain pipeline's of the same round, and the median is told; so are the
 peak of memory (on a GPU), as a ratio, denoiser passes and calls of text encoders. "NAG, literal" is `nag_rivals.py`, the
@@ -261,7 +262,11 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path, default=Path("out/table.json"))
+    parser.add_argument("--show", type=Path, help="print the tables of this file and measure nothing")
     given = parser.parse_args()
+    if given.show is not None:
+        print(markdown(json.loads(given.show.read_text())))
+        return 0
     if unknown := set(given.pipelines) - set(CASES):
         parser.error(f"no pipeline {', '.join(sorted(unknown))}; there are {'; '.join(CASES)}")
     on_gpu = given.device.startswith("cuda")

@@ -12,9 +12,10 @@ if TYPE_CHECKING:
     import numpy as np
     from diffusers import AutoencoderKL
 
-PARTS = ("vae", "denoiser", "oracle", "clip", "mmdit", "student", "watcher", "large")
+PARTS = ("vae", "denoiser", "oracle", "clip", "mmdit", "student", "words", "watcher", "large")
 """In the order of their needs: the denoiser needs the autoencoder, the judges are measured on its reconstructions too, the
-next two start from the bundled `sd` pipeline, and the watcher learns from that and from the bundled CLIP."""
+next three start from the bundled `sd` pipeline, the watcher learns from that and from the bundled CLIP, and at last comes the
+autoencoder that all three carry."""
 GENERATORS = {"denoiser": "sd", "mmdit": "sd3", "student": "few-step"}
 """The bundled pipeline that a part makes."""
 MEASURED = ("denoiser", "oracle", "clip", "mmdit", "student", "watcher")
@@ -55,6 +56,26 @@ def train_large(work: Path) -> AutoencoderKL:
         make_dataset(work / "data", enlarge.PICTURES, TRAIN, workers, size) for size in (SIZE, enlarge.SIZE)
     )
     return enlarge.train_large_vae(load_vae(work), load_pipeline("sd"), small, large, work / "large")
+
+
+def train_words(work: Path, assets: Path) -> None:
+    """What "a pet" and "a face" stand for in the bundled `sd3` and `few-step`; see `lab.train.words`."""
+    from lab.train import enlarge, words
+    from lab.train.denoiser import latents_of
+    from lab.train.export import export_pipeline
+    from lab.train.vae import load_vae
+    from negguide.toybox.load import load_pipeline
+
+    flow, student = load_pipeline("sd3"), load_pipeline("few-step")
+    data, folder = make_dataset(work / "data", enlarge.PICTURES, TRAIN), work / "mmdit" / "words"
+    folder.mkdir(parents=True, exist_ok=True)
+    latents = latents_of(load_vae(work), data, folder / "latents.npy")
+    words.train_flow_words(flow, latents, data, folder)
+    words.follow(student.text_encoder, load_pipeline("sd").text_encoder, words.FOLLOWING)
+    for name, pipe in (("sd3", flow), ("few-step", student)):
+        export_pipeline(pipe.to("cpu"), assets / "toybox" / name)
+    for part in ("mmdit", "student"):
+        measure_part(part, work)
 
 
 def measure_part(part: str, work: Path) -> None:
@@ -132,6 +153,8 @@ def train_part(part: str, work: Path, assets: Path) -> None:
 
         more, folder = judged_pictures(work, held_out), assets / "toybox" / "watcher"
         make_watcher(data, held_out, more, load_vae(work), work / "watcher", folder)
+    elif part == "words":
+        train_words(work, assets)
     elif part == "large":
         from lab.train.export import install_autoencoder
 
