@@ -176,6 +176,7 @@ def train_large_vae(
         trainer.apply({**figures, "moved": moved, "spread": spread})
         if trainer.step == round(SHARPEN_FROM * settings.steps):
             torch.save(trainer.average, folder / BEFORE)
+    rival.save()
     trainer.finish()
     return vae.to(memory_format=torch.contiguous_format)
 
