@@ -54,7 +54,9 @@ def test_a_pipeline_that_knows_the_truth_redraws_it() -> None:
 
     def denoise(noisy: torch.Tensor, t: int, words: torch.Tensor) -> SimpleNamespace:
         assert len(noisy) == len(words) == 6
-        return SimpleNamespace(sample=(noisy - alphas[t].sqrt() * truth.repeat(2, 1, 1, 1)) / (1 - alphas[t]).sqrt())
+        noise = (noisy - alphas[t].sqrt() * truth.repeat(2, 1, 1, 1)) / (1 - alphas[t]).sqrt()
+        assert 0.9 < float(noise.std()) < 1.1, "as much noise as belongs to that timestep"
+        return SimpleNamespace(sample=noise)
 
     known = SimpleNamespace(
         scheduler=pipe.scheduler, tokenizer=pipe.tokenizer, text_encoder=pipe.text_encoder, unet=denoise
