@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from negguide import formats
 from negguide.batch.variants import Variant, make_variants
 from negguide.experiment.tasks import Task, check_folder, make_tasks, parse_seeds, parse_size
-from negguide.methods.negative import encodable
+from negguide.methods.checks import encodable
 from negguide.names import DEFAULT
 
 

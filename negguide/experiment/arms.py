@@ -155,6 +155,8 @@ def _shared_by(negatives: Sequence[Negative]) -> dict[str, Any]:
         raise ValueError(
             "a guard has one weight and one window for all that it watches for; give all negatives the same"
         )
+    if any(negative.instead_of is not None for negative in negatives):
+        raise ValueError("a guard cannot say what should stand in a negative's place; leave instead_of out")
     return {"weight": negatives[0].weight, "window": dataclasses.asdict(negatives[0].window)}
 
 

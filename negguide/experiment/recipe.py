@@ -127,7 +127,7 @@ def python_of(method: Method) -> str:
 def _is_plain(value: object) -> bool:
     """Whether `python_of` has words for a value."""
     if isinstance(value, Negative):
-        return value.mask is None and isinstance(value.prompt, str)
+        return value.mask is None and value.instead_of is None and isinstance(value.prompt, str)
     if isinstance(value, tuple | list):
         return all(map(_is_plain, value))
     return value is None or isinstance(value, str | bool | int | float | Window)

@@ -13,7 +13,7 @@ from negguide.experiment.arms import Arm
 from negguide.experiment.inputs import NOTHING, Inputs
 from negguide.experiment.textfile import lines_of, read_text
 from negguide.methods import Negative, Window, format_prompt, parse_prompt
-from negguide.methods.negative import encodable
+from negguide.methods.checks import encodable
 
 MOST_SEEDS = 100_000
 """As many a range of seeds may name."""
@@ -185,7 +185,8 @@ def slugs(texts: Sequence[str]) -> list[str]:
 
 def describe(negative: Negative) -> str:
     """A negative for a person: `hat`, `hat (weight 0.8, 0-40 %)`."""
-    notes = [] if negative.weight == 1 else [f"weight {negative.weight:g}"]
+    notes = [] if negative.instead_of is None else [f"instead of {negative.instead_of}"]
+    notes += [] if negative.weight == 1 else [f"weight {negative.weight:g}"]
     window = negative.window
     if window != Window():
         percent = f"{window.start:.0%}-{window.stop:.0%}".replace("%-", "-").replace("%", " %")

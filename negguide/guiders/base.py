@@ -11,7 +11,8 @@ from torch import Tensor
 
 from negguide.methods import Method
 from negguide.methods.base import OWN, Condition, Guidance, Step
-from negguide.methods.negative import Concept, finite
+from negguide.methods.checks import finite
+from negguide.methods.negative import Concept
 from negguide.methods.step import Embedded
 
 try:
@@ -207,6 +208,8 @@ class MethodGuidance(BaseGuidance):
 def _check(concept: Concept) -> None:
     kind = type(concept).__name__.lower()
     instead = "use negguide.attach with the pipeline class of the model"
+    if getattr(concept, "instead_of", None) is not None:
+        raise ValueError(f"a guider takes no {kind} with instead_of; {instead}")
     if not isinstance(concept.prompt, (str, Embedded)):
         raise ValueError(f"a guider takes one text per {kind}, not one for each prompt or image; {instead}")
     if concept.mask is not None or concept.window.unit == "sigma":

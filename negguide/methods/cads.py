@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from negguide import maths
 from negguide.methods.base import Embeddings, Method
+from negguide.methods.checks import finite
 from negguide.methods.image_noise import generator_of, identities
-from negguide.methods.negative import finite
 from negguide.methods.options import check_options, option
 from negguide.methods.registry import register
 

@@ -14,6 +14,7 @@ from negguide.methods.negative import (
     Negative,
     as_negatives,
     as_unconditional,
+    difference,
     live,
     origin,
     start_from,
@@ -56,7 +57,7 @@ class ContrastiveNegative(Method):
     unconditional: str | tuple[str, ...] | None = option(None, help=UNCONDITIONAL_HELP)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "negatives", as_negatives(self.negatives, type(self).__name__))
+        object.__setattr__(self, "negatives", as_negatives(self.negatives, type(self).__name__, anchors=True))
         check_options(self)
         object.__setattr__(self, "unconditional", as_unconditional(self.unconditional))
 
@@ -78,7 +79,7 @@ class ContrastiveNegative(Method):
         d_pos = maths.widen(guidance.cond) - eps_0
         terms, weights = [], []
         for negative in negatives:
-            d = maths.widen(guidance[negative.condition]) - eps_0
+            d = difference(guidance, negative, eps_0)
             if negative.mask is not None:
                 d = d * guidance.step.resize_mask(negative.mask)
             boost, fade = maths.ccfg_weights(d_pos, d, self.tau)
@@ -93,4 +94,4 @@ class ContrastiveNegative(Method):
 
     @property
     def _all(self) -> tuple[Negative, ...]:
-        return as_negatives(self.negatives, self.name)
+        return as_negatives(self.negatives, self.name, anchors=True)

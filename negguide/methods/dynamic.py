@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from negguide import maths
 from negguide.methods.base import Condition, Denoised, Guidance, Method, Step
+from negguide.methods.checks import finite
 from negguide.methods.negative import (
     UNCONDITIONAL_HELP,
     ConceptLike,
     Negative,
     as_negatives,
     as_unconditional,
-    finite,
     live,
     origin,
     start_from,

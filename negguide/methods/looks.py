@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from negguide.methods.base import Step
-from negguide.methods.negative import finite
+from negguide.methods.checks import finite
 
 Unit = Literal["progress", "sigma"]
 _EARLY, _LAST = 0.4, 0.8

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from negguide import maths
+from negguide.methods.anchors import as_anchor, condition_of
 from negguide.methods.base import OWN, Condition, EachImage, Guidance, Step, Window
+from negguide.methods.checks import encodable, finite
 from negguide.methods.emphasis import literal, weighted
 from negguide.methods.mask import Mask
 from negguide.methods.step import Embedded, as_window
@@ -107,9 +108,19 @@ class Negative(Concept):
     Wherever negatives are taken, a string stands for `Negative(string)` and a pair `("hat", 0.8)` for
     `Negative("hat", 0.8)`.
 
+    `instead_of`: what should stand in its place (or a tuple, one text for each prompt). What is removed is then what "cat"
+    says *more than* "pet", `eps_cat - eps_pet`, so that what both share stays. It costs a pass of its own; `PerpNeg`, signed
+    `NegativePrompt` and `ContrastiveNegative` take it, other methods say that they do not.
+
     >>> Negative("hat", weight=0.8, window=Window(0, 0.4))
-    Negative(prompt='hat', weight=0.8, window=Window(start=0, stop=0.4, unit='progress'), mask=None)
+    Negative(prompt='hat', weight=0.8, window=Window(start=0, stop=0.4, unit='progress'), mask=None, instead_of=None)
     """
+
+    instead_of: str | tuple[str, ...] | None = dataclasses.field(default=None, kw_only=True)
+
+    def __post_init__(self, embeds: Any, pooled: Any) -> None:
+        super().__post_init__(embeds, pooled)
+        object.__setattr__(self, "instead_of", as_anchor(self.instead_of, self.prompt))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,39 +145,21 @@ def as_concepts(values: ConceptLike | Sequence[ConceptLike], kind: type[C]) -> t
     return tuple(_as_concept(value, kind) for value in values)  # type: ignore[arg-type]
 
 
-def as_negatives(values: ConceptLike | Sequence[ConceptLike], method: str) -> tuple[Negative, ...]:
-    """As `as_concepts`, and at least one."""
+def as_negatives(
+    values: ConceptLike | Sequence[ConceptLike], method: str, anchors: bool = False
+) -> tuple[Negative, ...]:
+    """As `as_concepts`, and at least one; with `instead_of` only where the method knows `anchors`."""
     negatives = as_concepts(values, Negative)
     if not negatives:
         raise ValueError(
             f"{method} got no negative; give at least one, e.g. {method}('hat') or {method}(['hat', 'glasses'])"
         )
-    return negatives
-
-
-def encodable(what: str, text: str) -> str:
-    """The text as it is; `ValueError` if it cannot be written as UTF-8, so that no tokenizer and no file could take it."""
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
+    if not anchors and (one := next((one for one in negatives if one.instead_of is not None), None)):
         raise ValueError(
-            f"{what} {text!r} holds half a character, {text[error.start]!r} at place {error.start + 1} (bytes that are no "
-            "UTF-8, or one of two surrogates); write it in UTF-8"
-        ) from error
-    return text
-
-
-def finite(what: str, value: Any, low: float = -math.inf, high: float = math.inf) -> float:
-    """`value` as a float; `TypeError` for what is no number, `ValueError` when not finite or outside [low, high]."""
-    if isinstance(value, bool | str) or not hasattr(value, "__float__"):
-        raise TypeError(f"{what} is {value!r}; a number is needed")
-    number = float(value)
-    if not math.isfinite(number):
-        raise ValueError(f"{what} is {number}; a finite number is needed")
-    if not low <= number <= high:
-        bounds = f"at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
-        raise ValueError(f"{what} is {number:g}; possible: {bounds}")
-    return number
+            f"{method} cannot take {one.prompt!r} instead_of={one.instead_of!r}; PerpNeg, ContrastiveNegative and "
+            "NegativePrompt(mode='signed') can"
+        )
+    return negatives
 
 
 def live(concepts: Sequence[C], step: Step) -> tuple[C, ...]:
@@ -175,8 +168,21 @@ def live(concepts: Sequence[C], step: Step) -> tuple[C, ...]:
 
 
 def wanted(concepts: Sequence[Concept]) -> tuple[Condition, ...]:
-    """The conditions of those that can ever act, each once."""
-    return tuple(dict.fromkeys(concept.condition for concept in concepts if not concept.is_idle))
+    """The conditions of those that can ever act, and of what stands in their place, each once."""
+    asked = [one for concept in concepts if not concept.is_idle for one in (concept.condition, anchor_of(concept))]
+    return tuple(dict.fromkeys(condition for condition in asked if condition is not None))
+
+
+def anchor_of(concept: Concept) -> Condition | None:
+    """The prediction of what should stand in the place of a negative, where it says so."""
+    return condition_of(concept.instead_of) if isinstance(concept, Negative) else None
+
+
+def difference(guidance: Guidance, concept: Concept, eps_0: Tensor) -> Tensor:
+    """`eps_i - eps_0` of a concept, `eps_i - eps_a` where it stands instead of a; (B, ...) in float32 or wider."""
+    anchor = anchor_of(concept)
+    start = eps_0 if anchor is None else maths.widen(guidance[anchor])
+    return maths.widen(guidance[concept.condition]) - start
 
 
 def strength(concept: Concept, step: Step) -> float | Tensor:

@@ -15,6 +15,7 @@ from negguide.methods.negative import (
     Negative,
     as_negatives,
     as_unconditional,
+    difference,
     is_base_chosen,
     live,
     move_base,
@@ -68,7 +69,8 @@ class NegativePrompt(Method):
     unconditional: str | tuple[str, ...] | None = option(None, help=f"Signed only. {UNCONDITIONAL_HELP}")
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "negatives", as_negatives(self.negatives, type(self).__name__))
+        negatives = as_negatives(self.negatives, type(self).__name__, anchors=self.mode == "signed")
+        object.__setattr__(self, "negatives", negatives)
         object.__setattr__(self, "unconditional", as_unconditional(self.unconditional))
         if self.mode not in ("replace", "signed"):
             raise ValueError(
@@ -119,7 +121,7 @@ class NegativePrompt(Method):
 
     def _subtract(self, guidance: Guidance, negatives: Sequence[Negative]) -> None:
         eps_0 = maths.widen(start_from(guidance, origin(self.unconditional)))
-        others = [maths.widen(guidance[negative.condition]) - eps_0 for negative in negatives]
+        others = [difference(guidance, negative, eps_0) for negative in negatives]
         term = maths.signed(others, [strength(negative, guidance.step) for negative in negatives])
         subtract(guidance, term, self.scale)
 
@@ -128,7 +130,7 @@ class NegativePrompt(Method):
 
     @property
     def _all(self) -> tuple[Negative, ...]:
-        return as_negatives(self.negatives, self.name)
+        return as_negatives(self.negatives, self.name, anchors=True)
 
 
 def _stood_there(guidance: Guidance) -> Tensor:

@@ -17,6 +17,7 @@ from negguide.methods.negative import (
     as_concepts,
     as_negatives,
     as_unconditional,
+    difference,
     live,
     origin,
     start_from,
@@ -49,7 +50,7 @@ class PerpNeg(Method):
 
     name: ClassVar[str] = "perp_neg"
     summary: ClassVar[str] = "removes only what the negative does not share with the prompt"
-    cost: ClassVar[str] = "2 + K (live negatives and positives)"
+    cost: ClassVar[str] = "2 + K (live negatives, positives, and texts of instead_of)"
     paper: ClassVar[str] = "arXiv:2304.04968"
     acts_alone: ClassVar[bool] = False
 
@@ -60,7 +61,7 @@ class PerpNeg(Method):
     unconditional: str | tuple[str, ...] | None = option(None, help=UNCONDITIONAL_HELP)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "negatives", as_negatives(self.negatives, type(self).__name__))
+        object.__setattr__(self, "negatives", as_negatives(self.negatives, type(self).__name__, anchors=True))
         object.__setattr__(self, "positives", as_concepts(self.positives, Positive))
         object.__setattr__(self, "unconditional", as_unconditional(self.unconditional))
 
@@ -83,7 +84,7 @@ class PerpNeg(Method):
         direction = maths.widen(guidance.direction)
         for concept in concepts:
             sign = 1.0 if isinstance(concept, Positive) else -1.0
-            part = _perpendicular(concept, maths.widen(guidance[concept.condition]) - eps_0, d_pos, guidance.step)
+            part = _perpendicular(concept, difference(guidance, concept, eps_0), d_pos, guidance.step)
             direction = direction + sign * concept.weight_in(part) * part
         guidance.direction = direction.to(guidance.cond.dtype)
 

@@ -131,8 +131,10 @@ def _plain(text: str, start: int, end: int) -> list[int]:
 
 
 def _format(negative: Negative) -> str:
-    if negative.mask is not None or not isinstance(negative.prompt, str):
-        raise ValueError(f"{negative!r} has no inline form: masks and one text per prompt need negguide.Negative")
+    if negative.mask is not None or negative.instead_of is not None or not isinstance(negative.prompt, str):
+        raise ValueError(
+            f"{negative!r} has no inline form: masks, instead_of and one text per prompt need negguide.Negative"
+        )
     text = re.sub(r"([\\,:@])", r"\\\1", negative.prompt.strip())
     text = re.sub(r"(?<!\S)--no(?!\S)", r"\\--no", text)
     weight = "" if negative.weight == 1 else f":{_number(negative.weight)}"

@@ -143,6 +143,8 @@ def _encode(value: Any) -> Any:
             del encoded["mask"]
         if value.window == Window():
             del encoded["window"]
+        if encoded.get("instead_of", "") is None:
+            del encoded["instead_of"]
         return encoded
     if isinstance(value, tuple | list):
         return [_encode(item) for item in value]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from negguide import maths
 from negguide.methods.base import Denoised, Method, Window
-from negguide.methods.negative import finite
+from negguide.methods.checks import finite
 from negguide.methods.options import check_options, option
 from negguide.methods.reference import Reference, ReferenceLike, as_references, latents_of
 from negguide.methods.registry import register

@@ -11,7 +11,7 @@ from torch import Tensor
 from negguide import maths
 from negguide.engine.attend import LayerCall, attend, behind_attention, output_projection, stand_in
 from negguide.engine.attention_layers import text_of_layers
-from negguide.methods.negative import finite
+from negguide.methods.checks import finite
 from negguide.methods.tokens import Layer
 from negguide.pipeline.families import Unsupported
 from negguide.processors.wrapping import WrappingProcessor, wrap

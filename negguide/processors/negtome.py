@@ -9,7 +9,7 @@ from torch import Tensor
 
 from negguide import maths
 from negguide.maths.negtome import Match
-from negguide.methods.negative import finite
+from negguide.methods.checks import finite
 from negguide.methods.tokens import Layer
 from negguide.processors.wrapping import WrappingProcessor, wrap
 
