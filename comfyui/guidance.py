@@ -6,11 +6,12 @@ functions after guidance come after this one.
 
 from __future__ import annotations
 
+import copy
 import types
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from negguide.methods.base import OWN, Condition, Denoised, Guidance, Method, Step
+from negguide.methods.base import OWN, Condition, Denoised, Embeddings, Guidance, Method, Step
 
 from .negatives import Conditioning
 from .steps import step_at
@@ -47,6 +48,43 @@ class Chain:
             for name in names:
                 guider.conds.pop(name, None)
 
+    def around_predictions(self, executor: Any, model: Any, conds: Any, x: Any, sigma: Any, options: Any) -> Any:
+        """Wrapper of ComfyUI's calc_cond_batch, for each set of predictions of which the prompt's is the first.
+
+        Noise goes on the prompt's embeddings here, and the negative prompt's pass is left out where this step is not guided.
+        """
+        if self._guider is None or not conds or conds[0] is None:
+            return executor(model, conds, x, sigma, options)
+        step = step_at(x, sigma, options.get("transformer_options", {}), getattr(model, "model_sampling", None))
+        prompt, *others = conds
+        if any(method.edits_embeddings for method in self.methods):
+            prompt = [self._with_embeddings(cond, step) for cond in prompt]
+        acting = self._acting()
+        if len(others) == 1 and acting and not all(method.guides_now(step, self._state) for method in acting):
+            others = [None]
+        return executor(model, [prompt, *others], x, sigma, options)
+
+    def _with_embeddings(self, cond: dict[str, Any], step: Step) -> dict[str, Any]:
+        """A conditioning of the prompt as the methods let it be read at this step."""
+        held = cond["model_conds"].get("c_crossattn")
+        if held is None:
+            names = ", ".join(method.name for method in self.methods if method.edits_embeddings)
+            raise ValueError(f"{names} changes text embeddings, and this model is given none")
+        count = len(step.sample)
+        text = held.cond.to(step.sample.device)
+        event = Embeddings(step, text.repeat(-(-count // len(text)), 1, 1)[:count])
+        for method in self.methods:
+            if method.edits_embeddings:
+                method.embeddings(event, self._state)
+        if not event.touched:
+            return cond
+        changed = copy.copy(held)
+        changed.cond = event.text
+        return {**cond, "model_conds": {**cond["model_conds"], "c_crossattn": changed}}
+
+    def _acting(self) -> list[Method]:
+        return [method for method in self.methods if method.needs_guidance and not method.is_neutral]
+
     def __call__(self, args: dict[str, Any]) -> Tensor:
         """The clean estimate after guidance, (B, ...); `args` as ComfyUI hands them to such functions."""
         options = args["model_options"].get("transformer_options", {})
@@ -61,7 +99,7 @@ class Chain:
         return denoised
 
     def _guided(self, step: Step, args: dict[str, Any]) -> Tensor:
-        acting = [method for method in self.methods if method.needs_guidance and not method.is_neutral]
+        acting = self._acting()
         if acting and args["uncond"] is None:
             raise ValueError(
                 f"{acting[0].name} acts on guidance, and there is none at cfg {args['cond_scale']:g}: raise cfg above 1, "
@@ -124,6 +162,8 @@ def with_method(model: Any, method: Method, conditionings: Mapping[str, Conditio
     patched.model_options[_AFTER_GUIDANCE] = [chain, *others]
     patched.remove_wrappers_with_key("outer_sample", _KEY)
     patched.add_wrapper_with_key("outer_sample", _KEY, chain.around_sampling)
+    patched.remove_wrappers_with_key("calc_cond_batch", _KEY)
+    patched.add_wrapper_with_key("calc_cond_batch", _KEY, chain.around_predictions)
     return patched
 
 

@@ -14,10 +14,13 @@ from negguide.methods.options import Option, default_of, option_of, options_of, 
 Negatives = io.Custom("NEGGUIDE_NEGATIVES")
 """The type of the socket that carries `comfyui.negatives.Entry` in a chain."""
 
+CATEGORY = "negguide"
+"""Where the nodes stand in the menu."""
+
 EMPTY = -1
 """What stands for "empty" in a number whose range begins at 0: ComfyUI's number fields are never empty."""
 
-_GREATEST = 100.0
+_GREATEST, _GREATEST_WHOLE = 100.0, 2**31 - 1
 _WINDOW = ("start", "stop", "window_unit")
 
 
@@ -84,8 +87,9 @@ def _inputs(name: str, types: Sequence[Any], default: Any, meaning: Option) -> l
     if float not in types and int not in types:
         raise TypeError(f"no input is known for option {name!r}; leave it out, or bring it in the node")
     kind, step = (io.Float, 0.001) if float in types else (io.Int, 1)
-    low = meaning.low + step if meaning.above else max(meaning.low, -_GREATEST)
-    high = meaning.high - step if meaning.below else min(meaning.high, _GREATEST)
+    greatest = _GREATEST if kind is io.Float else _GREATEST_WHOLE
+    low = meaning.low + step if meaning.above else max(meaning.low, -greatest)
+    high = meaning.high - step if meaning.below else min(meaning.high, greatest)
     if default is None:
         default = low = EMPTY
         tip = tip.replace("empty:", f"{EMPTY}:").replace("Empty:", f"{EMPTY}:")

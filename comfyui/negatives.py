@@ -38,12 +38,14 @@ class Entry:
         weight: 0 (no effect, no pass) or more.
         window: when it holds.
         mask: where it holds, (H, W) or (1, H, W) in [0, 1]; None: everywhere.
+        words: places of its words among the tokens, without padding, begin and end mark; None where they are not known.
     """
 
     conditioning: Conditioning
     weight: float = 1.0
     window: Window = dataclasses.field(default_factory=Window)
     mask: Tensor | None = None
+    words: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         check_conditioning(self.conditioning)
@@ -77,3 +79,22 @@ def as_concepts(
 def stand_in() -> str:
     """A text that no other conditioning of this process has."""
     return f"conditioning {next(_numbers)}"
+
+
+def entry_of(clip: Any, text: str, **more: Any) -> Entry:
+    """A text as an entry of the chain, encoded, with the places of its words."""
+    tokens = clip.tokenize(text)
+    blank = set(_numbers_of(clip.tokenize("")))
+    words = tuple(place for place, number in enumerate(_numbers_of(tokens)) if number not in blank)
+    return Entry(clip.encode_from_tokens_scheduled(tokens), words=words, **more)
+
+
+def _numbers_of(tokens: Any) -> list[int]:
+    """Token numbers from what a CLIP's tokenize gives: of several encoders the first, chunk after chunk.
+
+    What is no number (an embedding that takes the place of a word) stands as -1, which no empty text has.
+    """
+    if not isinstance(tokens, Mapping):
+        return [int(number) for number in tokens.flatten().tolist()]
+    chunks = next(iter(tokens.values()))
+    return [pair[0] if isinstance(pair[0], int) else -1 for chunk in chunks for pair in chunk]

@@ -7,18 +7,15 @@ from typing import Any, ClassVar
 from comfy_api.latest import ComfyExtension, io
 
 from negguide.methods.base import Window
-from negguide.methods.nag import NAG
 from negguide.methods.negative import Negative, Positive
-from negguide.methods.negtome import ON_DIFFUSION, NegToMe
 from negguide.methods.registry import METHODS
 
-from .attention import with_nag, with_negtome
+from .attention_nodes import NAGNode, NegToMeNode, RecommendedNode, VSFNode
 from .guidance import with_method
-from .inputs import Negatives, inputs_of, options_from, window_from, window_inputs
-from .negatives import Entry, as_concepts, check_conditioning, stand_in
-from .toybox import load_toybox
+from .inputs import CATEGORY, Negatives, inputs_of, options_from, window_from, window_inputs
+from .negatives import Entry, as_concepts, check_conditioning, entry_of, stand_in
+from .toybox_nodes import ToyboxLatentsNode, ToyboxNode
 
-_CATEGORY = "negguide"
 _OF_THE_GUIDER = ("perp_neg", "signed", "ccfg", "dng")
 
 
@@ -27,25 +24,14 @@ class NegativeNode(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> Any:
-        previous = "Another negative, which then counts too: negatives in a chain."
         return io.Schema(
             node_id="NegguideNegative",
             display_name="Negative (negguide)",
-            category=_CATEGORY,
+            category=CATEGORY,
             description="What is not wanted: a conditioning with a weight, a window and a region. Chain them for several.",
             inputs=[
                 io.Conditioning.Input("conditioning", tooltip="What is not wanted, from any text encoder."),
-                io.Float.Input(
-                    "weight",
-                    default=1.0,
-                    min=0.0,
-                    max=100.0,
-                    step=0.01,
-                    tooltip="0 has no effect and costs nothing; 0.5 to 2 is the useful range, and Perp-Neg bears more.",
-                ),
-                *window_inputs(Window(), "When it holds; until 0.5 keeps most of the effect at half the extra cost."),
-                io.Mask.Input("mask", optional=True, tooltip="Where it holds (white); everywhere if left out."),
-                Negatives.Input("previous", optional=True, tooltip=previous),
+                *_when_and_where(),
             ],
             outputs=[Negatives.Output("negatives")],
         )
@@ -53,6 +39,42 @@ class NegativeNode(io.ComfyNode):
     @classmethod
     def execute(cls, conditioning: Any, weight: float, mask: Any = None, previous: Any = (), **window: Any) -> Any:
         return io.NodeOutput((*(previous or ()), Entry(conditioning, weight, window_from(window), mask)))
+
+
+class NegativeTextNode(io.ComfyNode):
+    """One negative by its text, of which the words are known, too."""
+
+    @classmethod
+    def define_schema(cls) -> Any:
+        return io.Schema(
+            node_id="NegguideNegativeText",
+            display_name="Negative text (negguide)",
+            category=CATEGORY,
+            description="What is not wanted, in words: as Negative, with the text encoded here. VSF needs it, all others take it.",
+            inputs=[
+                io.Clip.Input("clip", tooltip="The text encoder of the model."),
+                io.String.Input("text", multiline=True, tooltip="What is not wanted, in words; one thing a node."),
+                *_when_and_where(),
+            ],
+            outputs=[Negatives.Output("negatives")],
+        )
+
+    @classmethod
+    def execute(cls, clip: Any, text: str, weight: float, mask: Any = None, previous: Any = (), **window: Any) -> Any:
+        entry = entry_of(clip, text, weight=weight, window=window_from(window), mask=mask)
+        return io.NodeOutput((*(previous or ()), entry))
+
+
+def _when_and_where() -> list[Any]:
+    """What a negative has beside what it says."""
+    weight = "0 has no effect and costs nothing; 0.5 to 2 is the useful range, and Perp-Neg bears more."
+    previous = "Another negative, which then counts too: negatives in a chain."
+    return [
+        io.Float.Input("weight", default=1.0, min=0.0, max=100.0, step=0.01, tooltip=weight),
+        *window_inputs(Window(), "When it holds; until 0.5 keeps most of the effect at half the extra cost."),
+        io.Mask.Input("mask", optional=True, tooltip="Where it holds (white); everywhere if left out."),
+        Negatives.Input("previous", optional=True, tooltip=previous),
+    ]
 
 
 class MethodNode(io.ComfyNode):
@@ -84,7 +106,7 @@ class MethodNode(io.ComfyNode):
         return io.Schema(
             node_id=cls.node,
             display_name=f"{cls.shown} (negguide)",
-            category=f"{_CATEGORY}/guidance",
+            category=f"{CATEGORY}/guidance",
             description=f"{entry.summary[:1].upper()}{entry.summary[1:]}. Cost: {entry.cost}. Source: {entry.paper}.",
             inputs=inputs,
             outputs=[io.Model.Output()],
@@ -124,62 +146,10 @@ METHOD_NODES: list[type[MethodNode]] = [
     _node("interval", "Guidance interval"),
     _node("spell", "SPELL: keep pictures apart", "references", "within"),
     _node("particle_guidance", "Particle guidance: keep pictures apart", "references", "within"),
+    _node("cads", "CADS: more variety by a noisy prompt"),
+    _node("seed_variance", "Seed variance: more variety by one knob"),
 ]
-"""One node per method that works on predictions or clean estimates."""
-
-
-class NAGNode(io.ComfyNode):
-    """NAG on UNets, as a patch of a MODEL."""
-
-    # The values of the family: there are UNets only behind this node.
-    usual: ClassVar[dict[str, float]] = {"scale": 3.0, "tau": 2.5, "alpha": 0.5}
-
-    @classmethod
-    def define_schema(cls) -> Any:
-        return io.Schema(
-            node_id="NegguideNag",
-            display_name="NAG (negguide)",
-            category=f"{_CATEGORY}/attention",
-            description=(
-                "The negative works inside attention to text, so that it acts at cfg 1 and in few steps too. For UNets (Stable "
-                f"Diffusion 1 and 2, SDXL). Cost: a few percent of a pass per negative. Source: {NAG.paper}."
-            ),
-            inputs=[
-                io.Model.Input("model"),
-                Negatives.Input("negatives", tooltip="What is not wanted, from Negative (negguide)."),
-                *inputs_of(NAG, leave_out=("negatives", "placement", "pooled"), defaults=cls.usual),
-            ],
-            outputs=[io.Model.Output()],
-        )
-
-    @classmethod
-    def execute(cls, model: Any, negatives: Any, **values: Any) -> Any:
-        method = NAG("conditionings", **options_from(NAG, values))
-        return io.NodeOutput(with_nag(model, method, negatives))
-
-
-class NegToMeNode(io.ComfyNode):
-    """NegToMe on UNets, between the pictures of a batch, as a patch of a MODEL."""
-
-    @classmethod
-    def define_schema(cls) -> Any:
-        usual = {name: getattr(ON_DIFFUSION, name) for name in ("alpha", "threshold", "window")}
-        leave_out = ("alpha_stop", "mask", "layers", "kinds", "noise", "seed")
-        return io.Schema(
-            node_id="NegguideNegToMe",
-            display_name="NegToMe: more variety in a batch (negguide)",
-            category=f"{_CATEGORY}/attention",
-            description=(
-                "Pushes the pictures of a batch from each other, so that they differ more. For UNets (Stable Diffusion 1 and 2, "
-                f"SDXL), batch_size 2 or more. Cost: no extra pass. Source: {NegToMe.paper}."
-            ),
-            inputs=[io.Model.Input("model"), *inputs_of(NegToMe, leave_out=leave_out, defaults=usual)],
-            outputs=[io.Model.Output()],
-        )
-
-    @classmethod
-    def execute(cls, model: Any, **values: Any) -> Any:
-        return io.NodeOutput(with_negtome(model, NegToMe(**options_from(NegToMe, values))))
+"""One node per method that works on predictions, clean estimates or the prompt's embeddings."""
 
 
 class GuiderNode(io.ComfyNode):
@@ -191,7 +161,7 @@ class GuiderNode(io.ComfyNode):
         return io.Schema(
             node_id="NegguideGuider",
             display_name="Guider with negatives (negguide)",
-            category=_CATEGORY,
+            category=CATEGORY,
             description="For SamplerCustomAdvanced: guidance with a chain of negatives, at the settings each method begins with.",
             inputs=[
                 io.Model.Input("model"),
@@ -226,53 +196,13 @@ class GuiderNode(io.ComfyNode):
         return io.NodeOutput(guider)
 
 
-class ToyboxNode(io.ComfyNode):
-    """The bundled model."""
-
-    @classmethod
-    def define_schema(cls) -> Any:
-        return io.Schema(
-            node_id="NegguideToybox",
-            display_name="Load Toybox (negguide)",
-            category=_CATEGORY,
-            description=(
-                "negguide's small bundled model (64x64 pictures of a toy world, seconds on a CPU), to try things without a "
-                "download: 25 steps, cfg 5, ddim; latents from Empty Toybox latents."
-            ),
-            inputs=[],
-            outputs=[io.Model.Output(), io.Clip.Output(), io.Vae.Output()],
-        )
-
-    @classmethod
-    def execute(cls) -> Any:
-        return io.NodeOutput(*load_toybox())
-
-
-class ToyboxLatentsNode(io.ComfyNode):
-    """Empty latents of the bundled model's size."""
-
-    @classmethod
-    def define_schema(cls) -> Any:
-        return io.Schema(
-            node_id="NegguideToyboxLatents",
-            display_name="Empty Toybox latents (negguide)",
-            category=_CATEGORY,
-            description="Empty latents for the Toybox: 8 channels, 16x16, for pictures of 64x64.",
-            inputs=[io.Int.Input("batch_size", default=4, min=1, max=4096, tooltip="Number of pictures.")],
-            outputs=[io.Latent.Output()],
-        )
-
-    @classmethod
-    def execute(cls, batch_size: int) -> Any:
-        import torch
-
-        return io.NodeOutput({"samples": torch.zeros(batch_size, 8, 16, 16)})
-
-
 NODES: list[type[Any]] = [
     NegativeNode,
+    NegativeTextNode,
+    RecommendedNode,
     *METHOD_NODES,
     NAGNode,
+    VSFNode,
     NegToMeNode,
     GuiderNode,
     ToyboxNode,

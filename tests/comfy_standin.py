@@ -133,10 +133,18 @@ class BaseModel:
 def calc_cond_batch(
     model: BaseModel, conds: list[Any], x: Tensor, sigma: Tensor, options: dict[str, Any]
 ) -> list[Tensor]:
+    """What is asked of ComfyUI's function: wrappers, then the predictions."""
+    wrappers = options.get("transformer_options", {}).get("wrappers", {}).get("calc_cond_batch", {})
+    return _wrapped(_predicted, None, [w for keyed in wrappers.values() for w in keyed])(
+        model, conds, x, sigma, options
+    )
+
+
+def _predicted(model: BaseModel, conds: list[Any], x: Tensor, sigma: Tensor, options: dict[str, Any]) -> list[Tensor]:
     """The clean estimate of each condition, from one call of the model; zeros where the condition is None."""
     results = [torch.zeros_like(x) for _ in conds]
     places = [at for at, cond in enumerate(conds) if cond is not None]
-    context = torch.cat([conds[at][0]["cross_attn"].expand(len(x), -1, -1) for at in places])
+    context = torch.cat([_text_of(conds[at][0]).expand(len(x), -1, -1) for at in places])
     transformer = {**options.get("transformer_options", {}), "cond_or_uncond": places, "sigmas": sigma}
     count = len(places)
     model.calls = getattr(model, "calls", 0) + count
@@ -144,6 +152,11 @@ def calc_cond_batch(
     for at, part in zip(places, output.chunk(count), strict=True):
         results[at] = part
     return results
+
+
+def _text_of(cond: dict[str, Any]) -> Tensor:
+    prepared = cond["model_conds"].get("c_crossattn")
+    return cond["cross_attn"] if prepared is None else prepared.cond
 
 
 def convert_cond(conditioning: Any) -> list[dict[str, Any]]:
@@ -200,11 +213,13 @@ class CFGGuider:
     def sample(self, noise: Tensor, sigmas: Tensor = SIGMAS) -> Tensor:
         self.conds = {name: convert_cond(conditioning) for name, conditioning in self.given.items()}
         self.model_options = _copied(self.model_patcher.model_options)
-        self.model_options["transformer_options"]["sample_sigmas"] = sigmas
+        self.model_options["transformer_options"] |= {"sample_sigmas": sigmas, "wrappers": self.model_patcher.wrappers}
         kinds = self.model_patcher.wrappers.get("outer_sample", {})
         return _wrapped(self._euler, self, [w for keyed in kinds.values() for w in keyed])(noise, sigmas)
 
     def _euler(self, noise: Tensor, sigmas: Tensor) -> Tensor:
+        for cond in itertools.chain(*self.conds.values()):
+            cond["model_conds"] = {"c_crossattn": types.SimpleNamespace(cond=cond["cross_attn"])}
         x = noise if isinstance(self.model_patcher.model.model_sampling, CONST) else noise * sigmas[0]
         for sigma, following in itertools.pairwise(sigmas):
             denoised = self.predict(x, sigma.expand(len(x)))

@@ -104,7 +104,7 @@ def changed(graph: dict[str, Any], kind: str, **inputs: Any) -> dict[str, Any]:
 def test_every_example_runs_and_differs_from_the_stock_sampler(server: Server, workflow: Path) -> None:
     graph = example(workflow.stem)
     pictures = server.pictures(graph)
-    assert pictures.shape == (4, 64, 64, 3) and pictures.std() > 10
+    assert pictures.shape == (4, 128, 128, 3) and pictures.std() > 10
     if workflow.stem != "guider_with_negatives":
         stock = server.pictures(changed(graph, "KSampler", model=["1", 0]))
         assert np.abs(pictures - stock).max() > 20

@@ -1,0 +1,127 @@
+"""The nodes that work inside the attention of UNets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from negguide.methods.nag import NAG
+from negguide.methods.negative import Negative
+from negguide.methods.negtome import ON_DIFFUSION, NegToMe
+from negguide.methods.perp_neg import PerpNeg
+from negguide.methods.recommended import Recommended
+from negguide.methods.vsf import VSF
+
+from .blocks import is_unet
+from .guidance import with_method
+from .inputs import CATEGORY, Negatives, inputs_of, options_from
+from .negatives import as_concepts
+from .negtome import with_negtome
+from .text_attention import USUAL, with_nag, with_recommended, with_vsf
+
+_NEGATIVES_TIP = "What is not wanted, from Negative (negguide) or Negative text (negguide)."
+
+
+class RecommendedNode(io.ComfyNode):
+    """The negative to take where nobody chooses."""
+
+    @classmethod
+    def define_schema(cls) -> Any:
+        return io.Schema(
+            node_id="NegguideRecommended",
+            display_name="Recommended negatives (negguide)",
+            category=CATEGORY,
+            description=(
+                "The negative that did best on negguide's bundled models: NAG on UNets (in the first half of the steps beside "
+                "guidance, throughout at cfg 1), Perp-Neg on all other models. Cost: a few percent of a pass per negative on "
+                f"UNets, a pass per negative elsewhere. Source: {Recommended.paper}."
+            ),
+            inputs=[io.Model.Input("model"), Negatives.Input("negatives", tooltip=_NEGATIVES_TIP)],
+            outputs=[io.Model.Output()],
+        )
+
+    @classmethod
+    def execute(cls, model: Any, negatives: Any) -> Any:
+        if is_unet(model):
+            return io.NodeOutput(with_recommended(model, negatives))
+        concepts, conditionings = as_concepts(negatives, Negative)
+        return io.NodeOutput(with_method(model, PerpNeg(concepts, unconditional="own"), conditionings))
+
+
+class VSFNode(io.ComfyNode):
+    """VSF on UNets, as a patch of a MODEL."""
+
+    @classmethod
+    def define_schema(cls) -> Any:
+        return io.Schema(
+            node_id="NegguideVsf",
+            display_name="VSF: negative words in the prompt (negguide)",
+            category=f"{CATEGORY}/attention",
+            description=(
+                "The negative's words stand in the prompt with their values turned round, so that the picture moves away where "
+                "it looks at them; for little or no guidance. For UNets (Stable Diffusion 1 and 2, SDXL), with negatives from "
+                f"Negative text. Cost: no extra pass, a few text tokens more. Source: {VSF.paper}."
+            ),
+            inputs=[
+                io.Model.Input("model"),
+                Negatives.Input("negatives", tooltip="What is not wanted, from Negative text (negguide)."),
+                *inputs_of(VSF, leave_out=("negatives",), defaults={"scale": 1.5}),
+            ],
+            outputs=[io.Model.Output()],
+        )
+
+    @classmethod
+    def execute(cls, model: Any, negatives: Any, **values: Any) -> Any:
+        return io.NodeOutput(with_vsf(model, VSF("words", **options_from(VSF, values)), negatives))
+
+
+class NAGNode(io.ComfyNode):
+    """NAG on UNets, as a patch of a MODEL."""
+
+    @classmethod
+    def define_schema(cls) -> Any:
+        return io.Schema(
+            node_id="NegguideNag",
+            display_name="NAG (negguide)",
+            category=f"{CATEGORY}/attention",
+            description=(
+                "The negative works inside attention to text, so that it acts at cfg 1 and in few steps too. For UNets (Stable "
+                f"Diffusion 1 and 2, SDXL). Cost: a few percent of a pass per negative. Source: {NAG.paper}."
+            ),
+            inputs=[
+                io.Model.Input("model"),
+                Negatives.Input("negatives", tooltip="What is not wanted, from Negative (negguide)."),
+                *inputs_of(NAG, leave_out=("negatives", "placement", "pooled"), defaults=USUAL),
+            ],
+            outputs=[io.Model.Output()],
+        )
+
+    @classmethod
+    def execute(cls, model: Any, negatives: Any, **values: Any) -> Any:
+        method = NAG("conditionings", **options_from(NAG, values))
+        return io.NodeOutput(with_nag(model, method, negatives))
+
+
+class NegToMeNode(io.ComfyNode):
+    """NegToMe on UNets, between the pictures of a batch, as a patch of a MODEL."""
+
+    @classmethod
+    def define_schema(cls) -> Any:
+        usual = {name: getattr(ON_DIFFUSION, name) for name in ("alpha", "threshold", "window")}
+        leave_out = ("alpha_stop", "mask", "layers", "kinds", "noise", "seed")
+        return io.Schema(
+            node_id="NegguideNegToMe",
+            display_name="NegToMe: more variety in a batch (negguide)",
+            category=f"{CATEGORY}/attention",
+            description=(
+                "Pushes the pictures of a batch from each other, so that they differ more. For UNets (Stable Diffusion 1 and 2, "
+                f"SDXL), batch_size 2 or more. Cost: no extra pass. Source: {NegToMe.paper}."
+            ),
+            inputs=[io.Model.Input("model"), *inputs_of(NegToMe, leave_out=leave_out, defaults=usual)],
+            outputs=[io.Model.Output()],
+        )
+
+    @classmethod
+    def execute(cls, model: Any, **values: Any) -> Any:
+        return io.NodeOutput(with_negtome(model, NegToMe(**options_from(NegToMe, values))))
