@@ -118,7 +118,7 @@ def test_in_a_pipeline_each_prompt_has_its_own() -> None:
         alone = images(PerpNeg(Negative(negative, instead_of=anchor)), prompts[i], i)
         assert float((both[i : i + 1] - alone).abs().max() / alone.abs().max()) < 2e-4
         other = images(PerpNeg([negative, (anchor, 0.001)]), prompts[i], i)
-        assert not torch.allclose(alone, other, rtol=1e-3), "the anchor is at work"
+        assert float((alone - other).abs().max() / alone.abs().max()) > 0.01, "the anchor is at work"
     with attach(pipe, PerpNeg(Negative("cat", 0.0, instead_of="dog"))):
         assert torch.equal(families.run("sd15"), plain_pixels)
     assert torch.equal(families.run("sd15"), plain_pixels)
