@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _KEY = "negguide attention"
-USUAL = {"scale": 3.0, "tau": 2.5, "alpha": 0.5}
+USUAL: dict[str, Any] = {"scale": 3.0, "tau": 2.5, "alpha": 0.5}
 """NAG's settings for UNets; there is no other family behind its node."""
 
 
