@@ -9,7 +9,6 @@ from test_methods import W, agree, draw, guide, loop, passes, plain
 
 from negguide.engine import attach
 from negguide.experiment.tasks import describe
-from negguide.guiders import PerpNegGuidance
 from negguide.methods import (
     NAG,
     VSF,
@@ -73,10 +72,16 @@ def test_an_anchor_costs_a_pass_while_its_negative_acts_and_survives_json(method
     assert passes(PerpNeg(Negative("hat", 0.0, instead_of="red"))) == 0
 
 
-@pytest.mark.parametrize("make", [NAG, VSF, DynamicNegative, NegativePrompt, Recommended, PerpNegGuidance])
+@pytest.mark.parametrize("make", [NAG, VSF, DynamicNegative, NegativePrompt, Recommended])
 def test_others_say_that_they_do_not_take_it(make: type) -> None:
     with pytest.raises(ValueError, match="instead_of"):
         make(ANCHORED)
+
+
+def test_a_guider_says_that_it_does_not_take_it() -> None:
+    guiders = pytest.importorskip("negguide.guiders", exc_type=ImportError)
+    with pytest.raises(ValueError, match="instead_of"):
+        guiders.PerpNegGuidance(ANCHORED)
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,8 @@ def first_latents(pipe: Any, arguments: dict[str, Any]) -> Tensor:
 @pytest.mark.parametrize("family", ["sd15", "sdxl", "flux"])
 def test_a_picture_to_avoid_equals_a_batch_by_hand(family: str) -> None:
     shape = {"sd15": (1, 4, 16, 16), "sdxl": (1, 4, 16, 16), "flux": (1, 64, 16)}[family]
-    latents = torch.randn(shape, generator=torch.Generator().manual_seed(5))
+    # A seed at which no two matches are so equal that the last digit of a product decides between them (5 has such a pair).
+    latents = torch.randn(shape, generator=torch.Generator().manual_seed(7))
     expected = with_pictures(family, latents, 0.9, 0.5)
     with attach(families.build(family), NegToMe(latents[0], 0.9, 0.5, ALWAYS)) as attached:
         found = run(family, images=1, steps=2)

@@ -58,10 +58,15 @@ def train_flow_words(
     trainer.finish()
 
 
+def _embeddings(encoder: nn.Module) -> Tensor:
+    embedding: nn.Embedding = encoder.get_input_embeddings()  # type: ignore[operator]
+    return embedding.weight
+
+
 @torch.no_grad()
 def follow(encoder: nn.Module, teacher: nn.Module, times: Mapping[str, float]) -> None:
     """Move the words for these categories, in place, from where they are towards the teacher's, `times` as far."""
-    own, aim = (module.get_input_embeddings().weight for module in (encoder, teacher))
+    own, aim = (_embeddings(module) for module in (encoder, teacher))
     for category, factor in times.items():
         rows = make_tokenizer().convert_tokens_to_ids([f"{category}{end}</w>" for end in ("", "s")])
         own[rows] = torch.lerp(own[rows], aim[rows].to(own), factor)

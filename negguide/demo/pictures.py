@@ -25,8 +25,8 @@ def enlarged(image: Image.Image, side: int = SHOWN) -> Image.Image:
     longest = max(image.size)
     if longest >= side:
         return image
-    size = tuple(round(length * side / longest) for length in image.size)
-    return image.resize(size, Image.Resampling.LANCZOS)
+    width, height = (round(length * side / longest) for length in image.size)
+    return image.resize((width, height), Image.Resampling.LANCZOS)
 
 
 def thumb(image: Image.Image) -> str:
