@@ -13,6 +13,7 @@ from negguide.commands.demo import demo
 from negguide.commands.generate import generate
 from negguide.commands.lazy import LazyGroup
 from negguide.commands.measure import measure
+from negguide.commands.merge import merge
 from negguide.commands.methods import methods
 from negguide.commands.missing import missing
 from negguide.commands.report import report
@@ -31,6 +32,7 @@ app.command("compare")(compare)
 app.command("generate")(generate)
 app.command("measure")(measure)
 app.command("report")(report)
+app.command("merge")(merge)
 app.command("methods")(methods)
 app.command("demo")(demo)
 
