@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from negguide import maths
 from negguide.methods import UNCONDITIONAL, Condition, Denoised, DynamicNegative, Guidance, Mask, Negative, Step, Window
 
 SHAPE = (2, 2, 4, 4)
@@ -61,6 +63,42 @@ def test_posterior_follows_bayes(flow: bool) -> None:
             gap = float(((x_g - x_u) ** 2).sum() - ((x_g - x_n) ** 2).sum())
             folds = 0.5 * math.log(ratios[1] / ratios[0]) if ratios[0] > 0 else 0.0
             p = min(0.9, max(1e-6, p * math.exp(0.7 * 0.5 * (ratios[1] - ratios[0]) * gap + 0.1 * folds)))
+
+
+def test_the_authors_offset_is_that_of_their_chain() -> None:
+    """Their 1000 steps, with the betas from which their code computes it."""
+    betas = np.linspace(1e-4, 2e-2, 1000)
+    kept = np.cumprod(1 - betas)
+    total, nats = 0.0, []
+    for t in range(999, 0, -1):
+        variance = (1 - kept[t - 1]) / (1 - kept[t]) * betas[t]
+        theirs = 2e-4 / (2 * variance)
+        snr_t, snr_s = (kept[at] / (1 - kept[at]) for at in (t, t - 1))
+        assert maths.dng_drift(2e-4, snr_t, snr_s, "per variance") == pytest.approx(theirs, rel=1e-6)
+        total += theirs
+        nats.append(maths.dng_drift(1.0, snr_t, snr_s))
+    assert total > 10 and sum(nats) == pytest.approx(
+        math.log(math.sqrt((1 - kept[-1]) / kept[-1] * kept[0] / (1 - kept[0])))
+    )
+    assert maths.dng_drift(1.0, 2.0, math.inf, "per variance") == maths.dng_drift(1.0, 2.0, 1.0, "per variance") == 0.0
+    assert maths.dng_drift(3.0, 0.0, 1.0, "per variance") == pytest.approx(3.0)
+
+
+def test_both_forms_of_the_offset_raise_the_posterior() -> None:
+    def pushed(**options: Any) -> list[float]:
+        return [
+            float(push[0])
+            for push in run(DynamicNegative("cat", prior=0.1, temperature=0.0, **options), [4.0, 2.0, 1.0])
+        ]
+
+    # From sigma 4 to 2 (SNR 1/16 to 1/4): noise shares 16/17 and 4/5, signal shares 1/17 and 1/5.
+    variance = (4 / 5) / (16 / 17) * (1 - (1 / 17) / (1 / 5))
+    p = 0.1 * math.exp(0.2 / (2 * variance))
+    assert pushed(offset=0.2, offset_form="per variance")[1] == pytest.approx(p / (1 - p), rel=1e-3)
+    p = 0.1 * 2**0.2
+    assert pushed(offset=0.2)[1] == pytest.approx(p / (1 - p), rel=1e-3)
+    with pytest.raises(ValueError, match="offset_form"):
+        DynamicNegative("cat", offset_form="nats")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("scale", [1e-8, 1.0, 1e4, 1e12])

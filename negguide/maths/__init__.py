@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from negguide.maths.attention import flip_values, nag
     from negguide.maths.contrastive import ccfg_weights
     from negguide.maths.directions import dot, masked_perpendicular, norm, perp_neg, perpendicular, projection, widen
-    from negguide.maths.dynamic import dng_odds, dng_update, log_likelihood_ratio, snr, squared_distance
+    from negguide.maths.dynamic import dng_drift, dng_odds, dng_update, log_likelihood_ratio, snr, squared_distance
     from negguide.maths.negatives import compose, mixture, signed, sum_terms
     from negguide.maths.negtome import best_among_others, best_match, push_apart, push_from
     from negguide.maths.repulsion import distances, nearest, particle_guidance, spell
@@ -27,6 +27,7 @@ __all__ = [
     "clip_norm",
     "compose",
     "distances",
+    "dng_drift",
     "dng_odds",
     "dng_update",
     "dot",

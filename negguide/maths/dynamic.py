@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 from torch import Tensor
 
@@ -45,6 +46,29 @@ def log_likelihood_ratio(guided_to_plain: Tensor, guided_to_negative: Tensor, sn
     if not (math.isfinite(gain) and gain > 0):
         gain = 0.0
     return 0.5 * gain * (guided_to_plain - guided_to_negative)
+
+
+def dng_drift(
+    offset: float, snr_from: float, snr_to: float, form: Literal["per fold", "per variance"] = "per fold"
+) -> float:
+    """What the offset adds to the log posterior in one sampling step, in nats; 0 for steps that gain no signal, and the last.
+
+    Args:
+        offset: how much.
+        snr_from: signal-to-noise ratio where the step begins.
+        snr_to: where it ends.
+        form: "per fold", `offset * 1/2 log(SNR_s / SNR_t)`: nats for each e-fold by which the noise falls, whatever the number
+            of steps. "per variance", `offset / (2 v)`, as the authors' code has it: v is the variance of DDPM's posterior for the
+            step, `(1 - abar_s) / (1 - abar_t) (1 - abar_t / abar_s)`, with `abar = SNR / (1 + SNR)`. More steps, each with a
+            smaller v, then make it larger, by the square of their number.
+    """
+    if not (snr_to > snr_from >= 0.0 and math.isfinite(snr_to)):
+        return 0.0
+    if form == "per fold":
+        return offset * 0.5 * math.log(snr_to / snr_from) if snr_from > 0 else 0.0
+    noise_from, noise_to = 1.0 / (1.0 + snr_from), 1.0 / (1.0 + snr_to)
+    kept = (1.0 - noise_from) / (1.0 - noise_to)
+    return offset / (2.0 * noise_to / noise_from * (1.0 - kept))
 
 
 def dng_update(log_p: Tensor, log_ratio: Tensor, p_min: float, p_max: float) -> Tensor:

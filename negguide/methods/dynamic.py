@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from negguide import maths
 from negguide.methods.base import Condition, Denoised, Guidance, Method, Step
@@ -43,7 +43,9 @@ class DynamicNegative(Method):
 
     `prior` in [0, p_max]: how common the negative is among the pictures of this prompt; 0 never acts. `temperature`
     (0 or more) tames the likelihood ratio, which sums over the whole latent: 0.2 as in the authors' example; 0 keeps
-    p at the prior. `offset`: nats added per e-fold by which the noise falls; a little above 0 keeps watching longer.
+    p at the prior. `offset`: a little above 0 keeps watching longer; with `offset_form` "per fold" in nats per e-fold by which
+    the noise falls, with "per variance" as in the authors' code (`negguide.maths.dng_drift`), whose example has 2e-4 over
+    1000 steps.
     `p_max` bounds the push to `p_max / (1 - p_max)` times w_i s. `scale` is s; None means the guidance scale. A mask
     confines the push and the evidence. `unconditional`: see `PerpNeg`. Neutral: prior 0, weight 0 or scale 0, without
     a pass.
@@ -72,6 +74,11 @@ class DynamicNegative(Method):
     )
     offset: float = option(
         0.0, help="Evidence added as the noise falls; a little above 0 keeps watching longer.", unit="nats"
+    )
+    offset_form: Literal["per fold", "per variance"] = option(
+        "per fold",
+        help="What the offset is counted by: e-folds by which the noise falls, or, as in the authors' code, half the inverse "
+        "variance of each step, which grows with the number of steps.",
     )
     p_min: float = option(
         1e-6, help="The least probability that is kept; at most p_max.", low=1e-30, high=1, below=True
@@ -136,7 +143,7 @@ class DynamicNegative(Method):
         if (evidence := memory.pop("evidence", None)) is not None:
             last, distances = evidence
             snr_from, snr_to = _snr(last), _snr(step)
-            drift = self.offset * 0.5 * math.log(snr_to / snr_from) if 0 < snr_from < snr_to < math.inf else 0.0
+            drift = maths.dng_drift(self.offset, snr_from, snr_to, self.offset_form)
             for negative, (to_plain, to_negative) in distances.items():
                 ratio = maths.log_likelihood_ratio(to_plain, to_negative, snr_from, snr_to)
                 log_p = memory["log_p"][negative]
