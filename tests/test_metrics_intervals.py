@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from negguide.batch.measure import measure
-from negguide.batch.report import write_report
-from negguide.batch.tables import comma_separated, markdown
+from negguide.batch.gather import Gathered
+from negguide.batch.measure import Measures, measure
+from negguide.batch.report import write_report, write_tables
+from negguide.batch.tables import comma_separated, markdown, rows_by_tag
 from negguide.experiment.judges import Verdict
 from negguide.metrics.intervals import LEAST, holm, rate, student
 
@@ -129,3 +132,75 @@ def test_a_measured_share_of_none_has_a_width_and_a_mean_probability_is_no_share
     assert (found["presence"].low, found["presence"].high) == (expected.low, expected.high) and expected.high > 0.3
     assert found["match"].low is not None and found["match"].low < 0.7 and found["match"].high == 1
     assert found["subject"].low == found["subject"].high == 0.25, "a quarter of one picture is no share"
+
+
+@pytest.fixture
+def tagged(tmp_path: Path) -> Path:
+    """Two tags of seven prompts in a table of records: "ours" is darker under "dark" alone."""
+    rng = np.random.default_rng(4)
+    records = []
+    for row in range(14):
+        tag = "dark" if row < 7 else "pale & 50%"
+        for method in ("plain", "ours_1"):
+            value = 150 + int(rng.integers(-9, 9)) - (60 if (method, tag) == ("ours_1", "dark") else 0)
+            file = f"{method}-{row}.png"
+            Image.new("RGB", (4, 4), (value,) * 3).save(tmp_path / file)
+            text = f"a thing {row}"
+            records.append(
+                {"file": file, "model": "m", "prompt": text, "text": text, "negatives": [], "label": method, "row": row,
+                 "seed": 0, "metadata": {"tag": tag}}
+            )  # fmt: skip
+    tmp_path.joinpath("records.json").write_text(json.dumps(records))
+    return tmp_path
+
+
+def test_a_table_for_each_tag(tagged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    records = json.loads((tagged / "records.json").read_text())
+    monkeypatch.setattr("negguide.batch.measure.look_into", lambda *given: Gathered(records))
+    measures = Measures.load(measure(tagged, judges=[_Brightness()]).save(tagged).parent)
+    assert list(measures.tags) == ["dark", "pale & 50%"] and {part.prompts for part in measures.tags.values()} == {7}
+
+    def mean(tag: str, method: str) -> float:
+        own = [r for r in records if r["metadata"]["tag"] == tag and r["label"] == method]
+        return float(np.mean([np.asarray(Image.open(tagged / r["file"]), dtype=float).mean() / 255.5 for r in own]))
+
+    for tag, part in measures.tags.items():
+        for method in ("plain", "ours_1"):
+            assert part.means[method]["presence"].mean == pytest.approx(mean(tag, method))
+        wanted = mean(tag, "ours_1") - mean(tag, "plain")
+        assert part.differences["ours_1"]["presence"].mean == pytest.approx(wanted)
+    stars = {tag: rows[1][1][0].verdict for tag, rows in rows_by_tag(measures).items()}
+    assert stars == {"dark": "better", "pale & 50%": ""}
+    write_tables(tagged, measures)
+    with (tagged / "summary-by-tag.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["score"] == "presence" and row["p"]]
+    raw = {row["tag"]: float(row["p"]) for row in rows}
+    held = {row["tag"]: float(row["p (Holm)"]) for row in rows}
+    assert set(raw) == set(measures.tags)
+    assert held["dark"] == pytest.approx(2 * raw["dark"]), "two tags are two comparisons"
+    text = markdown(measures)
+    assert "### dark (7 prompts)" in text and "### pale & 50% (7 prompts)" in text
+
+
+def test_the_tables_as_latex(tagged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    records = json.loads((tagged / "records.json").read_text())
+    monkeypatch.setattr("negguide.batch.measure.look_into", lambda *given: Gathered(records))
+    measures = measure(tagged, judges=[_Brightness()])
+    write_tables(tagged, measures)
+    text = (tagged / "summary.tex").read_text()
+    assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 4, "all, two tags, p values"
+    assert r"pale \& 50\%: 7 prompts" in text and r"ours\_1 &" in text and "$^*$" in text
+    assert not re.search(r"(?<!\\)[%_#]", text), "nothing that LaTeX would take for a command"
+    columns = [
+        len(line.split(" & ")) for line in text.splitlines() if line.endswith(r"\\") and line.startswith("method")
+    ]
+    bodies = [len(re.split(r"(?<!\\) & ", line)) for line in text.splitlines() if line.startswith(("plain", "ours"))]
+    assert set(bodies) <= set(columns)
+    p = measures.differences["ours_1"]["presence"].p
+    assert p is not None and f"{p:.3f}" in text
+
+
+def test_prompts_of_one_tag_have_no_tables_of_their_own(folder: Path) -> None:
+    measures = measure(folder, judges=[_Brightness()])
+    write_tables(folder, measures)
+    assert measures.tags == {} and "###" not in markdown(measures) and not (folder / "summary-by-tag.csv").exists()

@@ -31,6 +31,8 @@ class Group:
     text: str
     scores: dict[str, float]
     seeds: tuple[int, ...] = ()
+    tag: str = ""
+    """What the prompts file calls prompts of its kind; empty where it does not."""
 
 
 Pair = tuple[Group, Group]
@@ -102,7 +104,8 @@ class Judging:
         costs = mean_scores([{key: record[key] for key in COSTS if record.get(key) is not None} for record in records])
         text = first["text"] or first["file"].rpartition("/")[0]
         seeds = tuple(record["seed"] for record in records)
-        return Group(first["label"], first["row"], text, {**scores, **costs}, seeds)
+        tag = (first.get("metadata") or {}).get("tag")
+        return Group(first["label"], first["row"], text, {**scores, **costs}, seeds, "" if tag is None else str(tag))
 
     def _judge(self, records: Sequence[Record], images: Sequence[Image], judges: Sequence[Judge]) -> dict[str, float]:
         text = records[0]["text"]

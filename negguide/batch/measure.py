@@ -7,9 +7,10 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from negguide import formats
+from negguide.batch.averages import Part, Table, by_tag, differences, means
 from negguide.batch.gather import look_into
 from negguide.batch.groups import Group, Judging, Pair, bundle_of
 from negguide.batch.long_form import save_pictures
@@ -30,7 +31,6 @@ from negguide.experiment.files import write
 from negguide.experiment.judges import ClipJudge, Judge, judges_for
 from negguide.metrics import Interval
 from negguide.metrics.detection import Detection
-from negguide.metrics.intervals import rate, student
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,14 +57,15 @@ class Measures:
     `skipped`: files that cannot be read, or whose group could not be judged, with the reason. `absent`: measures that were
     asked for and cannot be had here. `detections`: negative -> how far zero-shot CLIP can be trusted with it. `planned`:
     pictures of the batch's plan, where there is one. `notes`: what is left out, and why. `shares`: label -> what it rests on.
+    `tags`: the same for the prompts of each tag, where prompts have several.
     """
 
     judge: str
     baseline: str
     pictures: int
     prompts: int
-    means: dict[str, dict[str, Interval]]
-    differences: dict[str, dict[str, Interval]]
+    means: Table
+    differences: Table
     groups: list[Group]
     skipped: list[str]
     absent: list[str] = dataclasses.field(default_factory=list)
@@ -72,6 +73,7 @@ class Measures:
     planned: int | None = None
     notes: list[str] = dataclasses.field(default_factory=list)
     shares: dict[str, Share] = dataclasses.field(default_factory=dict)
+    tags: dict[str, Part] = dataclasses.field(default_factory=dict)
 
     def save(self, root: Path) -> Path:
         """Write `measures.json`."""
@@ -86,14 +88,15 @@ class Measures:
         data = json.loads((root / MEASURES).read_text(encoding="utf-8"))
         try:
             data = formats.opened(data, [field.name for field in dataclasses.fields(cls)], MEASURES)
-            tables = {
-                name: {label: {key: Interval(**one) for key, one in row.items()} for label, row in data[name].items()}
-                for name in ("means", "differences")
+            tables = {name: _table(data[name]) for name in ("means", "differences")}
+            tags = {
+                tag: Part(part["prompts"], _table(part["means"]), _table(part["differences"]))
+                for tag, part in data.get("tags", {}).items()
             }
             detections = {thing: Detection(**one) for thing, one in data.get("detections", {}).items()}
             groups = [Group(**{**group, "seeds": tuple(group.get("seeds", ()))}) for group in data["groups"]]
             shares = {label: Share(**one) for label, one in data.get("shares", {}).items()}
-            return cls(**{**data, **tables, "groups": groups, "detections": detections, "shares": shares})
+            return cls(**{**data, **tables, "groups": groups, "detections": detections, "shares": shares, "tags": tags})
         except (AttributeError, KeyError, TypeError) as error:
             raise ValueError(
                 f"{str(root / MEASURES)!r} is no {MEASURES} of this version ({type(error).__name__}: {error}); "
@@ -162,10 +165,15 @@ def measure(
         planned=gathered.planned,
         notes=list(gathered.notes),
         shares=_shares(groups, pairs, labels),
+        tags=by_tag(groups, pairs, labels, baseline),
     )
     measures.save(root)
     save_pictures(root, records)
     return measures
+
+
+def _table(data: Mapping[str, Mapping[str, Any]]) -> Table:
+    return {label: {key: Interval(**one) for key, one in row.items()} for label, row in data.items()}
 
 
 def _baseline(labels: Sequence[str], wanted: str | None) -> str:
@@ -175,45 +183,6 @@ def _baseline(labels: Sequence[str], wanted: str | None) -> str:
     if found is None and wanted is not None:
         raise ValueError(f"the baseline {wanted!r} is not there; possible: {', '.join(labels)}")
     return found or labels[0]
-
-
-def means(groups: Sequence[Group], labels: Sequence[str]) -> dict[str, dict[str, Interval]]:
-    """Each label's scores, averaged over its prompts."""
-    return {label: _means([group for group in groups if group.label == label]) for label in labels}
-
-
-RATES = ("presence", "subject", "match", "valid")
-EACH = "presence of "
-
-
-def _means(groups: Sequence[Group]) -> dict[str, Interval]:
-    """Student's interval over prompts; Wilson's where every value is a share of pictures."""
-    found = {}
-    for key in dict.fromkeys(key for group in groups for key in group.scores):
-        those = [group for group in groups if key in group.scores]
-        values, counts = [group.scores[key] for group in those], [len(group.seeds) for group in those]
-        is_share = key in RATES or key.startswith(EACH)
-        if is_share and all(_is_share(value, count) for value, count in zip(values, counts, strict=True)):
-            found[key] = rate(values, counts)
-        else:
-            found[key] = dataclasses.replace(student(values), p=None)
-    return found
-
-
-def _is_share(value: float, count: int) -> bool:
-    """Whether a value can be the share of so many pictures, and is no mean of probabilities."""
-    return 0 <= value <= 1 and abs(value * count - round(value * count)) < 1e-6
-
-
-def differences(
-    pairs: Mapping[str, Sequence[Pair]], labels: Sequence[str], baseline: str
-) -> dict[str, dict[str, Interval]]:
-    """Each label's scores less the baseline's on the same prompt and seeds, averaged over the prompts that both have."""
-    found = {}
-    for label in labels:
-        both = [(own.scores, base.scores) for own, base in pairs.get(label, ())]
-        found[label] = _intervals([{key: a[key] - b[key] for key in a if key in b} for a, b in both])
-    return {label: row for label, row in found.items() if label != baseline}
 
 
 def _every(groups: Sequence[Group], pairs: Mapping[str, Sequence[Pair]]) -> list[Group]:
@@ -233,11 +202,6 @@ def _shares(groups: Sequence[Group], pairs: Mapping[str, Sequence[Pair]], labels
 
 def _pictures(groups: Iterable[Group]) -> int:
     return sum(len(group.seeds) for group in groups)
-
-
-def _intervals(rows: Sequence[Mapping[str, float]]) -> dict[str, Interval]:
-    keys = dict.fromkeys(key for row in rows for key in row)
-    return {key: student([row[key] for row in rows if key in row]) for key in keys}
 
 
 def _keep_features(judges: Mapping[str, Sequence[Judge]]) -> Kept | None:

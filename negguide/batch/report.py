@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from negguide.batch import tables
 from negguide.batch.gather import gather
+from negguide.batch.latex import latex
 from negguide.batch.long_form import read_pictures
 from negguide.batch.measure import MEASURES, Measures
 from negguide.batch.plan import Plan
@@ -23,7 +24,7 @@ from negguide.experiment.html import REPORT, data_uri, environment
 from negguide.experiment.recipe import versions
 
 TEMPLATE = "batch.html.jinja"
-MARKDOWN, CSV = "summary.md", "summary.csv"
+MARKDOWN, CSV, LATEX, BY_TAG = "summary.md", "summary.csv", "summary.tex", "summary-by-tag.csv"
 PICTURES = 2000
 """At most so many pictures are embedded; further prompts are counted, not shown."""
 LARGEST, THUMBNAIL, ROOM = 512, 256, 24 * 2**20
@@ -65,9 +66,12 @@ def write_report(root: Path, pictures: int = PICTURES, pixels: int | None = None
 
 
 def write_tables(root: Path, measures: Measures) -> None:
-    """Write `summary.md` and `summary.csv`."""
+    """Write `summary.md`, `summary.csv` and `summary.tex`; with several tags `summary-by-tag.csv` too."""
     write(root / MARKDOWN, tables.markdown(measures).encode())
     write(root / CSV, tables.comma_separated(measures).encode())
+    write(root / LATEX, latex(measures).encode())
+    if measures.tags:
+        write(root / BY_TAG, tables.comma_separated_by_tag(measures).encode())
 
 
 def render(root: Path, measures: Measures, pictures: int = PICTURES, pixels: int | None = None) -> str:
@@ -77,6 +81,7 @@ def render(root: Path, measures: Measures, pictures: int = PICTURES, pixels: int
     plan = load_plan(root) if (root / PLAN_FILE).is_file() else None
     labels = list(measures.means)
     failures = [] if plan is None else _failures(root)
+    by_tag = tables.rows_by_tag(measures)
     return (
         environment("negguide.batch", "negguide.experiment")
         .get_template(TEMPLATE)
@@ -89,6 +94,7 @@ def render(root: Path, measures: Measures, pictures: int = PICTURES, pixels: int
             least=tables.LEAST,
             columns=tables.columns(measures),
             rows=tables.rows(measures),
+            tagged={f"{tables.tag_in_words(tag)} ({measures.tags[tag].prompts})": rows for tag, rows in by_tag.items()},
             plots=plots(
                 measures, {r["label"]: (r.get("family") or r["label"], r.get("strength") or "") for r in records}
             ),

@@ -5,15 +5,14 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
+from negguide.batch.averages import EACH, Table
 from negguide.batch.measure import Measures
 from negguide.batch.more import all_columns
 from negguide.experiment.columns import Column, best
 from negguide.metrics import Interval
 from negguide.metrics.intervals import LEAST, holm
-
-EACH = "presence of "
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,15 +41,29 @@ def columns(measures: Measures) -> list[Column]:
 
 def rows(measures: Measures) -> list[tuple[str, list[Cell]]]:
     """(label, one cell for each of `columns`)."""
-    plain = [{key: one.mean for key, one in row.items()} for row in measures.means.values()]
+    return _rows(columns(measures), measures.means, measures.differences, clear_ones(measures))
+
+
+def rows_by_tag(measures: Measures) -> dict[str, list[tuple[str, list[Cell]]]]:
+    """The same for the prompts of each tag; what stands, stands among the comparisons of all tags."""
+    shown, clear = columns(measures), {place for place, p in adjusted_by_tag(measures).items() if p < 0.05}
+    return {
+        tag: _rows(shown, part.means, part.differences, {place[1:] for place in clear if place[0] == tag})
+        for tag, part in measures.tags.items()
+    }
+
+
+def _rows(
+    shown: Sequence[Column], means: Table, differences: Table, clear: Collection[tuple[str, str]]
+) -> list[tuple[str, list[Cell]]]:
+    plain = [{key: one.mean for key, one in row.items()} for row in means.values()]
     table = []
-    clear = clear_ones(measures)
-    for label, means in measures.means.items():
+    for label, row in means.items():
         cells = []
-        for column in columns(measures):
+        for column in shown:
             top = best(column, plain) if column in all_columns() else None
-            other = measures.differences.get(label, {}).get(column.key)
-            cells.append(_cell(column, means.get(column.key), other, top, (label, column.key) in clear))
+            other = differences.get(label, {}).get(column.key)
+            cells.append(_cell(column, row.get(column.key), other, top, (label, column.key) in clear))
         table.append((label, cells))
     return table
 
@@ -63,14 +76,29 @@ def size(measures: Measures) -> str:
 
 def adjusted(measures: Measures) -> dict[tuple[str, str], float]:
     """Holm's p value of each (label, score) of the table that has a better and a worse; among all of these."""
-    keys = [column.key for column in columns(measures) if column.good]
+    found = _p_values(columns(measures), measures.differences)
+    return dict(zip(found, holm(list(found.values())), strict=True))
+
+
+def adjusted_by_tag(measures: Measures) -> dict[tuple[str, str, str], float]:
+    """Holm's p value of each (tag, label, score), among all comparisons of all tags."""
+    shown = columns(measures)
     found = {
+        (tag, *place): p
+        for tag, part in measures.tags.items()
+        for place, p in _p_values(shown, part.differences).items()
+    }
+    return dict(zip(found, holm(list(found.values())), strict=True))
+
+
+def _p_values(shown: Sequence[Column], differences: Table) -> dict[tuple[str, str], float]:
+    keys = [column.key for column in shown if column.good]
+    return {
         (label, key): one.p
-        for label, row in measures.differences.items()
+        for label, row in differences.items()
         for key, one in row.items()
         if key in keys and one.p is not None
     }
-    return dict(zip(found, holm([float(p) for p in found.values()]), strict=True))
 
 
 def clear_ones(measures: Measures) -> set[tuple[str, str]]:
@@ -119,10 +147,7 @@ def _share(value: float | None) -> str:
 def markdown(measures: Measures) -> str:
     """A table for a README: means with 95 % intervals over prompts; `*` where the difference to the baseline is clear."""
     titles = [_title(column) for column in columns(measures)]
-    lines = [f"| method | {' | '.join(titles)} |", "|---|" + "---:|" * len(titles)]
-    for label, cells in rows(measures):
-        texts = [_markdown(cell) for cell in cells]
-        lines.append(f"| {label.replace('|', chr(92) + '|')} | {' | '.join(texts)} |")
+    lines = [*_markdown_table(titles, rows(measures))]
     lines += [
         "",
         f"{size(measures)}; judged by {measures.judge}. In brackets: 95 % interval over prompts (Wilson for shares of "
@@ -131,36 +156,76 @@ def markdown(measures: Measures) -> str:
         "",
         *(f"- {line}" for line in (*notes(measures), *trust(measures))),
     ]
+    for tag, table in rows_by_tag(measures).items():
+        lines += [
+            "",
+            f"### {tag_in_words(tag)} ({measures.tags[tag].prompts} prompts)",
+            "",
+            *_markdown_table(titles, table),
+        ]
+    if measures.tags:
+        lines += ["", "`*` in these tables: among the comparisons of all tags.", ""]
     return "\n".join(lines)
+
+
+def tag_in_words(tag: str) -> str:
+    """The heading of a tag's table."""
+    return tag or "without a tag"
+
+
+def _markdown_table(titles: Sequence[str], table: Sequence[tuple[str, Sequence[Cell]]]) -> Iterator[str]:
+    yield f"| method | {' | '.join(titles)} |"
+    yield "|---|" + "---:|" * len(titles)
+    for label, cells in table:
+        texts = [_markdown(cell) for cell in cells]
+        yield f"| {label.replace('|', chr(92) + '|')} | {' | '.join(texts)} |"
+
+
+_CSV = (
+    "method",
+    "score",
+    "mean",
+    "low",
+    "high",
+    "prompts",
+    "difference",
+    "difference low",
+    "difference high",
+    "p",
+    "p (Holm)",
+)
 
 
 def comma_separated(measures: Measures) -> str:
     """One line per method and score, for spreadsheets."""
+    lines = _csv_lines(measures.means, measures.differences, adjusted(measures))
+    return _csv(_CSV, lines)
+
+
+def comma_separated_by_tag(measures: Measures) -> str:
+    """The same for the prompts of each tag, which is the first column."""
+    tagged = adjusted_by_tag(measures)
+    lines: list[tuple[object, ...]] = []
+    for tag, part in measures.tags.items():
+        own = {place[1:]: p for place, p in tagged.items() if place[0] == tag}
+        lines += [(tag_in_words(tag), *line) for line in _csv_lines(part.means, part.differences, own)]
+    return _csv(("tag", *_CSV), lines)
+
+
+def _csv(titles: Sequence[str], lines: Iterable[Sequence[object]]) -> str:
     buffer = io.StringIO()
-    table = csv.writer(buffer, lineterminator="\n")
-    table.writerow(
-        (
-            "method",
-            "score",
-            "mean",
-            "low",
-            "high",
-            "prompts",
-            "difference",
-            "difference low",
-            "difference high",
-            "p",
-            "p (Holm)",
-        )
-    )
-    holms = adjusted(measures)
-    for label, means in measures.means.items():
-        for key, one in means.items():
-            other = measures.differences.get(label, {}).get(key)
-            found: Sequence[float | None] = (other.mean, other.low, other.high, other.p) if other else (None,) * 4
-            found = (*found, holms.get((label, key)))
-            table.writerow((label, key, one.mean, one.low, one.high, one.cases, *found))
+    csv.writer(buffer, lineterminator="\n").writerows([titles, *lines])
     return buffer.getvalue()
+
+
+def _csv_lines(
+    means: Table, differences: Table, holms: Mapping[tuple[str, str], float]
+) -> Iterator[tuple[object, ...]]:
+    for label, row in means.items():
+        for key, one in row.items():
+            other = differences.get(label, {}).get(key)
+            found: Sequence[float | None] = (other.mean, other.low, other.high, other.p) if other else (None,) * 4
+            yield (label, key, one.mean, one.low, one.high, one.cases, *found, holms.get((label, key)))
 
 
 def _cell(column: Column, mean: Interval | None, other: Interval | None, top: float | None, is_clear: bool) -> Cell:

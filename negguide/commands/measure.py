@@ -57,7 +57,7 @@ def measure(
     Nothing is downloaded: a measure whose weights are not here is named, with what to fetch. Zero-shot presence is held
     against the truth where it is known (the Toybox oracle, or [bold]--truth[/bold]): threshold and confusion matrix.
 
-    It writes measures.json, measures.parquet (a row per picture and measure), summary.md and summary.csv into the folder.
+    It writes measures.json, measures.parquet (a row per picture and measure), summary.md, .csv and .tex into the folder.
     """
     with one_line():
         measure_and_tell(folder, clip, baseline, prompt, negative or [], more or [], against, references, truth)
