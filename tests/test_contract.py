@@ -11,6 +11,7 @@ import families
 import pytest
 import torch
 from PIL import Image
+from twins import SPOILT
 
 from negguide.engine import Unsupported, attach
 from negguide.methods import (
@@ -26,6 +27,7 @@ from negguide.methods import (
     Interval,
     Method,
     Negative,
+    NegativeModel,
     NegativePrompt,
     NegToMe,
     ParticleGuidance,
@@ -81,6 +83,11 @@ METHODS: dict[str, Row] = {
         refuses=("wan", "wan22", "klein"),
     ),
     "apg": Row(APG, None, 2),
+    "negative_model": Row(
+        lambda: NegativeModel(model=SPOILT),
+        lambda: NegativeModel(model=SPOILT, window=NEVER.window),
+        2,
+    ),
     "cfg_zero_star": Row(CFGZeroStar, None, 2),
     "rescale": Row(lambda: Rescale(0.7), lambda: Rescale(0.0), 2),
     "interval": Row(lambda: Interval(Window(0.0, 0.5)), lambda: Interval(Window()), 2),

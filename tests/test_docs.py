@@ -61,7 +61,8 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def load_lora_weights(self: Any, *args: Any, **kwargs: Any) -> None:
         peft = pytest.importorskip("peft")
-        self.unet.add_adapter(peft.LoraConfig(r=2, target_modules=["to_q"], init_lora_weights=False))
+        config = peft.LoraConfig(r=2, target_modules=["to_q"], init_lora_weights=False)
+        self.unet.add_adapter(config, adapter_name=kwargs.get("adapter_name", "default"))
 
     monkeypatch.setattr(diffusers.DiffusionPipeline, "from_pretrained", classmethod(from_pretrained))
     monkeypatch.setattr(diffusers.StableDiffusionXLPipeline, "load_lora_weights", load_lora_weights)

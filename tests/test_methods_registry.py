@@ -121,7 +121,18 @@ def test_errors_teach(build: Any, error: type[Exception], message: str) -> None:
 
 
 def test_registry() -> None:
-    names = ["negative", "signed", "perp_neg", "ccfg", "dng", "nag", "vsf", "negative_weight", "recommended"]
+    names = [
+        "negative",
+        "signed",
+        "perp_neg",
+        "ccfg",
+        "dng",
+        "negative_model",
+        "nag",
+        "vsf",
+        "negative_weight",
+        "recommended",
+    ]
     names += [
         "adaptive",
         "guard",
@@ -136,7 +147,7 @@ def test_registry() -> None:
         "interval",
     ]
     assert [name for name in METHODS if get_method(name).method.__module__.startswith("negguide.")] == names
-    for name in set(names) - {"adaptive", "guard"}:
+    for name in set(names) - {"adaptive", "guard", "negative_model"}:
         entry = get_method(name)
         assert entry.name == name
         assert entry.summary

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from negguide.engine import other_weights
 from negguide.engine.callbacks import apart
 from negguide.engine.composition import check_takeover, composed
 from negguide.engine.noise import Draws
@@ -165,7 +166,7 @@ class Attachment:
         return found
 
     def _run(self, original: Any, *args: Any, **kwargs: Any) -> Any:
-        with self._turns.take(self.pipe) as run:
+        with self._turns.take(self.pipe) as run, other_weights.at_rest(self.pipe, self.methods):
             return self._guided(run, original, Call(self._cls, args, kwargs))
 
     def _guided(self, run: intercept.Run, original: Any, call: Call) -> Any:

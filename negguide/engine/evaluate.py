@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from negguide.engine import extra_rows
+from negguide.engine import extra_rows, other_weights
 from negguide.engine.attention_hooks import COND, AttentionHooks
 from negguide.engine.attention_layers import text_of_layers
 from negguide.methods.tokens import Label
@@ -45,6 +45,11 @@ class DenoiserCall:
         """The answer to the same call with other values."""
         return self.changed(named).unchanged()
 
+    def by(self, module: torch.nn.Module, named: Mapping[str, Any]) -> Any:
+        """The answer of another denoiser to the same call with other values."""
+        args, kwargs = placed(self.module, self.args, named)
+        return module(*args, **kwargs)
+
     def changed(self, named: Mapping[str, Any]) -> DenoiserCall:
         """The same call with other values."""
         args, kwargs = placed(self.module, self.args, named)
@@ -77,6 +82,25 @@ class Evaluator:
 
     def predict(self, denoiser_call: DenoiserCall, keys: Sequence[int], index: int) -> dict[int, Tensor]:
         """Whole predictions (B, ...) for the conditional and for each key."""
+        others = self.plan.others
+        found = self._predict(denoiser_call, [key for key in keys if key not in others], index)
+        for key in (key for key in keys if key in others):
+            with self.context(denoiser_call.module, key, index):
+                found[key] = self._by_others(denoiser_call, key)
+        return found
+
+    def _by_others(self, denoiser_call: DenoiserCall, key: int) -> Tensor:
+        """What other weights predict for a key."""
+        weights, named = self.plan.others[key], self.call(denoiser_call, key)
+        self.passes += 1
+        if weights.adapter is None:
+            twin = other_weights.model_for(weights, denoiser_call.module, denoiser_call.name)
+            return prediction_of(denoiser_call.by(twin, named))
+        with other_weights.at_work(denoiser_call.module, weights), self._heard(denoiser_call, [key], named):
+            return prediction_of(denoiser_call.repeated(named))
+
+    def _predict(self, denoiser_call: DenoiserCall, keys: Sequence[int], index: int) -> dict[int, Tensor]:
+        """The same, all by the pipeline's own denoiser."""
         plan = self.plan
         if self.attention_hooks is not None and self.attention_hooks.wanted_rows:
             return self._with_extra_rows(denoiser_call, keys)
@@ -191,7 +215,7 @@ class Evaluator:
     def call(self, denoiser_call: DenoiserCall, key: int) -> Any:
         """The arguments of the pipeline's call for a key."""
         plan = self.plan
-        if key == COND:
+        if key == COND or key in plan.of_prompt:
             return denoiser_call.named if plan.mode != "batch" else plan.half(denoiser_call.named, "cond")
         overlay = dict(plan.overlays[key])
         for side in self.sides if key != OWN_KEY or plan.takeover else ():

@@ -136,7 +136,7 @@ class Runner:
             return self.evaluator.unchanged(denoiser_call)
         names += [name for name in heard if name not in names]
         keys = self._keys(live, bases)
-        self.own_used |= OWN_KEY in keys or not keys
+        self.own_used |= OWN_KEY in keys or not keys or any(condition.own for condition in live)
         found = self._predict(denoiser_call, keys)
         layout = self.plan.layout
         cond = layout.core(found[COND])

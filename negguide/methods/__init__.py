@@ -32,6 +32,7 @@ from negguide.methods.negative_prompt import NegativePrompt
 from negguide.methods.perp_neg import PerpNeg
 from negguide.methods.contrastive import ContrastiveNegative
 from negguide.methods.dynamic import DynamicNegative
+from negguide.methods.negative_model import NegativeModel
 from negguide.methods.nag import NAG
 from negguide.methods.vsf import VSF
 from negguide.methods.recommended import Recommended, negatives
@@ -75,6 +76,7 @@ __all__ = [
     "Method",
     "NegToMe",
     "Negative",
+    "NegativeModel",
     "NegativePrompt",
     "ParticleGuidance",
     "PerpNeg",

@@ -157,6 +157,19 @@ def _same(first: Tensor | None, second: Tensor | None) -> bool:
 
 
 @dataclasses.dataclass(frozen=True)
+class OtherWeights:
+    """Weights that make a prediction instead of the pipeline's own: one of the two.
+
+    `adapter`: the name of a PEFT adapter (LoRA) that the pipeline has loaded, at `weight`; it is then at work in these predictions
+    and in no other. `model`: another denoiser that takes the same arguments, or the folder or hub id of one.
+    """
+
+    adapter: str | None = None
+    weight: float = 1.0
+    model: Any = None
+
+
+@dataclasses.dataclass(frozen=True)
 class Condition:
     """A prediction that a method wants at a step. Equal conditions of several methods share one denoiser pass.
 
@@ -164,12 +177,15 @@ class Condition:
     image), fed as this pipeline feeds a negative prompt; `None` is the *true unconditional*, built as the pipeline builds
     it when the user gives no negative prompt.
     `role="base"` says that the prediction stands where the pipeline's own unconditional / negative prompt stood, which
-    then costs no pass unless `OWN` is asked for too.
+    then costs no pass unless `OWN` is asked for too. `weights`: who predicts, if not the pipeline's denoiser as it is; only
+    then `of_prompt` may be true, which asks for the prompt itself.
     """
 
     prompt: str | tuple[str | None, ...] | EachImage | Embedded | None
     role: Literal["extra", "base"] = dataclasses.field(default="extra", compare=False)
     own: bool = False
+    weights: OtherWeights | None = None
+    of_prompt: bool = False
 
 
 UNCONDITIONAL = Condition(None)

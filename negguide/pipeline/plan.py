@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from negguide.methods.base import Condition
-from negguide.methods.step import Embedded
+from negguide.methods.step import Embedded, OtherWeights
 from negguide.pipeline import argument_tree, each_image, given, takeover
 from negguide.pipeline.call import Call
 from negguide.pipeline.checks import check_rows, checked_formula
@@ -28,7 +28,7 @@ class Plan(PlanData):
         """Until the next run: let go of the pipeline, of what the user gave, and of what follows from the noise."""
         self.call = self.pipe = None  # type: ignore[assignment]
         self.denoisers = {}
-        self.overlays, self.keys = {}, {}
+        self.overlays, self.keys, self.others = {}, {}, {}
         self.checked.clear()
         each_image.forget_old(self)
         named = {name: value for name, value in self.reference.named.items() if self.is_text((name,))}
@@ -47,15 +47,29 @@ class Plan(PlanData):
         return self.keys[condition]
 
     def _resolve(self, condition: Condition) -> int:
+        if condition.weights is not None:
+            return self._of_other_weights(condition, condition.weights)
         if condition.own or (condition.prompt is None and not self.call.has_negative and self.guides):
             return OWN_KEY
         prompt = condition.prompt
         overlay = given.overlay(self, prompt) if isinstance(prompt, Embedded) else each_image.overlay(self, prompt)
         for key, known in self.overlays.items():
-            if _equal(known, overlay):
+            if key not in self.others and _equal(known, overlay):
                 if key == OWN_KEY and prompt is not None and not isinstance(prompt, Embedded):
                     each_image.refuse_silence(self, prompt)
                 return key
+        return self._added(overlay)
+
+    def _of_other_weights(self, condition: Condition, weights: OtherWeights) -> int:
+        """The key of what other weights predict; it shares the overlay of the same condition under the pipeline's own."""
+        stock = dataclasses.replace(condition, weights=None, of_prompt=False)
+        key = self._added({} if condition.of_prompt else self.overlays[self.key(stock)])
+        self.others[key] = weights
+        if condition.of_prompt:
+            self.of_prompt.add(key)
+        return key
+
+    def _added(self, overlay: dict[argument_tree.Path, Any]) -> int:
         key = 1 + max(self.overlays, default=OWN_KEY)
         self.overlays[key] = overlay
         return key

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 
 from negguide.methods.base import Condition
+from negguide.methods.step import OtherWeights
 from negguide.pipeline import argument_tree
 from negguide.pipeline.call import Call
 from negguide.pipeline.families import Family
@@ -77,6 +78,10 @@ class PlanData(abc.ABC):
     """Overlay of the pipeline's unconditional as probed; `overlays[0]` follows the running call."""
     overlays: dict[int, dict[argument_tree.Path, Any]] = field(default_factory=dict)
     keys: dict[Condition, int] = field(default_factory=dict)
+    others: dict[int, OtherWeights] = field(default_factory=dict)
+    """Keys that other weights predict."""
+    of_prompt: set[int] = field(default_factory=set)
+    """Those of them that predict for the prompt itself."""
     texts: dict[str | None, EncodedText] = field(default_factory=dict)
     """Texts that were encoded, also in earlier calls; None: as if no negative had been given."""
     first_schedule: Schedule | None = None
@@ -106,7 +111,8 @@ class PlanData(abc.ABC):
     def begin(self, call: Call, pipe: Any, denoisers: Mapping[str, torch.nn.Module], caching: bool) -> None:
         """Make ready for a run, which may be a repetition: forget what callbacks did to the last one."""
         self.call, self.pipe, self.denoisers, self.caching = call, pipe, denoisers, caching
-        self.overlays, self.keys = {OWN_KEY: dict(self.own)}, {}
+        self.overlays, self.keys, self.others = {OWN_KEY: dict(self.own)}, {}, {}
+        self.of_prompt.clear()
         self.schedule, self.first_schedule = self.first_schedule or self.schedule, None
 
     @property
