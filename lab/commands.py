@@ -181,6 +181,35 @@ def avoid(
 
 
 @app.command()
+def views(
+    out: Annotated[Path, typer.Option(help="Folder for rows, tables and plot; a stopped bench goes on.")] = Path(
+        "runs/views"
+    ),
+    chosen: Arms = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Pictures for each text and view.")] = 8,
+    jobs: Jobs = 1,
+    model: Pipeline = "sd",
+    steps: OwnSteps = None,
+    guidance: OwnScale = None,
+) -> None:
+    """Faces from the side and from the back: does the view come, and does the rest of the prompt stay?"""
+    from functools import partial
+
+    from lab.bench.views import AZIMUTHS, REPORT, lookings, run_looking, texts
+
+    usual = _usual(model, steps, guidance)
+    settings = {
+        "model": model,
+        "texts": len(texts()),
+        "views": len(AZIMUTHS),
+        "pictures of each": seeds,
+        **_told(usual),
+    }
+    run = partial(run_looking, seeds, model, usual.steps, usual.guidance_scale)
+    _bench_of(lookings(), chosen, run, jobs, out, REPORT, settings)
+
+
+@app.command()
 def adaptive(
     out: Annotated[Path, typer.Option(help="Folder for rows, tables and plot; a stopped bench goes on.")] = Path(
         "runs/adaptive"

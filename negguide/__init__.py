@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         Reference,
         Rescale,
         SeedVariance,
+        Views,
         Window,
         format_prompt,
         from_dict,
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
         radius_from,
         to_dict,
         to_json,
+        views,
     )
     from negguide.pipeline.families.family import Unsupported
 
@@ -91,6 +93,7 @@ __all__ = [
     "SeedVariance",
     "StepRecord",
     "Unsupported",
+    "Views",
     "Window",
     "__version__",
     "attach",
@@ -105,6 +108,7 @@ __all__ = [
     "radius_from",
     "to_dict",
     "to_json",
+    "views",
 ]
 
 _INTEGRATION = frozenset({"Attachment", "StepRecord", "Unsupported", "attach", "detach"})

@@ -36,6 +36,7 @@ ALLOWED = {
     "custom": {"engine", "methods"},
     "processors": {"engine", "maths", "methods", "pipeline"},
     "guiders": {"maths", "methods"},
+    "sds": {"maths"},
 }
 """Room -> the rooms it may import. The Toybox is known by `plugins` alone, by name, as any other package's plug-in is."""
 

@@ -46,6 +46,7 @@ from negguide.methods.cfg_zero_star import CFGZeroStar
 from negguide.methods.rescale import Rescale
 from negguide.methods.interval import Interval
 from negguide.methods.inline import parse_weights
+from negguide.methods.view_prompts import Views, views
 from negguide.methods.prompt import format_prompt, parse_prompt
 from negguide.methods.registry import METHODS, Entry, from_dict, from_json, get_method, register, to_dict, to_json
 
@@ -86,6 +87,7 @@ __all__ = [
     "Rescale",
     "SeedVariance",
     "Step",
+    "Views",
     "Window",
     "format_prompt",
     "from_dict",
@@ -98,6 +100,7 @@ __all__ = [
     "register",
     "to_dict",
     "to_json",
+    "views",
 ]
 
 
