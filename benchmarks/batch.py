@@ -1,6 +1,7 @@
 """What the batch layer costs: its share of a run, the check of pictures that are there, the measuring.
 
 python benchmarks/batch.py [--pictures 64] [--checked 10000] [--measured 1000] [--out FOLDER]
+python benchmarks/batch.py --units 1000000    # only the bookkeeping of so many calls, without pipeline and pictures
 
 Wall time and processor time are both printed: on a machine that does other work too, only the second tells.
 The exit code is 0 when the bars hold (in processor time): 5 % of a run, 10 s, 60 s.
@@ -21,7 +22,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from negguide.batch.claims import Claims
 from negguide.batch.engine import run
+from negguide.batch.gather import look_into
 from negguide.batch.measure import measure
 from negguide.batch.plan import Plan
 from negguide.batch.read import load_plan
@@ -113,15 +116,72 @@ def measuring(out: Path, pictures: int) -> bool:
     return spent.cpu < 60
 
 
+def bookkeeping(out: Path, count: int) -> None:
+    """Plan, claim, record, resume and gather so many units of one picture; a picture is a file of a few bytes."""
+
+    def tell(what: str, spent: Clock) -> None:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        print(
+            f"{what}: {spent.wall:.1f} s, {spent.cpu:.1f} s of the processor, {1000 * spent.wall / len(found):.3f} ms a unit, "
+            f"at most {peak:.0f} MiB until here",
+            flush=True,
+        )
+
+    with clock() as spent:
+        texts = [f"a pet number {place} --no cat" for place in range(max(1, count // 20))]
+        changes = {"prompts": texts, "methods": ["plain", "perp_neg"], "seeds": "0-9", "batch": 1, "device": "cpu"}
+        plan = load_plan(None, {**changes, "output": str(out)})
+        found = list(units(plan, machine_of("cpu")))
+    tell(f"{len(found)} units planned", spent)
+    store = Store(out, "simulated")
+    store.save_plan(plan)
+    with Claims(out) as claims, clock() as spent:
+        for unit in found:
+            assert claims.take(unit.id) == "mine"
+            claims.finish(unit.id)
+    tell("claimed and finished", spent)
+    with clock() as spent, Claims(out):
+        pass
+    tell("another worker joins", spent)
+    claims.clear()
+    data = b"no picture"
+    about = {"sha256": hashlib.sha256(data).hexdigest(), "passes": 75.0, "seconds": 0.5, "versions": {}, "time": "1"}
+    lines = []
+    for unit in found:
+        file = unit.file(unit.seeds[0])
+        (out / file).parent.mkdir(parents=True, exist_ok=True)
+        (out / file).write_bytes(data)
+        lines.append({"key": unit.key(unit.seeds[0]), "file": file, **about, **labels(unit, unit.seeds[0])})
+    store.record(lines)
+    del lines
+    with clock() as spent:
+        store = Store(out)
+    tell("records read", spent)
+    with clock() as spent:
+        assert not store.missing(found)
+    tell("files checked", spent)
+    with clock() as spent:
+        store.merge(found)
+    tell("table written", spent)
+    del store
+    with clock() as spent:
+        assert look_into(out).planned == len(found)
+    tell("gathered to be measured", spent)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--pictures", type=int, default=64)
     parser.add_argument("--checked", type=int, default=10_000)
     parser.add_argument("--measured", type=int, default=1000)
     parser.add_argument("--out", type=Path, default=Path("out/batch-cost"))
+    parser.add_argument("--units", type=int, help="only simulate the bookkeeping of so many units")
     options = parser.parse_args()
     shutil.rmtree(options.out, ignore_errors=True)
     quiet_libraries()
+    if options.units:
+        bookkeeping(options.out / "simulated", options.units)
+        return
     held = [
         resume(options.out / "checked", options.checked),
         measuring(options.out / "measured", options.measured),

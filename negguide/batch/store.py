@@ -155,9 +155,10 @@ def _plain(value: Any) -> Any:
 
 def _lines(folder: Path) -> Iterator[Record]:
     for file in sorted(folder.glob("*.jsonl")):
-        for line in file.read_bytes().splitlines():
-            with contextlib.suppress(ValueError):
-                record = json.loads(line)
-                if isinstance(record, dict):
-                    record.pop(formats.KEY, None)
-                    yield record
+        with file.open("rb") as stream:  # line by line: of a million pictures the file alone is a gigabyte
+            for line in stream:
+                with contextlib.suppress(ValueError):
+                    record = json.loads(line)
+                    if isinstance(record, dict):
+                        record.pop(formats.KEY, None)
+                        yield record
