@@ -24,7 +24,7 @@ ALLOWED = {
     "methods": {"deprecation", "formats", "maths", "metrics", "names", "plugins", "watchers"},
     "pipeline": {"methods", "plugins"},
     "engine": {"methods", "pipeline"},
-    "experiment": {"formats", "engine", "methods", "metrics", "names", "versions"},
+    "experiment": {"formats", "engine", "methods", "metrics", "names", "versions", "watchers"},
     "compare": {"formats", "engine", "experiment", "methods", "watchers"},
     "batch": {"formats", "engine", "experiment", "methods", "metrics", "names"},
     "demo": {"formats", "experiment", "methods", "metrics", "names"},

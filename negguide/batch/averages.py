@@ -9,7 +9,7 @@ from negguide.batch.groups import Group, Pair
 from negguide.metrics import Interval
 from negguide.metrics.intervals import rate, student
 
-RATES = ("presence", "subject", "match", "valid")
+RATES = ("presence", "subject", "match", "valid", "asked_presence", "asked_subject", "asked_clean")
 EACH = "presence of "
 
 Table = dict[str, dict[str, Interval]]

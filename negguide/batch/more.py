@@ -58,12 +58,14 @@ class More:
         against: a folder of pictures that sets are held against.
         references: one of pictures to look for.
         truth: JSON lines `{"file": ..., "shows": [negatives]}` of looked-at pictures.
+        judge: a vision-language model that is asked, "vqa:<model>" or "chat:<model>".
     """
 
     names: Sequence[str] = ()
     against: Path | None = None
     references: Path | None = None
     truth: Path | None = None
+    judge: str | None = None
 
     def __post_init__(self) -> None:
         for asked in self.names:

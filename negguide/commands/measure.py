@@ -31,6 +31,14 @@ Truth = Annotated[
     Path | None,
     typer.Option(help=r'JSON lines {"file": ..., "shows": \[negatives]} of pictures that somebody looked at.'),
 ]
+AskedJudge = Annotated[
+    str | None,
+    typer.Option(
+        "--judge",
+        help="A vision-language model that is asked what is there: vqa:<model> or chat:<model>.",
+        show_default=False,
+    ),
+]
 Prompt = Annotated[str | None, typer.Option(help="The prompt of all pictures of a foreign folder.")]
 Negatives = Annotated[
     list[str] | None, typer.Option("--negative", "-n", help="What to look for in a foreign folder; repeat for more.")
@@ -47,6 +55,7 @@ def measure(
     against: Against = None,
     references: References = None,
     truth: Truth = None,
+    judge: AskedJudge = None,
 ) -> None:
     """Measure diversity, alignment and the presence of what was negated.
 
@@ -60,7 +69,7 @@ def measure(
     It writes measures.json, measures.parquet (a row per picture and measure), summary.md, .csv and .tex into the folder.
     """
     with one_line():
-        measure_and_tell(folder, clip, baseline, prompt, negative or [], more or [], against, references, truth)
+        measure_and_tell(folder, clip, baseline, prompt, negative or [], more or [], against, references, truth, judge)
 
 
 def measure_and_tell(
@@ -73,6 +82,7 @@ def measure_and_tell(
     against: Path | None = None,
     references: Path | None = None,
     truth: Path | None = None,
+    judge: str | None = None,
 ) -> None:
     """Measure, write the tables, and print them."""
     from rich.console import Console
@@ -87,7 +97,7 @@ def measure_and_tell(
     check_folder(str(folder))
     if not folder.is_dir():
         raise ValueError(f"there is no folder {str(folder)!r}")
-    more = More(tuple(names), against, references, truth)
+    more = More(tuple(names), against, references, truth, judge)
     quiet_libraries()
     measures = run(folder, clip, baseline, prompt, negatives, more=more)
     write_tables(folder, measures)

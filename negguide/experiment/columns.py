@@ -20,6 +20,18 @@ COLUMNS: tuple[Column, ...] = (
     Column("subject", "subject kept", "{:.0%}", "high", "share of pictures with a kind that the prompt allows"),
     Column("match", "prompt match", "{:.0%}", "high", "share of pictures that show all that the prompt names"),
     Column("valid", "recognisable", "{:.0%}", "high", "share of pictures on which the oracle recognises a thing"),
+    Column(
+        "asked_presence", "negative seen", "{:.0%}", "low", "share of pictures with what was negated, says the judge"
+    ),
+    Column(
+        "asked_subject",
+        "subject seen",
+        "{:.0%}",
+        "high",
+        "share of pictures with the prompt's main thing, says the judge",
+    ),
+    Column("asked_clean", "gone and kept", "{:.0%}", "high", "the subject and not what was negated, says the judge"),
+    Column("asked_quality", "quality", "{:.2f}", "high", "the judge's mark, from 0 to 1, mean"),
     Column("alignment", "alignment", "{:.3f}", "high", "CLIP cosine between picture and prompt, mean"),
     Column(
         "vendi",
