@@ -9,15 +9,29 @@ import families
 import families_videos as videos
 import pytest
 import torch
-from listeners import Weigher
+from listeners import Listener, Weigher
 
 from negguide.engine import Unsupported, attach
 from negguide.methods import NAG, VSF, AdaptiveNegatives, NegToMe, Window
 
-TOKENS = {"bria": 64, "chroma": 64, "cogview4": 64, "hunyuan_video": 48, "longcat": 64, "qwen_controlnet": 16}
+TOKENS = {
+    "bria": 64,
+    "chroma": 64,
+    "cogview4": 64,
+    "hunyuan_video": 48,
+    "longcat": 64,
+    "mochi": 8,
+    "qwen_controlnet": 16,
+}
 """Image tokens of families whose layers attend to text and image together."""
-VSF_REFUSED = {"cogvideox": "fixed number of text tokens", "allegro": r"encoder_hidden_states \(B, L, C\)"}
-HEARD = [*TOKENS, "ltx", "cogvideox", "allegro"]
+VSF_REFUSED = {
+    "cogvideox": "fixed number of text tokens",
+    "allegro": r"encoder_hidden_states \(B, L, C\)",
+    "hidream": r"encoder_hidden_states \(B, L, C\)",
+    "hunyuan_dit": "fixed number of text tokens",
+    "lumina2": "each row's text ends somewhere else",
+}
+HEARD = [*TOKENS, *VSF_REFUSED, "ltx", "lumina", "latte"]
 
 
 def _first_layer(name: str, pipe: Any, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -25,7 +39,7 @@ def _first_layer(name: str, pipe: Any, seed: int) -> tuple[torch.Tensor, torch.T
     values: list[torch.Tensor] = []
     listener = Weigher(weigh=lambda event: values.append(event["cond"].clone()) if "cond" in event else None)
     with attach(pipe, listener):
-        families.run(name, pipe, steps=1, seed=seed)
+        families.run(name, pipe, steps=2, seed=seed)
     return values[0], next(event["cond"] for event in listener.heard if "cond" in event)
 
 
@@ -40,6 +54,19 @@ def test_the_text_is_where_nothing_depends_on_the_noise(name: str) -> None:
     other_text, other_image = _first_layer(name, pipe, 1)
     assert torch.allclose(text, other_text, atol=1e-6) and text.abs().max() > 0
     assert image.shape[1] == TOKENS[name] and bool(((image - other_image).abs().amax(-1) > 1e-6).all())
+
+
+@pytest.mark.parametrize(("name", "tokens"), [("lumina2", 4), ("hidream", 64), ("latte", 256), ("hunyuan_dit", 16)])
+def test_all_that_is_heard_is_the_picture(name: str, tokens: int) -> None:
+    """Words do not depend on the noise in the first layer, the picture does, in rows whose texts have other lengths, too."""
+    heard: list[list[torch.Tensor]] = []
+    for seed in (0, 1):
+        listener = Listener()
+        with attach(families.build(name), listener):
+            families.run(name, prompt=["a pet on grass", "one"], steps=1, seed=10 * seed)
+        heard.append([next(event["cond"] for event in listener.heard if "cond" in event)])
+    first, second = heard[0][0], heard[1][0]
+    assert first.shape[:2] == (2, tokens) and bool(((first - second).abs().amax(-1) > 1e-6).all())
 
 
 @pytest.mark.parametrize("name", HEARD)

@@ -30,17 +30,21 @@ FAMILY_OF: dict[str, str] = {
     ),
     "Flux.2": "Flux2KleinInpaint Flux2Klein Flux2",
     "HiDream": "HiDreamImage",
+    "HunyuanDiT": "HunyuanDiTControlNet HunyuanDiT",
     "HunyuanVideo": ("HunyuanSkyreelsImageToVideo HunyuanVideoFramepack HunyuanVideoImageToVideo HunyuanVideo"),
     "JoyImage": "JoyImageEdit JoyImageEditPlus",
     "Kandinsky 5": "Kandinsky5I2I Kandinsky5T2I Kandinsky5T2V",
     "Kolors": "KolorsImg2Img Kolors",
     "Krea 2": "Krea2",
+    "Latte": "Latte",
     "LTX": "LTXCondition LTXI2VLongMultiPrompt LTX",
     "LongCat-Image": "LongCatImageEdit LongCatImage",
     "Lumina 2": "Lumina2",
     "Lumina-Next": "Lumina",
+    "Mochi": "Mochi",
     "Nucleus-Image": "NucleusMoEImage",
     "Ovis": "OvisImage",
+    "PRX": "PRX PRXPixel",
     "PixArt": "PixArtAlpha PixArtSigma",
     "Qwen-Image": (
         "QwenImageControlNetInpaint QwenImageControlNet QwenImageEditInpaint QwenImageEdit QwenImageEditPlus "
@@ -70,10 +74,10 @@ FAMILY_OF: dict[str, str] = {
     "Z-Image": ("ZImageControlNetInpaint ZImageControlNet ZImageImg2Img ZImageInpaint ZImageOmni ZImage"),
     "generic": (
         "AnyFlow AudioLDM2 AudioLDM ChronoEdit CogView3Plus Cosmos2_5_PredictBase Cosmos2_5_Transfer "
-        "EasyAnimateControl EasyAnimateInpaint EasyAnimate ErnieImage Helios HunyuanDiTControlNet HunyuanDiT "
+        "EasyAnimateControl EasyAnimateInpaint EasyAnimate ErnieImage Helios "
         "IFImg2Img IFImg2ImgSuperResolution IFInpainting IFInpaintingSuperResolution IF IFSuperResolution "
         "Kandinsky3Img2Img Kandinsky3 KandinskyImg2Img KandinskyInpaint Kandinsky LDMTextToImage "
-        "LatentConsistencyModelImg2Img LatentConsistencyModel Latte LongCatAudioDiT Mochi MusicLDM PRX PRXPixel "
+        "LatentConsistencyModelImg2Img LatentConsistencyModel LongCatAudioDiT MusicLDM "
         "StableAudio3AudioToAudio StableAudio3Inpaint StableAudio3 StableAudio StableUnCLIPImg2Img StableUnCLIP"
     ),
 }

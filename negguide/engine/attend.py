@@ -83,7 +83,8 @@ def attend(
 
 def output_projection(module: torch.nn.Module) -> torch.nn.Module | None:
     """The module through which what attention gives becomes the layer's output, None where a layer has none."""
-    projection = getattr(getattr(module, "_orig_mod", module), "to_out", None)
+    owner = getattr(module, "_orig_mod", module)
+    projection = getattr(owner, "to_out", None) or getattr(owner, "out_layer", None)
     if isinstance(projection, (torch.nn.ModuleList, torch.nn.Sequential)):
         projection = projection[0] if len(projection) else None
     return projection if isinstance(projection, torch.nn.Module) else None

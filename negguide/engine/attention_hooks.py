@@ -137,7 +137,7 @@ class AttentionHooks:
         slots = Slots(tuple(labels), self.plan.rows, *self._names(), self._keys())
         module = self.plan.denoisers[denoiser]
         assert self._step is not None and self._context is not None
-        seen = picture(module, main_input(named)[1], self.plan.layout)
+        seen = picture(module, named, main_input(named)[1], self.plan.layout)
         compiled = self._is_compiled(denoiser)
         hooks = ForwardHooks(
             self._step, self._context, slots, seen, parts or {}, self.guard, self._thread, compiled, self._proven

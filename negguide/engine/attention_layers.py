@@ -6,6 +6,7 @@ encoders, whose rows are no pictures, stay out.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 from collections.abc import Mapping
@@ -33,6 +34,8 @@ class AttentionLayer:
     values: Place = "all"
     """Where image tokens are inside attention: among the values, if `to_v` makes those of the text too, and in what attention
     gives before the output projection."""
+    projects: bool = True
+    """Whether it calls its output projection itself."""
 
     def text_values(self) -> torch.nn.Module:
         """The projection that makes the values of the text tokens. Raises `Unsupported` where it is fused."""
@@ -44,8 +47,14 @@ class AttentionLayer:
                 f"{self.layer.name} has fused query, key and value projections, so the values of its text cannot be "
                 "reached; call pipe.unfuse_qkv_projections() before"
             )
+        if self.values == "behind":
+            raise Unsupported(
+                f"{self.layer.name}: each row's text ends somewhere else, so other words have no place beside it"
+            )
         own = self.layer.kind == "cross" or self.values != "all"
-        found = getattr(self.module, "to_v" if own else "add_v_proj", None)
+        # Kandinsky 5 spells its projections out.
+        names = ("to_v", "to_value") if own else ("add_v_proj",)
+        found = next((getattr(self.module, name) for name in names if hasattr(self.module, name)), None)
         if self.layer.kind == "self" or not isinstance(found, torch.nn.Module):
             raise Unsupported(f"{self.layer.name} ({self.layer.kind}-attention) has no value projection of text tokens")
         return found
@@ -75,6 +84,7 @@ def attention_layers(denoiser: torch.nn.Module) -> tuple[AttentionLayer, ...]:
             module,
             rule.place,
             rule.place if rule.values == "all" else rule.values,
+            rule.projects,
         )
         for at, (path, module, rule) in enumerate(found)
     )
@@ -135,19 +145,40 @@ def _takes_raw_text(unet: torch.nn.Module) -> bool:
 class Picture:
     """How the tokens of a forward lie: `total` image tokens of the input, the first `count` of them the sample's.
 
-    `size`: (height, width) of UNet latents, whose token count differs from layer to layer; else None.
+    `size`: (height, width) of UNet latents, whose token count differs from layer to layer; else None. `frames`: of the sample,
+    for layers that have a row for each of them. `starts`: where the image begins in each row, for layers with the place "behind".
     """
 
     total: int
     count: int
     grid: tuple[int, int] | None
     size: tuple[int, int] | None = None
+    rows: int = 0
+    frames: int = 1
+    starts: Tensor | None = None
 
-    def span(
-        self, attention_layer: AttentionLayer, tokens: int, placement: Placement = "layer"
-    ) -> tuple[slice, tuple[int, int] | None]:
-        """Which of the `tokens` that are heard of a layer are the picture's, and their grid."""
+    def cut(self, attention_layer: AttentionLayer, whole: Tensor, placement: Placement = "layer") -> Cut:
+        """The picture's tokens among those that are heard of a layer, and their grid."""
+        if whole.ndim > 3:
+            # Heads that have not been joined yet.
+            return dataclasses.replace(
+                self.cut(attention_layer, whole.flatten(2), placement), heads=tuple(whole.shape[2:])
+            )
+        if self.frames > 1 and whole.shape[0] == self.rows * self.frames:
+            joined = whole.unflatten(0, (self.rows, self.frames)).flatten(1, 2)
+            return dataclasses.replace(self._cut(attention_layer, joined, placement), frames=self.frames, grid=None)
+        return self._cut(attention_layer, whole, placement)
+
+    def _cut(self, attention_layer: AttentionLayer, whole: Tensor, placement: Placement) -> Cut:
         place = attention_layer.place if placement == "layer" else attention_layer.values
+        if place == "behind":
+            assert self.starts is not None
+            at = self.starts.to(whole.device)[:, None] + torch.arange(self.count, device=whole.device)
+            return Cut(whole, at[..., None].expand(-1, -1, whole.shape[2]), self.grid)
+        span, grid = self._span(attention_layer, whole.shape[1], place)
+        return Cut(whole, span, grid)
+
+    def _span(self, attention_layer: AttentionLayer, tokens: int, place: Place) -> tuple[slice, tuple[int, int] | None]:
         if self.size is not None:
             return slice(0, tokens), self._level(tokens)
         start = tokens - self.total if place == "last" else 0
@@ -167,13 +198,46 @@ class Picture:
         return (height, width) if height * width == tokens else None
 
 
-def picture(denoiser: torch.nn.Module, value: Any, layout: Layout) -> Picture:
-    """The lie of the image tokens of a forward with the noisy input `value`, from shapes and the patch size."""
+@dataclass(frozen=True)
+class Cut:
+    """The picture's tokens inside what was heard: `whole` (rows, N, d), `at` a range of N or an index for each row."""
+
+    whole: Tensor
+    at: slice | Tensor
+    grid: tuple[int, int] | None
+    frames: int = 1
+    """Rows of the layer for each row here."""
+    heads: tuple[int, ...] | None = None
+    """What d is made of in the layer."""
+
+    @property
+    def tokens(self) -> Tensor:
+        """(rows, n, d)."""
+        if isinstance(self.at, Tensor):
+            return self.whole.gather(1, self.at)
+        return self.whole if self.at == slice(0, self.whole.shape[1]) else self.whole[:, self.at]
+
+    def filled(self, tokens: Tensor) -> Tensor:
+        """What was heard, with other tokens in their places."""
+        if isinstance(self.at, Tensor):
+            result = self.whole.scatter(1, self.at, tokens)
+        elif self.at == slice(0, self.whole.shape[1]):
+            result = tokens
+        else:
+            result = torch.cat([self.whole[:, : self.at.start], tokens, self.whole[:, self.at.stop :]], dim=1)
+        if self.frames > 1:
+            result = result.unflatten(1, (self.frames, -1)).flatten(0, 1)
+        return result if self.heads is None else result.unflatten(2, self.heads)
+
+
+def picture(denoiser: torch.nn.Module, named: Mapping[str, Any], value: Any, layout: Layout) -> Picture:
+    """The lie of the image tokens of a forward `named` with the noisy input `value`, from shapes and the patch size."""
     config: Mapping[str, Any] = getattr(getattr(denoiser, "_orig_mod", denoiser), "config", {})
     sample = layout.sample_shape
     shape: tuple[int, ...] = tuple(value.shape) if isinstance(value, Tensor) else tuple(stacked(value).shape)
-    if base_class(getattr(denoiser, "_orig_mod", denoiser)).__name__.startswith("UNet2D"):
-        return Picture(0, 0, None, (sample[-2], sample[-1]))
+    if base_class(getattr(denoiser, "_orig_mod", denoiser)).__name__.startswith(("UNet2D", "UNetMotion")):
+        frames = sample[layout.frames_axis] if len(sample) == 5 else 1
+        return Picture(0, 0, None, (sample[-2], sample[-1]), shape[0], frames)
     if len(sample) == 3:
         return Picture(shape[1], sample[1], layout.grid if layout.frames == 1 else None)
     patch = config.get("patch_size") or (config.get("all_patch_size") or (1,))[0]
@@ -181,9 +245,13 @@ def picture(denoiser: torch.nn.Module, value: Any, layout: Layout) -> Picture:
 
     def tokens(size: tuple[int, ...]) -> tuple[int, int, int]:
         frames = size[layout.frames_axis] if len(size) > 4 else 1
-        return max(1, frames // time), size[-2] // side, size[-1] // side
+        height, width = size[-3:-1] if layout.channels_last else size[-2:]
+        return max(1, frames // time), height // side, width // side
 
     frames, height, width = tokens(sample)
     # Lists of rows (Z-Image) come stacked with a frame axis that the sample lacks.
     total = math.prod(tokens(shape))
-    return Picture(total, frames * height * width, (height, width) if frames == 1 else None)
+    mask = named.get("encoder_attention_mask")
+    starts = mask.sum(1) if isinstance(mask, Tensor) and mask.ndim == 2 else None
+    grid = (height, width) if frames == 1 else None
+    return Picture(total, frames * height * width, grid, None, shape[0], frames, starts)

@@ -15,11 +15,20 @@ from negguide.pipeline import argument_tree
 from negguide.pipeline.families import Unsupported
 from negguide.pipeline.layout import stacked
 from negguide.pipeline.plan import Plan
-from negguide.pipeline.text_tokens import kept
+from negguide.pipeline.text_tokens import MASKS, kept
 
-_MASKS = ("encoder_attention_mask", "encoder_hidden_states_mask")
-_TOKEN_WISE = ("encoder_hidden_states", *_MASKS, "txt_ids", "attention_mask")
-"""Arguments with a row for each token of the text."""
+_TEXTS = ("encoder_hidden_states", "encoder_hidden_states_t5", "encoder_hidden_states_llama3", "text_encoder_layers")
+_TOKEN_WISE = (
+    *_TEXTS,
+    *MASKS,
+    "txt_ids",
+    "attention_mask",
+    "text_embedding_mask",
+    "text_embedding_mask_t5",
+    "text_rope_pos",
+    "position_ids",
+)
+"""Arguments with a row for each token of the text, of one or several text encoders."""
 _LENGTHS = "txt_seq_lens"
 """How many tokens each text has, which Qwen-Image's denoiser is told in older diffusers, 0.35 among them."""
 
@@ -112,7 +121,7 @@ def _levelled(calls: Sequence[Mapping[str, Any]], longer: bool = True) -> list[M
 
     For denoisers whose texts are not padded (Qwen-Image); others come back as they are.
     """
-    name = next((name for name in _MASKS if all(name in call for call in calls)), None)
+    name = next((name for name in MASKS if all(name in call for call in calls)), None)
     texts: list[Any] = [call.get("encoder_hidden_states") for call in calls]
     if name is None or not all(isinstance(text, Tensor) and text.ndim == 3 for text in texts):
         return list(calls)
@@ -187,7 +196,7 @@ def _text_axis(name: str, value: Any, length: int) -> int | None:
     """The axis of text tokens in a denoiser argument."""
     if not isinstance(value, Tensor):
         return None
-    if name == "encoder_hidden_states" or name in _MASKS:
+    if name == "encoder_hidden_states" or name in MASKS:
         return 1
     if name == "attention_mask" and value.ndim == 2 and value.shape[1] > length:
         # Chroma's holds the text's tokens and, behind them, the picture's.

@@ -67,7 +67,7 @@ class ForwardHooks:
         """Let methods hear a layer in the forward to come."""
         hear = [listener for listener in listeners if type(listener.method).tokens is not Method.tokens]
         inside = [listener for listener in hear if listener.listen.placement == "attention"]
-        projection = output_projection(attention_layer.module) if inside else None
+        projection = output_projection(attention_layer.module) if inside and attention_layer.projects else None
         if projection is not None:
             self._hear_attention(attention_layer, projection, inside)
         behind = [listener for listener in hear if projection is None or listener not in inside]
@@ -156,8 +156,7 @@ class ForwardHooks:
         placement: Placement,
     ) -> Tensor | None:
         """What the methods make of image tokens among `whole` (rows, N, d); None where they change nothing."""
-        span, grid = self._picture.span(attention_layer, whole.shape[1], placement)
-        everything = span == slice(0, whole.shape[1])
+        cut = self._picture.cut(attention_layer, whole, placement)
 
         def denoiser_call(text: Tensor, rows: slice, mask: Tensor | None) -> Tensor:
             self._asking = True
@@ -170,9 +169,9 @@ class ForwardHooks:
             self._step,
             attention_layer.layer,
             self._context,
-            whole if everything else whole[:, span],
+            cut.tokens,
             self._slots,
-            grid,
+            cut.grid,
             denoiser_call,
         )
         for listener in listeners:
@@ -182,8 +181,7 @@ class ForwardHooks:
                 self._guard.check(event.result(), (before,), listener.name, self._step.index)
         if not event.touched:
             return None
-        result = event.result()
-        return result if everything else torch.cat([whole[:, : span.start], result, whole[:, span.stop :]], dim=1)
+        return cut.filled(event.result())
 
     def _hear_values(self, attention_layer: AttentionLayer, listeners: Sequence[Listener]) -> None:
         """The values of the text tokens."""

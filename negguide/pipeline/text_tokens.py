@@ -11,7 +11,8 @@ from torch import Tensor
 from negguide.pipeline.families import Unsupported
 from negguide.pipeline.intercept import base_class
 
-_MASKS = ("encoder_attention_mask", "encoder_hidden_states_mask")
+MASKS = ("encoder_attention_mask", "encoder_hidden_states_mask", "encoder_mask")
+"""What a denoiser's argument may be called that says which tokens of its text are words."""
 
 
 def kept(pipe: Any, prompt: str | tuple[str, ...], call: Mapping[str, Any]) -> list[int]:
@@ -25,7 +26,7 @@ def kept(pipe: Any, prompt: str | tuple[str, ...], call: Mapping[str, Any]) -> l
     embeds = call.get("encoder_hidden_states")
     if not isinstance(embeds, Tensor) or embeds.ndim != 3:
         raise Unsupported("texts can be appended where the denoiser takes encoder_hidden_states (B, L, C) only")
-    mask = next((call[name] for name in _MASKS if isinstance(call.get(name), Tensor)), None)
+    mask = next((call[name] for name in MASKS if isinstance(call.get(name), Tensor)), None)
     if isinstance(mask, Tensor) and mask.shape == embeds.shape[:2]:
         rows = [torch.nonzero(row > 0).flatten().tolist() for row in mask]
     else:

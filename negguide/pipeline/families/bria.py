@@ -8,5 +8,5 @@ FAMILY = Family(
     "Bria",
     ("Bria",),
     rows=RowLayout(shared=("txt_ids", "img_ids")),
-    layers=double_and_single("BriaTransformer2DModel"),
+    layers=double_and_single("BriaTransformer2DModel", "BriaFiboTransformer2DModel"),
 )

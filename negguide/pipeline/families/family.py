@@ -12,8 +12,9 @@ from negguide.pipeline.own_rescale import Post, rescale
 if TYPE_CHECKING:
     from negguide.methods.tokens import Kind
 
-Place = Literal["all", "first", "last"]
-"""Where image tokens are in an output tensor (of a pair (image, text): in its first)."""
+Place = Literal["all", "first", "last", "behind"]
+"""Where image tokens are in an output tensor (of a pair (image, text): in its first). "behind": of each row behind the words of
+its own text, as many as `encoder_attention_mask` says."""
 
 
 class Unsupported(ValueError):
@@ -30,6 +31,8 @@ class Rule:
     place: Place = "all"
     values: Place = "all"
     """Where image tokens are in what `to_v` makes, if it serves the text, too; "all": the text has a projection of its own."""
+    projects: bool = True
+    """Whether the layer calls its output projection itself."""
     text_path: tuple[str, ...] | None = None
     """Of cross layers: modules of the denoiser through which the text goes before it comes to them; None: not known."""
 
