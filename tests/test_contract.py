@@ -82,6 +82,13 @@ METHODS: dict[str, Row] = {
         2,
         refuses=("wan", "wan22", "klein"),
     ),
+    "distinct": Row(
+        lambda: AdaptiveNegatives("always_cat", "distinct"),
+        lambda: AdaptiveNegatives("always_cat", "distinct", weight=0.0),
+        3,
+        images=2,
+        refuses=("wan", "wan22", "klein"),
+    ),
     "apg": Row(APG, None, 2),
     "negative_model": Row(
         lambda: NegativeModel(model=SPOILT),

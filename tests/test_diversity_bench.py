@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lab.bench import avoid, diversity
+from lab.bench import avoid, diversity, means
 from lab.bench.run import models, run_arms
 from negguide.toybox.oracle import Oracle
 from negguide.toybox.world.render import render
@@ -22,6 +22,7 @@ def test_measures_of_known_pictures():
     kinds = ["cat", "cat", "cat", "cat", "dog", "dog", "rabbit", "apple"]
     mixed = [render(sample_scene(rng, kind=kind, **plain)) for kind in kinds]
     alike, spread = diversity.judge(Oracle.load(), np.stack(same + mixed), ["a pet on grass", "a pet on grass"])
+    assert (alike["dominant"], alike["valid"]) == (1, 1) and (spread["dominant"], spread["valid"]) == (0.5, 7 / 8)
     assert alike["kinds"] == 1 and alike["entropy"] == 0 and alike["match"] == 1
     assert alike["vendi"] == pytest.approx(1, abs=1e-4) and alike["mss"] == pytest.approx(1, abs=1e-4)
     assert spread["kinds"] == 4 and spread["match"] == 7 / 8
@@ -41,6 +42,21 @@ def test_arms_run_and_are_reported(tmp_path):
     table = diversity.REPORT.write(rows, tmp_path, {"steps": 2})
     assert (tmp_path / "diversity.png").stat().st_size > 1000 and (tmp_path / "diversity.json").exists()
     assert all(f"| {arm.name} |" in table for arm in arms)
+    passes = {row["arm"]: row["passes"] for row in rows}
+    assert passes == {"plain": 4, "guidance 3": 4, "interval 0.2": 3}
+    assert table.count("| guidance 3 |") == 2 and table.count("| plain |") == 1, "plain is not compared with itself"
+
+
+def test_differences_are_paired_and_corrected():
+    rows = [{"arm": "plain", "prompt": str(at), "entropy": at, "match": 1.0} for at in range(8)]
+    rows += [{"arm": "more", "prompt": str(at), "entropy": at + 1 + at % 2 / 10, "match": 1.0} for at in range(8)]
+    rows += [{"arm": "few", "prompt": str(at), "entropy": at + 1 + at % 2 / 10, "match": 1.0} for at in range(5)]
+    more, few = means.differences(rows, ("entropy", "match"))
+    assert more["entropy"]["mean"] == pytest.approx(1.05, abs=1e-4) and more["entropy"]["clear"]
+    assert more["match"]["mean"] == 0 and not more["match"]["clear"]
+    assert more["entropy"]["p"] == pytest.approx(4 * 2**-7, abs=1e-5), "of four comparisons, and no rarer than its signs"
+    assert not few["entropy"]["clear"], "five prompts prove nothing"
+    assert means.differences(rows, ()) == []
 
 
 def _generator(place):

@@ -18,7 +18,7 @@ from PIL import Image
 from lab.bench.means import Report
 from lab.bench.run import Result, Row, models
 from lab.score import SEED_START
-from negguide.methods import CADS, SPELL, Interval, Method, NegToMe, ParticleGuidance
+from negguide.methods import CADS, SPELL, AdaptiveNegatives, Interval, Method, NegToMe, ParticleGuidance, Window
 from negguide.metrics.diversity import mss, vendi
 from negguide.toybox.load import PIPELINES
 from negguide.toybox.world import bias
@@ -29,6 +29,7 @@ GROUP = 8
 PROMPTS_PER_CALL = 4
 
 ALPHA = "alpha, other options at their defaults"
+WATCHED = "weight of what the Toybox's watcher names"
 SWEEPS: dict[str, tuple[Callable[[float], Method], tuple[float, ...], str]] = {
     "negtome first": (lambda alpha: NegToMe("first", alpha), (0.5, 0.9, 1.9, 3.0), ALPHA),
     "negtome all": (lambda alpha: NegToMe("all", alpha), (0.5, 0.9, 1.9, 3.0), ALPHA),
@@ -40,6 +41,19 @@ SWEEPS: dict[str, tuple[Callable[[float], Method], tuple[float, ...], str]] = {
     "spell": (lambda radius: SPELL(radius), (0.6, 0.9, 1.2), "radius"),
     "particle_guidance": (lambda scale: ParticleGuidance(scale), (0.1, 0.2, 0.4), "scale"),
     "cads": (lambda scale: CADS(scale), (0.1, 0.25, 0.5), "scale of the noise"),
+    "creative": (lambda weight: AdaptiveNegatives("toybox", weight=weight), (1.0,), WATCHED),
+    "creative early": (
+        lambda weight: AdaptiveNegatives("toybox", weight=weight, kind="perp_neg", window=Window(0, 0.4)),
+        (3.0,),
+        f"{WATCHED}, as Perp-Neg in the first 40 %",
+    ),
+    "distinct": (lambda weight: AdaptiveNegatives("toybox", "distinct", weight=weight), (1.0,), WATCHED),
+    "surplus": (lambda weight: AdaptiveNegatives("toybox", "surplus", weight=weight), (1.0,), WATCHED),
+    "surplus perp_neg": (
+        lambda weight: AdaptiveNegatives("toybox", "surplus", weight=weight, kind="perp_neg", window=Window(0, 0.5)),
+        (2.0, 3.0),
+        f"{WATCHED}, as Perp-Neg in the first half",
+    ),
     "interval": (lambda start: Interval((start, 1.0)), (0.1, 0.2, 0.3), "fraction of sampling before guidance begins"),
 }
 """Each method: how it is made, its strengths from weak to strong, and what the strength means."""
@@ -90,11 +104,11 @@ def run_spread(asked: Sequence[str], model: str, steps: int, scale: float, sprea
     from negguide.engine import attach
 
     pipe, oracle = models(model)
-    parts = []
+    parts, passes = [], 0.0
     started = time.monotonic()
     with ExitStack() as stack:
-        if methods := spread.methods():
-            stack.enter_context(attach(pipe, *methods))
+        methods = spread.methods()
+        attached = stack.enter_context(attach(pipe, *methods)) if methods else None
         for start in range(0, len(asked), PROMPTS_PER_CALL):
             texts = list(asked[start : start + PROMPTS_PER_CALL])
             first = SEED_START + 50_000 + start * GROUP
@@ -109,14 +123,19 @@ def run_spread(asked: Sequence[str], model: str, steps: int, scale: float, sprea
                 **PIPELINES[model].more,
             ).images
             parts.append((made * 255).round().astype(np.uint8))
+            passes += attached.passes if attached else steps * (2 if spread.scale(scale) > 1 else 1)
     images = np.concatenate(parts)
     seconds = (time.monotonic() - started) / len(images)
-    about = {"method": spread.method, "strength": spread.strength, "seconds": seconds}
+    about = {"method": spread.method, "strength": spread.strength, "seconds": seconds, "passes": passes / len(parts)}
     return images, [{**about, **row} for row in judge(oracle, images, asked)]
 
 
 def judge(oracle: Any, images: np.ndarray, asked: Sequence[str]) -> list[Row]:
-    """One row per prompt: kinds, entropy (bits), Vendi score, mean pairwise similarity, match and confidence."""
+    """One row per prompt.
+
+    The world's dominant kind of the category, kinds, entropy (bits), Vendi score, mean pairwise similarity, how many are of the
+    category at all, match and confidence.
+    """
     from negguide.toybox.clip import load
 
     judged = oracle.judge(images)
@@ -124,15 +143,18 @@ def judge(oracle: Any, images: np.ndarray, asked: Sequence[str]) -> list[Row]:
     rows = []
     for place, text in enumerate(asked):
         part = slice(place * GROUP, (place + 1) * GROUP)
+        common = bias.KINDS[next(name for name in bias.CATEGORIES if name in text)]
         kinds = Counter(judged.kind[part])
         shares = np.array(list(kinds.values())) / GROUP
         rows.append(
             {
                 "prompt": text,
+                "dominant": kinds[next(iter(common))] / GROUP,
                 "kinds": len(set(kinds) - {"none"}),
                 "entropy": float(-(shares * np.log2(shares)).sum()),
                 "vendi": vendi(features[part]),
                 "mss": mss(features[part]),
+                "valid": sum(kinds[kind] for kind in common) / GROUP,
                 "match": float(judged.matches(text)[part].mean()),
                 "confidence": float(judged.kind_confidence[part].mean()),
             }
@@ -143,13 +165,17 @@ def judge(oracle: Any, images: np.ndarray, asked: Sequence[str]) -> list[Row]:
 REPORT = Report(
     name="diversity",
     measures={
+        "dominant": "dominant kind",
         "kinds": "kinds of 8",
         "entropy": "kind entropy (bits)",
         "vendi": "Vendi",
         "mss": "pairwise similarity",
+        "valid": "category right",
         "match": "prompt match",
         "confidence": "oracle confidence",
+        "passes": "passes",
     },
+    compared=("dominant", "entropy", "vendi", "match"),
     meanings={
         **{name: meaning for name, (_, _, meaning) in SWEEPS.items()},
         "guidance": "the plain pipeline at that guidance scale",

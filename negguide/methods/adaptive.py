@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 from negguide.methods import watching
@@ -11,11 +11,11 @@ from negguide.methods.base import Condition, Denoised, EachImage, Guidance, Meth
 from negguide.methods.looks import Unit, as_looks
 from negguide.methods.negative import Negative
 from negguide.methods.options import check_options, option
-from negguide.methods.policy import POLICIES, Policy
+from negguide.methods.policy import POLICIES, GroupPolicy, Policy, is_of_groups
 from negguide.methods.registry import get_method, register, register_preset
 from negguide.methods.rows import estimate_of_rows, guidance_of_rows, tokens_of_rows, without_guidance
 from negguide.methods.step import as_window
-from negguide.methods.tokens import Listen, RunContext, Tokens
+from negguide.methods.tokens import Kind, Listen, RunContext, Tokens
 from negguide.watchers.protocol import Watcher
 from negguide.watchers.questions import QuestionLike, as_questions
 from negguide.watchers.registry import as_watcher
@@ -26,6 +26,7 @@ KINDS: dict[str, Mapping[str, Any]] = {
     "signed": {"method": "signed", "unconditional": "own"},
     "perp_neg": {"method": "perp_neg", "unconditional": "own"},
     "nag": {"method": "nag"},
+    "recommended": {"method": "recommended"},
 }
 """How a negative acts -> the method that does it, with its presets."""
 _SOMETHING = "something"
@@ -43,10 +44,11 @@ class AdaptiveNegatives(Method):
     -> answers`. One that raises or is late (`timeout` seconds) loses its look; the picture goes on, and a warning tells.
 
     `policy`: "creative" lets answers accumulate, so that the picture is driven away from all that it began to become;
-    "guard" steers away from what of the list `watch` is seen now, and is off, at no cost, while nothing is; or a
-    function of a `Sight`. `kind`: "replace" (in the place of the unconditional, no extra pass; default of creative,
-    joined with the call's own `negative_prompt`), "signed" (default otherwise), "perp_neg", "nag" (needs no guidance),
-    or a function `Negative -> Method`.
+    "guard" steers away from what of the list `watch` is seen now, and is off, at no cost, while nothing is; "distinct" and
+    "surplus" look at all pictures of a prompt together: of each thing the surest picture, or the surest quarter of them, keeps it,
+    the others leave it; or a function of a `Sight`, or a `GroupPolicy`. `kind`: "replace" (in the place of the unconditional, no
+    extra pass; default of creative, joined with the call's own `negative_prompt`), "recommended" (as `Recommended`; default of
+    distinct and surplus), "signed" (default otherwise), "perp_neg", "nag" (needs no guidance), or a function `Negative -> Method`.
 
     `questions`: texts (`{noun}`: what the prompt is of) or `Question`s; else those for the list `watch`, else those for
     `category`, else derived from each prompt ("What kind of pet is it?"). Words of the prompt and of `keep` never
@@ -70,10 +72,10 @@ class AdaptiveNegatives(Method):
     paper: ClassVar[str] = "arXiv:2510.10715"
 
     watcher: str | Watcher | Mapping[str, Any] = option(help="Who looks at the forming pictures.")
-    policy: str | Policy = option(
+    policy: str | Policy | GroupPolicy = option(
         "creative",
         help="creative drives the picture away from all that it began to become; guard steers away from the watched things "
-        "while they are seen.",
+        "while they are seen; distinct and surplus keep the pictures of a prompt from showing all the same.",
         choices=tuple(POLICIES),
     )
     watch: str | Sequence[str] = option((), help="What a guard watches for.")
@@ -83,7 +85,9 @@ class AdaptiveNegatives(Method):
     category: str | None = option(None, help="What the picture is of, for the questions. Empty: taken from the prompt.")
     keep: str | Sequence[str] = option((), help="Words that never become negatives, beside those of the prompt.")
     kind: str | Callable[[Negative], Method] | None = option(
-        None, help="How what was seen is avoided. Empty: replace for creative, signed for guard.", choices=tuple(KINDS)
+        None,
+        help="How what was seen is avoided. Empty: replace for creative, recommended for distinct and surplus, else signed.",
+        choices=tuple(KINDS),
     )
     weight: float = option(1.0, help="Weight of what was seen; 0: nobody looks.", low=0)
     scale: float | None = option(None, help="Strength of the kinds signed and nag. Empty: theirs.", low=0)
@@ -158,7 +162,11 @@ class AdaptiveNegatives(Method):
 
     @property
     def couples(self) -> bool:
-        return self._sample.couples
+        return self._acts and (is_of_groups(self.policy) or self._sample.couples)
+
+    def for_layers(self, kinds: Collection[Kind]) -> Method:
+        acting = self._sample.for_layers(kinds)
+        return self if type(acting) is type(self._sample) else dataclasses.replace(self, kind=acting.name)
 
     def prompts(self) -> Sequence[Condition]:
         return [condition for condition in self._sample.prompts() if condition.prompt != _SOMETHING]
@@ -263,7 +271,8 @@ class AdaptiveNegatives(Method):
 
     @property
     def kind_at_work(self) -> str | Callable[[Negative], Method]:
-        return self.kind or ("replace" if self.policy == "creative" else "signed")
+        usual = "recommended" if is_of_groups(self.policy) else "signed"
+        return self.kind or ("replace" if self.policy == "creative" else usual)
 
     @property
     def _sample(self) -> Method:
@@ -305,4 +314,20 @@ register_preset(
     cost="2 while nothing is seen, 3 while something is; looks by the watcher",
     paper="arXiv:2510.26052",
     policy="guard",
+)
+register_preset(
+    "distinct",
+    AdaptiveNegatives,
+    summary="of the pictures of a prompt the surest keeps what it shows, and the others leave it",
+    cost="as recommended, while something is left; looks by the watcher",
+    paper="this project",
+    policy="distinct",
+)
+register_preset(
+    "surplus",
+    AdaptiveNegatives,
+    summary="of the pictures of a prompt at most a quarter keeps the same thing, and the others leave it",
+    cost="as recommended, while something is left; looks by the watcher",
+    paper="this project",
+    policy="surplus",
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar, Literal, Protocol, TypeGuard
 
 from negguide.watchers.protocol import Answer, Question
 from negguide.watchers.words import canonical, mentions, phrases, says_yes, without
@@ -42,6 +42,21 @@ Policy = Callable[[Sight], Sequence[Any]]
 """`Sight` -> the negatives from now on: texts, (text, confidence) pairs or `Held`; () switches the negative off."""
 
 
+class GroupPolicy(Protocol):
+    """A policy that decides on all pictures of a prompt at once, so that what each avoids depends on the others."""
+
+    couples: Literal[True]
+
+    def __call__(self, sights: Sequence[Sight], /) -> Sequence[Sequence[Any]]:
+        """One `Sight` for each picture -> the negatives of each, as a `Policy` gives them."""
+        ...
+
+
+def is_of_groups(policy: str | Policy | GroupPolicy) -> TypeGuard[str | GroupPolicy]:
+    """Whether a policy, or the one of that name, looks at all pictures of a prompt together."""
+    return bool(getattr(POLICIES.get(policy) if isinstance(policy, str) else policy, "couples", False))
+
+
 def creative(sight: Sight) -> tuple[Held, ...]:
     """Every answer is added to a growing list (arXiv:2510.10715)."""
     return (*sight.held, *sight.new)
@@ -57,7 +72,42 @@ def guard(sight: Sight) -> tuple[Held, ...]:
     return tuple(found)
 
 
-POLICIES: dict[str, Policy] = {"creative": creative, "guard": guard}
+@dataclasses.dataclass(frozen=True)
+class Crowding:
+    """Of what several pictures of a prompt show, some keep it and the others avoid it from now on.
+
+    The surest `share` of the pictures keeps a thing (at least one picture does; the first of equals); every other
+    that is surest of it avoids it. A picture avoids one thing at a time, the last that it had to leave, so that what it turns to is
+    not named beside it.
+
+    >>> one = Held("cat", 0.9)
+    >>> Crowding()([Sight(0, 3, 0.1, "a pet", (one,), (one,), ()), Sight(1, 3, 0.1, "a pet", (one,), (one,), ())])
+    ((), (Held(text='cat', confidence=0.9, since=0),))
+    """
+
+    share: float = 0.0
+    couples: ClassVar[Literal[True]] = True
+
+    def __call__(self, sights: Sequence[Sight]) -> tuple[tuple[Held, ...], ...]:
+        room = max(1, int(self.share * len(sights)))
+        showing: dict[str, list[tuple[int, Held]]] = {}
+        for place, sight in enumerate(sights):
+            if sight.new:
+                surest = max(sight.new, key=_sureness)
+                showing.setdefault(canonical(surest.text, sight.synonyms), []).append((place, surest))
+        wanted = [sight.held for sight in sights]
+        for those in showing.values():
+            for place, surest in sorted(those, key=lambda one: -_sureness(one[1]))[room:]:
+                wanted[place] = (surest,)
+        return tuple(wanted)
+
+
+POLICIES: dict[str, Policy | GroupPolicy] = {
+    "creative": creative,
+    "guard": guard,
+    "distinct": Crowding(),
+    "surplus": Crowding(0.25),
+}
 
 
 def seen_in(

@@ -10,7 +10,19 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from negguide.methods.base import Denoised, EachImage, Method, Step
 from negguide.methods.looks import passed
-from negguide.methods.policy import POLICIES, Held, Policy, Sight, as_held, distinct, fitted, new_in, seen_in
+from negguide.methods.policy import (
+    POLICIES,
+    GroupPolicy,
+    Held,
+    Policy,
+    Sight,
+    as_held,
+    distinct,
+    fitted,
+    is_of_groups,
+    new_in,
+    seen_in,
+)
 from negguide.watchers import questions as asking
 from negguide.watchers.asking import Look, Outcome
 from negguide.watchers.protocol import Answer, Question, Watcher
@@ -48,7 +60,7 @@ class Config(Protocol):
     @property
     def category(self) -> str | None: ...
     @property
-    def policy(self) -> str | Policy: ...
+    def policy(self) -> str | Policy | GroupPolicy: ...
     @property
     def min_confidence(self) -> float: ...
     @property
@@ -147,6 +159,12 @@ class Watching:
         """Show the clean estimates of a step to the watcher; `collect` brings what it says."""
         config, step, model = self.config, denoised.step, denoised.context
         self._passed = self._met(step)
+        if is_of_groups(config.policy) and all(len(group) == 1 for group in model.groups):
+            self.warn_once(
+                f"{config.name}: this policy looks at all pictures of a prompt, and this call makes one of each, so it does "
+                "nothing; give num_images_per_prompt=4"
+            )
+            return
         if self._late is not None and self._late.is_running:
             self._lost.append(self._note(step, asked=False, error="the watcher is still busy with an earlier look"))
             return
@@ -182,9 +200,15 @@ class Watching:
     def _decide(self, visit: _Visit, outcome: Outcome) -> dict[str, Any]:
         """Let the policy decide for every image, and make the method that acts from now on."""
         self._held = self._held or [()] * len(visit.questions)
+        sights = [
+            self._sight(image, questions, answers, visit)
+            for image, (questions, answers) in enumerate(zip(visit.questions, outcome.answers, strict=True))
+        ]
         rows = []
-        for image, (questions, answers) in enumerate(zip(visit.questions, outcome.answers, strict=True)):
-            kept, dropped, sight = self._judge(image, questions, answers, visit)
+        for sight, wanted in zip(sights, self._wanted(sights, visit.model.groups), strict=True):
+            image = sight.image
+            kept, dropped = self._fitted(sight, wanted, visit.model)
+            questions, answers = visit.questions[image], outcome.answers[image]
             self._held[image] = kept
             rows.append(
                 {
@@ -199,23 +223,41 @@ class Watching:
         self._act(visit.model)
         return {**self._note(visit.step, seconds=round(outcome.seconds, 4)), "images": rows}
 
-    def _judge(
+    def _sight(
         self, image: int, questions: tuple[Question, ...], answers: Sequence[Sequence[Answer]], visit: _Visit
-    ) -> tuple[tuple[Held, ...], tuple[Held, ...], Sight]:
-        """(what holds from now on, what was left out, what the policy saw) for one image."""
+    ) -> Sight:
+        """What was seen on one image, as a policy is told it."""
         config, step, prompt = self.config, visit.step, visit.model.prompts[image]
         synonyms: tuple[tuple[str, ...], ...] = config.synonyms
         seen = seen_in(questions, answers, step.index, config.min_confidence)
         new = new_in(seen, self._held[image], (prompt, *config.keep), synonyms)
-        sight = Sight(
+        return Sight(
             image, step.index, step.progress, prompt, seen, new, self._held[image], tuple(config.watch), synonyms
         )
-        policy: Policy = POLICIES[config.policy] if isinstance(config.policy, str) else config.policy
-        wanted = distinct(as_held(policy(sight), step.index), synonyms)
-        kept, dropped = fitted(
-            wanted, lambda held: visit.model.fits(self._text(held, image, visit.model)), config.most, config.drop
-        )
-        return kept, dropped, sight
+
+    def _wanted(self, sights: Sequence[Sight], groups: Sequence[Sequence[int]]) -> list[Sequence[Any]]:
+        """What the policy decides for each image, by itself or together with the others of its prompt."""
+        policy: Any = POLICIES[self.config.policy] if isinstance(self.config.policy, str) else self.config.policy
+        if not is_of_groups(policy):
+            return [policy(sight) for sight in sights]
+        wanted: list[Sequence[Any]] = [()] * len(sights)
+        for group in groups:
+            decided = policy([sights[image] for image in group])
+            if isinstance(decided, str) or not isinstance(decided, Sequence) or len(decided) != len(group):
+                raise TypeError(
+                    f"a policy for groups returned {decided!r}; needed: one list for each of {len(group)} pictures"
+                )
+            for image, own in zip(group, decided, strict=True):
+                wanted[image] = own
+        return wanted
+
+    def _fitted(
+        self, sight: Sight, wanted: Sequence[Any], model: RunContext
+    ) -> tuple[tuple[Held, ...], tuple[Held, ...]]:
+        """(what holds from now on, what was left out) for one image."""
+        config, image = self.config, sight.image
+        named = distinct(as_held(wanted, sight.step), sight.synonyms)
+        return fitted(named, lambda held: model.fits(self._text(held, image, model)), config.most, config.drop)
 
     def _text(self, held: Sequence[Held], image: int, context: RunContext) -> str:
         """The negative of an image in words; in the unconditional's place the call's own negative prompt stays at work."""
