@@ -127,14 +127,15 @@ def test_contract(method: str, family: str) -> None:
         with attach(pipe, row.neutral()) as attached:
             assert torch.equal(families.run(family), plain), "neutral settings give the plain pixels"
         assert attached.passes == 2 * len(attached.trace)
+    n = row.images
+    several = {} if n == 1 else {"num_videos_per_prompt" if family.startswith("wan") else "num_images_per_prompt": n}
     if family in row.refuses:
+        each = {**several, "generator": [torch.Generator().manual_seed(seed) for seed in range(n)]} if n > 1 else {}
         with attach(pipe, row.active()), pytest.raises(Unsupported):
-            families.run(family)
+            families.run(family, **each)
         assert torch.equal(families.run(family), plain)
         return
     prompts = ["a pet on grass", "one red apple"]
-    n = row.images
-    several = {} if n == 1 else {"num_videos_per_prompt" if family.startswith("wan") else "num_images_per_prompt": n}
     seeds = [[*range(n)]] * 2 if family == "inpaint" else [[*range(n)], [*range(n, 2 * n)]]
 
     def images(prompt: str | list[str], *seeds: int) -> torch.Tensor:

@@ -54,7 +54,9 @@ def test_differences_are_paired_and_corrected():
     more, few = means.differences(rows, ("entropy", "match"))
     assert more["entropy"]["mean"] == pytest.approx(1.05, abs=1e-4) and more["entropy"]["clear"]
     assert more["match"]["mean"] == 0 and not more["match"]["clear"]
-    assert more["entropy"]["p"] == pytest.approx(4 * 2**-7, abs=1e-5), "of four comparisons, and no rarer than its signs"
+    assert more["entropy"]["p"] == pytest.approx(4 * 2**-7, abs=1e-5), (
+        "of four comparisons, and no rarer than its signs"
+    )
     assert not few["entropy"]["clear"], "five prompts prove nothing"
     assert means.differences(rows, ()) == []
 

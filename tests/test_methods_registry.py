@@ -136,6 +136,8 @@ def test_registry() -> None:
     names += [
         "adaptive",
         "guard",
+        "distinct",
+        "surplus",
         "negtome",
         "spell",
         "particle_guidance",
@@ -147,7 +149,7 @@ def test_registry() -> None:
         "interval",
     ]
     assert [name for name in METHODS if get_method(name).method.__module__.startswith("negguide.")] == names
-    for name in set(names) - {"adaptive", "guard", "negative_model"}:
+    for name in set(names) - {"adaptive", "guard", "distinct", "surplus", "negative_model"}:
         entry = get_method(name)
         assert entry.name == name
         assert entry.summary

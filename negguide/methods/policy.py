@@ -45,7 +45,9 @@ Policy = Callable[[Sight], Sequence[Any]]
 class GroupPolicy(Protocol):
     """A policy that decides on all pictures of a prompt at once, so that what each avoids depends on the others."""
 
-    couples: Literal[True]
+    @property
+    def couples(self) -> Literal[True]:
+        """What tells it from a `Policy`."""
 
     def __call__(self, sights: Sequence[Sight], /) -> Sequence[Sequence[Any]]:
         """One `Sight` for each picture -> the negatives of each, as a `Policy` gives them."""

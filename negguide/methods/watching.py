@@ -238,7 +238,7 @@ class Watching:
     def _wanted(self, sights: Sequence[Sight], groups: Sequence[Sequence[int]]) -> list[Sequence[Any]]:
         """What the policy decides for each image, by itself or together with the others of its prompt."""
         policy: Any = POLICIES[self.config.policy] if isinstance(self.config.policy, str) else self.config.policy
-        if not is_of_groups(policy):
+        if not is_of_groups(self.config.policy):
             return [policy(sight) for sight in sights]
         wanted: list[Sequence[Any]] = [()] * len(sights)
         for group in groups:
