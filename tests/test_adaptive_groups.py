@@ -88,19 +88,28 @@ def test_groups_are_prompts_and_what_is_left_acts_as_a_fixed_negative_would() ->
     assert difference(found[3:], alone) < 5e-4, "the pictures of another prompt are none of theirs"
 
 
-@pytest.mark.parametrize("family", ["sd15", "sd3", "flux", "hidream"])
+@pytest.mark.parametrize("family", ["sd15", "sd3", "flux"])
 def test_by_itself_it_takes_the_recommended_negative(family: str) -> None:
-    """NAG where attention is known, Perp-Neg elsewhere (HiDream)."""
+    """NAG, whose first picture of a group stays what it is."""
     pipe = families.build(family)
     plain = families.run(family, num_images_per_prompt=2, generator=generators(0, 1))
     method = AdaptiveNegatives(kinds("cat", "cat"), "distinct", looks=(0.0,))
     with attach(pipe, method) as attached:
         acting = attached.methods[0]
         assert isinstance(acting, AdaptiveNegatives)
-        assert acting.kind_at_work == ("perp_neg" if family == "hidream" else "recommended")
+        assert acting.kind_at_work == "recommended"
         found = families.run(family, num_images_per_prompt=2, generator=generators(0, 1))
     assert difference(found[:1], plain[:1]) < 1e-5, "the surest keeps what it shows"
     assert difference(found[1:], plain[1:]) > 1e-4
+
+
+def test_where_no_attention_is_known_it_is_perp_neg() -> None:
+    method = AdaptiveNegatives("toybox", "distinct")
+    assert method.for_layers(["cross"]) is method
+    elsewhere = method.for_layers(["self"])
+    assert isinstance(elsewhere, AdaptiveNegatives) and (elsewhere.kind, elsewhere.policy) == ("perp_neg", "distinct")
+    creative = AdaptiveNegatives("toybox")
+    assert creative.for_layers([]) is creative
 
 
 def test_with_one_picture_it_says_that_it_does_nothing() -> None:

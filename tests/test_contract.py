@@ -83,7 +83,7 @@ METHODS: dict[str, Row] = {
         refuses=("wan", "wan22", "klein"),
     ),
     "distinct": Row(
-        lambda: AdaptiveNegatives("always_cat", "distinct"),
+        lambda: AdaptiveNegatives("always_cat", "distinct", kind="perp_neg"),
         lambda: AdaptiveNegatives("always_cat", "distinct", weight=0.0),
         3,
         images=2,
