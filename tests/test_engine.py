@@ -237,12 +237,16 @@ def test_max_batch_splits_without_changing_the_result() -> None:
         lambda _, args, named: None if args else seen.append(len(named["sample"])), with_kwargs=True
     )
     try:
-        for rows, forwards in ((1, [2] * 4), (2, [2] * 4), (4, [4, 4]), (6, [6, 2]), (None, [8])):
+        for rows, forwards in ((1, [1] * 8), (2, [2] * 4), (4, [4, 4]), (6, [6, 2]), (None, [4, 4])):
             seen.clear()
             with attach(pipe, ACTIVE, max_batch=rows) as attached:
                 assert close(families.run("sd15", prompt=["a", "b"]), whole)
             assert attached.passes == passes
-            assert seen == forwards * 3, "at least the rows of one condition, at most max_batch"
+            assert seen == forwards * 3, "at most max_batch, and by itself no more than the pipeline's own"
+        seen.clear()
+        with attach(pipe, ACTIVE, one_call=True):
+            assert close(families.run("sd15", prompt=["a", "b"]), whole)
+        assert seen == [8] * 3
     finally:
         hook.remove()
         hook_named.remove()

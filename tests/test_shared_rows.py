@@ -8,7 +8,7 @@ import families
 import pytest
 from torch import Tensor
 
-from negguide.engine import attach, attention_hooks
+from negguide.engine import attach, denoiser_modules
 from negguide.methods import NAG, Method, NegToMe
 
 # The prompt's pooled vector, so that a companion's own rows would be the prompt's too where nothing is shared.
@@ -30,7 +30,7 @@ def test_shared_rows_are_the_rows_of_every_companion(
     tiny = families.FAMILIES[name]
     call: dict[str, Any] = {"num_images_per_prompt": images} | ({} if guided else {tiny.scale: tiny.off})
     shared = _run(name, (STRONG, *beside), call)
-    monkeypatch.setattr(attention_hooks, "image_modules", lambda denoiser: ())
+    monkeypatch.setattr(denoiser_modules, "image_modules", lambda denoiser: ())
     every = _run(name, (STRONG, *beside), call)
     plain = _run(name, beside, call)
     size = float(every.abs().max())

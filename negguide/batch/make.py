@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import gc
 import hashlib
 import itertools
 import json
@@ -62,6 +61,8 @@ def _make(model: Model, unit: Unit, methods: Sequence[Method], seeds: Sequence[i
 
     What had no room once is not tried again with this pipeline, size and row of the plan.
     """
+    from negguide.engine.memory import free, is_out_of_memory
+
     together = len(seeds) == 1 or any(method.couples for method in methods)
     tries = _rows(len(seeds)) if together else [None]
     without_room = _WITHOUT_ROOM.setdefault(model.pipe, set())
@@ -75,7 +76,7 @@ def _make(model: Model, unit: Unit, methods: Sequence[Method], seeds: Sequence[i
             if not is_out_of_memory(error) or (together and rows == tries[-1]):
                 raise
             without_room.add((kind, len(seeds), rows))
-        _free()  # outside the handler: the error's frames hold the tensors that filled the memory
+        free()
     half = len(seeds) // 2
     return [made for part in (seeds[:half], seeds[half:]) for made in _make(model, unit, methods, part, tell)]
 
@@ -87,28 +88,6 @@ def _rows(count: int) -> list[int | None]:
         tries.append(count)
         count //= 2
     return [*tries, 1]
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out, on any device."""
-    import torch
-
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    text = str(error).lower()
-    return isinstance(error, RuntimeError) and any(words in text for words in _OUT_OF_MEMORY)
-
-
-_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "memoryerror")
-"""The last is how a watcher's `MemoryError` is told of."""
-
-
-def _free() -> None:
-    import torch
-
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 def summarise(trace: Sequence[StepRecord]) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ import torch
 from negguide.engine import other_weights
 from negguide.engine.callbacks import apart
 from negguide.engine.composition import check_takeover, composed
+from negguide.engine.denoiser_modules import KnownDenoisers
 from negguide.engine.noise import Draws
 from negguide.engine.record import StepRecord
 from negguide.engine.runner import Runner
@@ -59,9 +60,11 @@ def attach(
             if `guidance_scale` is given.
         guidance_scale: w of `uncond + w (cond - uncond)` by takeover; needed for pipelines without guidance of their own
             (Flux.2, distilled models). Elsewhere leave it out and give the scale to the call.
-        one_call: one forward for all conditions also where the pipeline itself makes several calls; faster on large GPUs,
-            rounding differs.
-        max_batch: most rows per forward when conditions are joined; lower it if memory runs out.
+        one_call: one forward for all conditions, also where the pipeline itself makes several calls; faster on large GPUs,
+            needs their memory; rounding differs.
+        max_batch: most rows of a forward, from 1. None: as many as the pipeline's own call has, so that methods need no more
+            memory than it; none with `one_call`. Below the number of images these go one after the other, except at steps
+            where a method listens inside attention. Where memory runs out, a run goes on with half, and warns.
         seeded: noise that the scheduler would draw from the process's random state comes from the call's generators, so that
             a seed is a picture. False: as the pipeline does it; `Attachment.unseeded` tells.
 
@@ -128,6 +131,7 @@ class Attachment:
         self._scale = scale
         self._one_call = one_call
         self._max_batch = max_batch
+        self._known = KnownDenoisers()
         self._cls = intercept.base_class(pipe)
         self._family = family_of(self._cls)
         self._warned: set[str] = set()
@@ -178,7 +182,7 @@ class Attachment:
                 plan = self._plan(call, denoisers)
                 output = self._sampled(run, original, call, plan, front_end, None)
             else:
-                rewind = Rewind(list(call.arguments.values()), getattr(self.pipe, "_execution_device", None))
+                rewind = Rewind(list(call.arguments.values()), self.pipe)
                 try:
                     plan = self._plan(call, denoisers, plan)
                     output = self._sampled(run, original, call, plan, front_end, Check(plan, self.pipe.scheduler))
@@ -198,7 +202,7 @@ class Attachment:
             self._warn_once(warning)
         parts = [getattr(self.pipe, name, None) for name in SIDE_MODELS]
         sides = {part: SideModel(part) for part in parts if isinstance(part, torch.nn.Module)}
-        runner = Runner(plan, self.methods, self._one_call, self._max_batch, list(sides.values()))
+        runner = Runner(plan, self.methods, self._one_call, self._max_batch, self._known, list(sides.values()))
         self.trace = runner.trace  # grows while it runs, for callbacks
         denoise: Any = runner.denoise if check is None else functools.partial(check.denoise, runner.denoise)
         step: Any = runner.step_done if check is None else functools.partial(check.step, runner.step_done)
@@ -210,10 +214,8 @@ class Attachment:
             handlers: dict[str, Any] = {"step": step, "set_timesteps": runner.schedule_set}
             if hasattr(self.pipe.scheduler, "scale_model_input"):
                 handlers["scale_model_input"] = runner.scale_input
-            taken = TAKEN.format("a scheduler")
-            stack.enter_context(
-                intercept.entered(self.pipe.scheduler, handlers, run, taken, reserved=["set_timesteps"])
-            )
+            alone, scheduler = TAKEN.format("a scheduler"), self.pipe.scheduler
+            stack.enter_context(intercept.entered(scheduler, handlers, run, alone, reserved=["set_timesteps"]))
             for part, side in sides.items():
                 stack.enter_context(intercept.entered(part, {"__call__": side.watch}, run))
             for name, module in plan.denoisers.items():

@@ -2,7 +2,8 @@
 
 The layer's own processor and projections answer, on a stand-in for the module that differs in two things: the queries are
 those that the running forward has computed already, and the output projection is left to that forward. So another text costs
-its keys and values and one more attention, and LoRA, IP-Adapters, norms and attention back ends stay at work.
+its keys and values, the first time in a run, and one more attention, and LoRA, IP-Adapters, norms and attention back ends stay
+at work.
 """
 
 from __future__ import annotations
@@ -29,8 +30,76 @@ class LayerCall:
     """Whether the attention's output has come by."""
 
 
+class TextProjections:
+    """What `to_k` and `to_v` of the layers make of a text, kept for a run: it is the same at every step.
+
+    Kept where the projection is a plain linear layer whose weight has not changed and the processor hands it the text itself,
+    not something made of it; and up to `LIMIT` bytes in all.
+    """
+
+    LIMIT = 1 << 26
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[torch.nn.Module, int], tuple[Tensor, Tensor, int, Tensor]] = {}
+        """Projection and identity of a text -> the text, the weight and its version, and what came of them; oldest first."""
+        self._bytes = 0
+
+    def stand_ins(self, owner: Any, text: Tensor, given: Tensor) -> dict[str, Callable[[Tensor], Tensor]]:
+        """What may stand for the projections of a layer. `given`: `text` in the device and dtype of the layer."""
+        if torch.is_grad_enabled():
+            return {}
+        projections = {name: owner._modules.get(name) for name in ("to_k", "to_v")}
+        return {
+            name: self._remembering(projection, text, given)
+            for name, projection in projections.items()
+            if type(projection) is torch.nn.Linear and not _is_watched(projection)
+        }
+
+    def _remembering(self, projection: torch.nn.Linear, text: Tensor, given: Tensor) -> Callable[[Tensor], Tensor]:
+        weight = projection.weight
+
+        def project(value: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+            if value is not given:
+                return projection(value, *args, **kwargs)
+            known = self._kept.get((projection, id(text)))
+            if known is not None and known[1] is weight and known[2] == weight._version:
+                return known[3]
+            output = projection(value, *args, **kwargs)
+            self._keep((projection, id(text)), (text, weight, weight._version, output))
+            return output
+
+        return project
+
+    def _keep(self, key: tuple[torch.nn.Module, int], entry: tuple[Tensor, Tensor, int, Tensor]) -> None:
+        self._bytes -= 0 if key not in self._kept else _bytes(self._kept.pop(key)[3])
+        size = _bytes(entry[3])
+        while self._kept and self._bytes + size > self.LIMIT:
+            self._bytes -= _bytes(self._kept.pop(next(iter(self._kept)))[3])
+        if size <= self.LIMIT:
+            self._kept[key] = entry
+            self._bytes += size
+
+
+def _bytes(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
+
+
+def _is_watched(module: torch.nn.Module) -> bool:
+    """Whether something else stands in the way of a module's call, or may: hooks, a replaced forward."""
+    weight: Any = module.weight
+    return bool(
+        module._forward_hooks or module._forward_pre_hooks or "forward" in module.__dict__ or weight.is_inference()
+    )
+
+
 def attend(
-    module: torch.nn.Module, call: LayerCall, text: Tensor, rows: slice, mask: Tensor | None, projected: bool
+    module: torch.nn.Module,
+    call: LayerCall,
+    text: Tensor,
+    rows: slice,
+    mask: Tensor | None,
+    projected: bool,
+    projections: TextProjections | None = None,
 ) -> Tensor:
     """The output of a cross-attention module for some of its rows, with another text.
 
@@ -41,12 +110,12 @@ def attend(
         rows: which of the forward's rows.
         mask: attention bias of the text, (B, 1, L), or None.
         projected: whether the output projection is applied.
+        projections: what keeps the keys and values of a text for the layer's next forward.
     """
     owner: Any = getattr(module, "_orig_mod", module)
     cls: Any = type(owner)
-    named = {**_signature(cls).bind(owner, *call.args, **call.kwargs).arguments}
-    named.pop("self", None)
-    named |= named.pop("kwargs", {}) | named.pop("cross_attention_kwargs", {})
+    named = {**dict(zip(_names(cls), call.args, strict=False)), **call.kwargs}
+    named |= named.pop("cross_attention_kwargs", None) or {}
     count = named["hidden_states"].shape[0]
 
     def cut(value: Any) -> Any:
@@ -56,17 +125,19 @@ def attend(
 
     before = named["encoder_hidden_states"]
     arguments = {name: cut(value) for name, value in named.items() if value is not None}
-    text = text.to(arguments["hidden_states"])
+    given = text.to(arguments["hidden_states"])
     if isinstance(before, tuple):
-        arguments["encoder_hidden_states"] = (text, *cut(before[1:]))
-    elif getattr(owner, "add_k_proj", None) is not None and before.shape[1] > text.shape[1]:
+        arguments["encoder_hidden_states"] = (given, *cut(before[1:]))
+    elif getattr(owner, "add_k_proj", None) is not None and before.shape[1] > given.shape[1]:
         # An image stands before the text (Wan, image to video).
-        arguments["encoder_hidden_states"] = torch.cat([cut(before)[:, : before.shape[1] - text.shape[1]], text], dim=1)
+        image = cut(before)[:, : before.shape[1] - given.shape[1]]
+        arguments["encoder_hidden_states"] = torch.cat([image, given], dim=1)
     else:
-        arguments["encoder_hidden_states"] = text
+        arguments["encoder_hidden_states"] = given
     arguments["attention_mask"] = mask
-    queries = None if call.queries is None else call.queries[rows]
-    parts: dict[str, Any] = {} if queries is None else {"to_q": _constant(queries)}
+    parts: dict[str, Any] = {} if projections is None else projections.stand_ins(owner, text, given)
+    if call.queries is not None:
+        parts["to_q"] = _constant(call.queries[rows])
     if not projected:
         parts["to_out"] = behind_attention(owner, _unchanged, dropped=True)
     twin, processor = stand_in(owner, parts), getattr(owner, "processor", None)
@@ -91,8 +162,10 @@ def output_projection(module: torch.nn.Module) -> torch.nn.Module | None:
 
 
 @cache
-def _signature(cls: Any) -> inspect.Signature:
-    return inspect.signature(cls.forward)
+def _names(cls: Any) -> tuple[str, ...]:
+    """The arguments of a layer's forward by position."""
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return tuple(name for name, one in inspect.signature(cls.forward).parameters.items() if one.kind in kinds)[1:]
 
 
 @cache

@@ -7,7 +7,7 @@ for steps at which a method listens, so that all other steps run the plain modul
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -15,9 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from negguide.engine.attend import output_projection
-from negguide.engine.attention_layers import AttentionLayer, attention_layers, image_modules, picture
-from negguide.engine.compiled import is_compiled, refuse_deaf, whole_graphs_are_refused
+from negguide.engine.attend import TextProjections, output_projection
+from negguide.engine.attention_layers import AttentionLayer, picture
+from negguide.engine.compiled import whole_graphs_are_refused
+from negguide.engine.denoiser_modules import DenoiserModules, KnownDenoisers
 from negguide.engine.finite import FiniteGuard
 from negguide.engine.layer_hooks import ForwardHooks, Listener
 from negguide.engine.shared_rows import SharedRows
@@ -52,14 +53,21 @@ class AttentionHooks:
     """The listening of one run. `open` before the forwards of a step, `forward` around each of them."""
 
     def __init__(
-        self, plan: Plan, methods: Sequence[Method], states: Sequence[dict[str, Any]], guard: FiniteGuard
+        self,
+        plan: Plan,
+        methods: Sequence[Method],
+        states: Sequence[dict[str, Any]],
+        guard: FiniteGuard,
+        known: KnownDenoisers,
     ) -> None:
         self.plan = plan
         self.guard = guard
-        self.attention_layers: dict[str, tuple[AttentionLayer, ...]] = {}
+        self._known = known
+        self._modules: dict[str, DenoiserModules] = {}
+        self._layers: dict[str, tuple[AttentionLayer, ...]] = {}
         self._compiled: dict[str, bool] = {}
         self._proven: set[tuple[torch.nn.Module, type]] = set()
-        self._image_modules: dict[str, Set[torch.nn.Module]] = {}
+        self._projections = TextProjections()
         self.wanted_rows = ExtraRows()
         self._methods = [
             (method, state)
@@ -74,16 +82,24 @@ class AttentionHooks:
 
     def layers(self, denoiser: str) -> tuple[AttentionLayer, ...]:
         """The layers of a denoiser of the plan; found once."""
-        if denoiser not in self.attention_layers:
-            module = self.plan.denoisers[denoiser]
-            self.attention_layers[denoiser] = attention_layers(module)
-            refuse_deaf(module, self._is_compiled(denoiser))
-        return self.attention_layers[denoiser]
+        if denoiser not in self._layers:
+            self._layers[denoiser] = self._modules_of(denoiser).listenable()
+        return self._layers[denoiser]
+
+    def _modules_of(self, denoiser: str) -> DenoiserModules:
+        if denoiser not in self._modules:
+            self._modules[denoiser] = self._known.modules_of(self.plan.denoisers[denoiser])
+        return self._modules[denoiser]
 
     @property
     def has_listeners(self) -> bool:
         """Whether any method may listen at some step."""
         return bool(self._methods)
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether a method listens at this step."""
+        return bool(self._heard_by)
 
     def open(self, step: Step, context: RunContext) -> list[str]:
         """Ask the methods who listens at this step; their names. Whoever opens closes."""
@@ -139,9 +155,8 @@ class AttentionHooks:
         assert self._step is not None and self._context is not None
         seen = picture(module, named, main_input(named)[1], self.plan.layout)
         compiled = self._is_compiled(denoiser)
-        hooks = ForwardHooks(
-            self._step, self._context, slots, seen, parts or {}, self.guard, self._thread, compiled, self._proven
-        )
+        run = self._thread, compiled, self._proven, self._projections
+        hooks = ForwardHooks(self._step, self._context, slots, seen, parts or {}, self.guard, *run)
         shared = self._shared_rows(slots, named, compiled)
         try:
             for attention_layer in self.layers(denoiser):
@@ -150,7 +165,7 @@ class AttentionHooks:
                     [listener for listener in self._heard_by if listener.listen.layers(attention_layer.layer)],
                 )
             if shared is not None:
-                shared.set(self._modules_of_images(denoiser) - self._heard_projections(denoiser))
+                shared.set(self._modules_of(denoiser).of_images - self._heard_projections(denoiser))
             with whole_graphs_are_refused():
                 yield
         finally:
@@ -166,13 +181,8 @@ class AttentionHooks:
 
     def _is_compiled(self, denoiser: str) -> bool:
         if denoiser not in self._compiled:
-            self._compiled[denoiser] = is_compiled(self.plan.denoisers[denoiser])
+            self._compiled[denoiser] = self._modules_of(denoiser).is_compiled
         return self._compiled[denoiser]
-
-    def _modules_of_images(self, denoiser: str) -> Set[torch.nn.Module]:
-        if denoiser not in self._image_modules:
-            self._image_modules[denoiser] = dict.fromkeys(image_modules(self.plan.denoisers[denoiser])).keys()
-        return self._image_modules[denoiser]
 
     def _heard_projections(self, denoiser: str) -> set[torch.nn.Module]:
         """Output projections behind which a method hears what companions say, so that these must be computed too."""

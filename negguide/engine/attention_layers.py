@@ -217,6 +217,11 @@ class Cut:
             return self.whole.gather(1, self.at)
         return self.whole if self.at == slice(0, self.whole.shape[1]) else self.whole[:, self.at]
 
+    @property
+    def is_view(self) -> bool:
+        """Whether `tokens` shares its memory with what the layer gave."""
+        return isinstance(self.at, slice) and self.frames == 1 and self.heads is None
+
     def filled(self, tokens: Tensor) -> Tensor:
         """What was heard, with other tokens in their places."""
         if isinstance(self.at, Tensor):

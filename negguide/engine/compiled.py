@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
 
 from negguide.pipeline.families import Unsupported
-from negguide.pipeline.families.parts import parts
 
 _REMEDY = (
     "Set torch._dynamo.config.skip_nnmodule_hook_guards = False, compile without fullgraph=True, and call "
@@ -16,10 +15,10 @@ _REMEDY = (
 )
 
 
-def is_compiled(denoiser: torch.nn.Module) -> bool:
-    """Whether a denoiser, or some part of it, is compiled."""
+def is_compiled(denoiser: torch.nn.Module, modules: Iterable[torch.nn.Module]) -> bool:
+    """Whether a denoiser, or some part of it among its `modules`, is compiled."""
     return hasattr(denoiser, "_orig_mod") or any(
-        "_orig_mod" in part._modules or part.__dict__.get("_compiled_call_impl") is not None for part in parts(denoiser)
+        "_orig_mod" in module._modules or module.__dict__.get("_compiled_call_impl") is not None for module in modules
     )
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from negguide.engine import extra_rows, other_weights
 from negguide.engine.attention_hooks import COND, AttentionHooks
 from negguide.engine.attention_layers import text_of_layers
+from negguide.engine.memory import RowLimit, is_out_of_memory
 from negguide.methods.tokens import Label
 from negguide.pipeline import argument_tree
 from negguide.pipeline.families import unsupported
@@ -63,7 +64,9 @@ class Evaluator:
         self.plan = plan
         self.sides = sides
         self.joined = one_call or (plan.mode == "batch" and not plan.caching)
-        self.max_batch = max_batch
+        # Nothing asks for more memory than the pipeline alone would, unless the user wants one call.
+        own = None if one_call else plan.rows * (2 if plan.mode == "batch" else 1)
+        self.limit = RowLimit(plan.rows, own if max_batch is None else max_batch)
         self.attention_hooks: AttentionHooks | None = None
         """Who listens to the forwards of this step."""
         self.passes = 0.0
@@ -79,6 +82,13 @@ class Evaluator:
         with self._heard(denoiser_call, keys, denoiser_call.named):
             self.output = denoiser_call.unchanged()
         return self.output
+
+    def _own_pair(self, denoiser_call: DenoiserCall) -> dict[int, Tensor]:
+        """The pipeline's own two halves, by the very call that it makes."""
+        whole = prediction_of(self.unchanged(denoiser_call))
+        first, second = whole[: self.plan.rows], whole[self.plan.rows :]
+        cond, own = (first, second) if self.plan.family.cond_first else (second, first)
+        return {COND: cond, OWN_KEY: own}
 
     def predict(self, denoiser_call: DenoiserCall, keys: Sequence[int], index: int) -> dict[int, Tensor]:
         """Whole predictions (B, ...) for the conditional and for each key."""
@@ -104,29 +114,36 @@ class Evaluator:
         plan = self.plan
         if self.attention_hooks is not None and self.attention_hooks.wanted_rows:
             return self._with_extra_rows(denoiser_call, keys)
-        if plan.mode == "batch" and (set(keys) == {OWN_KEY} or (OWN_KEY in keys and not self.joined)):
-            whole = prediction_of(self.unchanged(denoiser_call))
-            first, second = whole[: plan.rows], whole[plan.rows :]
-            cond, own = (first, second) if plan.family.cond_first else (second, first)
+        whole = self.limit.images is None or self._listened
+        if plan.mode == "batch" and whole and (set(keys) == {OWN_KEY} or (OWN_KEY in keys and not self.joined)):
             rest = [key for key in keys if key != OWN_KEY]
-            return {COND: cond, OWN_KEY: own, **self._replay(denoiser_call, rest, index)}
-        if plan.mode != "batch" and not (self.joined and keys):
+            return {**self._own_pair(denoiser_call), **self._replay(denoiser_call, rest, index)}
+        if plan.mode != "batch" and whole and not (self.joined and keys):
             cond = prediction_of(self.unchanged(denoiser_call))
             return {COND: cond, **self._replay(denoiser_call, keys, index)}
         order = [COND, *keys] if plan.family.cond_first else [*keys[:1], COND, *keys[1:]]
         if not self.joined:
             return self._replay(denoiser_call, order, index)
         found: dict[int, Tensor] = {}
-        for part in self._parts(order):
-            found |= self._together(denoiser_call, part, index)
+        waiting = list(order)
+        while waiting:
+            part = self.limit.parts(waiting)[0]
+            try:
+                found |= self._together(denoiser_call, part, index)
+                waiting = waiting[len(part) :]
+                continue
+            except Exception as error:
+                if not is_out_of_memory(error) or len(part) == 1:
+                    raise
+            self.limit.halve(len(part) * plan.rows)
         return found
-
-    def _parts(self, keys: Sequence[int]) -> list[list[int]]:
-        size = max(1, (self.max_batch or len(keys) * self.plan.rows) // self.plan.rows)
-        return [list(keys[start : start + size]) for start in range(0, len(keys), size)]
 
     def _together(self, denoiser_call: DenoiserCall, keys: Sequence[int], index: int) -> dict[int, Tensor]:
         plan = self.plan
+        if len(keys) == 1:
+            return self._replay(denoiser_call, keys, index)
+        if plan.mode == "batch" and list(keys) == ([COND, OWN_KEY] if plan.family.cond_first else [OWN_KEY, COND]):
+            return self._own_pair(denoiser_call)
         calls = [self.call(denoiser_call, key) for key in keys]
         try:
             named = argument_tree.join(calls, plan.rows, plan.family.rows)
@@ -144,10 +161,27 @@ class Evaluator:
         return found
 
     def _forward(self, denoiser_call: DenoiserCall, named: Mapping[str, Any], keys: Sequence[int]) -> Tensor:
+        answer = self._answer(denoiser_call, named, keys)
         self.passes += len(keys)
-        with self._heard(denoiser_call, keys, named):
-            self.output = denoiser_call.repeated(named)
-        return prediction_of(self.output)
+        return answer
+
+    def _answer(self, denoiser_call: DenoiserCall, named: Mapping[str, Any], keys: Sequence[int]) -> Tensor:
+        images, rows, layout = self.limit.images, self.plan.rows, self.plan.family.rows
+        if images is None or len(keys) > 1 or self.plan.caching or self._listened:
+            with self._heard(denoiser_call, keys, named):
+                self.output = denoiser_call.repeated(named)
+            return prediction_of(self.output)
+        whole = []
+        for start in range(0, rows, images):
+            some = argument_tree.take(named, slice(start, start + images), rows, layout)
+            self.output = denoiser_call.repeated(some)
+            whole.append(prediction_of(self.output))
+        return torch.cat(whole)
+
+    @property
+    def _listened(self) -> bool:
+        """Whether a method listens to the forwards of this step, which then hold all images."""
+        return self.attention_hooks is not None and self.attention_hooks.is_heard
 
     def _heard(
         self, denoiser_call: DenoiserCall, keys: Sequence[int], named: Mapping[str, Any]
@@ -164,7 +198,7 @@ class Evaluator:
         assert attention_hooks is not None
         order = [COND, *keys] if plan.family.cond_first else [*keys[:1], COND, *keys[1:]]
         joined = self.joined and not attention_hooks.wanted_rows.appended
-        waiting = self._parts(order) if joined else [[key] for key in order]
+        waiting = self.limit.parts(order) if joined else [[key] for key in order]
         found: dict[int, Tensor] = {}
         while waiting:
             part = waiting.pop(0)

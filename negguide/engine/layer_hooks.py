@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from negguide.engine.attend import LayerCall, attend, output_projection
+from negguide.engine.attend import LayerCall, TextProjections, attend, output_projection
 from negguide.engine.attention_layers import AttentionLayer, Picture
 from negguide.engine.finite import FiniteGuard
 from negguide.methods.base import Method, Step
-from negguide.methods.tokens import Listen, Placement, RunContext, Slots, Tokens, Values
+from negguide.methods.tokens import Label, Listen, Placement, RunContext, Slots, Tokens, Values
 from negguide.pipeline.families import Unsupported
 
 
@@ -45,6 +45,7 @@ class ForwardHooks:
         thread: int,
         compiled: bool,
         proven: set[tuple[torch.nn.Module, type]],
+        projections: TextProjections,
     ) -> None:
         self._step = step
         self._context = context
@@ -59,6 +60,7 @@ class ForwardHooks:
         """Keeps a hook out of the graphs of a compiled denoiser; doing so for each of them would cost the others time."""
         self._proven = proven
         """Layers whose output projection is known to be called by them, so that what they give is heard; added to."""
+        self._projections = projections
         self._asking = False
         """A layer is being asked with another text: nobody hears that."""
         self._handles: list[Any] = []
@@ -161,7 +163,8 @@ class ForwardHooks:
         def denoiser_call(text: Tensor, rows: slice, mask: Tensor | None) -> Tensor:
             self._asking = True
             try:
-                return attend(attention_layer.module, call, text, rows, mask, projected=placement == "layer")
+                projected = placement == "layer"
+                return attend(attention_layer.module, call, text, rows, mask, projected, self._projections)
             finally:
                 self._asking = False
 
@@ -175,13 +178,27 @@ class ForwardHooks:
             denoiser_call,
         )
         for listener in listeners:
-            before = event.result()
+            before = event.edits
             listener.method.tokens(event, listener.state)
-            if event.touched:
-                self._guard.check(event.result(), (before,), listener.name, self._step.index)
+            self._check(event, before, listener)
         if not event.touched:
             return None
+        if placement == "attention" and cut.is_view and self._may_write(attention_layer.module):
+            event.write()
+            return None
         return cut.filled(event.result())
+
+    def _check(self, event: Tokens | Values, before: Mapping[Label, Tensor], listener: Listener) -> None:
+        """Whether what a method has edited is finite; `before`: what was edited before it."""
+        for label, value in event.edits.items():
+            if before.get(label) is not value:
+                self._guard.check(value, (event.heard, *before.values()), listener.name, self._step.index)
+
+    def _may_write(self, module: torch.nn.Module) -> bool:
+        """Whether what attention gave may be written over: diffusers' own processors do not look at it again."""
+        processor = getattr(module, "processor", None)
+        ours = processor is not None and type(processor).__module__.startswith("diffusers.")
+        return ours and self._kept_out is _as_it_is and not torch.is_grad_enabled()
 
     def _hear_values(self, attention_layer: AttentionLayer, listeners: Sequence[Listener]) -> None:
         """The values of the text tokens."""
@@ -197,10 +214,9 @@ class ForwardHooks:
                 text = slice(self._picture.total, length)
             event = Values(self._step, attention_layer.layer, self._context, output[:, text], self._slots, self._parts)
             for listener in listeners:
-                before = event.result()
+                before = event.edits
                 listener.method.values(event, listener.state)
-                if event.touched:
-                    self._guard.check(event.result(), (before,), listener.name, self._step.index)
+                self._check(event, before, listener)
             if not event.touched:
                 return None
             return torch.cat([output[:, : text.start], event.result(), output[:, text.stop :]], dim=1)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from negguide.engine.attention_hooks import COND, AttentionHooks
 from negguide.engine.context import run_context
+from negguide.engine.denoiser_modules import KnownDenoisers
 from negguide.engine.embeddings import edited
 from negguide.engine.evaluate import DenoiserCall, Evaluator
 from negguide.engine.finite import FiniteGuard
@@ -38,6 +39,7 @@ class Runner:
         methods: Sequence[Method],
         one_call: bool,
         max_batch: int | None,
+        known: KnownDenoisers,
         sides: Sequence[SideModel] = (),
     ) -> None:
         self.plan = plan
@@ -46,7 +48,7 @@ class Runner:
         self.evaluator = Evaluator(plan, one_call, max_batch, sides)
         self.sides = sides
         self.guard = FiniteGuard()
-        self.attention_hooks = AttentionHooks(plan, methods, self.states, self.guard)
+        self.attention_hooks = AttentionHooks(plan, methods, self.states, self.guard, known)
         if self.attention_hooks.has_listeners:
             self.evaluator.attention_hooks = self.attention_hooks
         self.trace: list[StepRecord] = []

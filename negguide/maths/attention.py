@@ -7,8 +7,8 @@ from torch import Tensor
 
 from negguide.maths.directions import widen
 
-_BLOCK = 1 << 18
-"""Numbers of a tensor that are worked on at a time on a CPU: 1 MB in float32."""
+_BLOCK = 1 << 17
+"""Numbers of a tensor that are worked on at a time on a CPU: half a megabyte in float32."""
 
 
 def nag(z_pos: Tensor, z_neg: Tensor, scale: float, tau: float, alpha: float) -> Tensor:
@@ -21,15 +21,23 @@ def nag(z_pos: Tensor, z_neg: Tensor, scale: float, tau: float, alpha: float) ->
     C) -> (B, N, C) in float32 or wider. No copy of the release: it replaces NaN ratios by 10, which this form never
     meets.
     """
-    if z_pos.device.type != "cpu" or z_pos.ndim < 2 or z_pos.numel() <= _BLOCK or torch.is_grad_enabled():
+    if torch.is_grad_enabled() or z_pos.device.type != "cpu" or z_pos.ndim < 2 or z_pos.numel() <= _BLOCK:
         return _nag(z_pos, z_neg, scale, tau, alpha)
-    # Tokens stand alone: block by block all between reading and writing stays in the processor's cache (measured: 7 times faster).
+    # Tokens stand alone: block by block all between reading and writing stays in the processor's cache, in two tensors that
+    # are used again (measured: up to 7 times faster; fresh memory costs more than the arithmetic).
     tokens = max(1, _BLOCK * z_pos.shape[-2] // z_pos.numel())
     result = torch.empty(z_pos.shape, dtype=torch.promote_types(z_pos.dtype, torch.float32))
+    scratch = torch.empty((2, *z_pos[..., :tokens, :].shape), dtype=result.dtype)
     for plus, minus, out in zip(
         *(z.split(tokens, dim=-2) for z in (z_pos, z_neg.expand_as(z_pos), result)), strict=True
     ):
-        out.copy_(_nag(plus, minus, scale, tau, alpha))
+        positive, negative = plus.to(result.dtype), minus.to(result.dtype)
+        extrapolated, sizes = scratch[..., : plus.shape[-2], :]
+        torch.lerp(negative, positive, scale, out=extrapolated)
+        bound = torch.abs(positive, out=sizes).sum(-1, keepdim=True).mul_(tau)
+        length = torch.abs(extrapolated, out=sizes).sum(-1, keepdim=True)
+        extrapolated.mul_(_factor(bound, length))
+        torch.lerp(positive, extrapolated, alpha, out=out)
     return result
 
 
@@ -37,9 +45,13 @@ def _nag(z_pos: Tensor, z_neg: Tensor, scale: float, tau: float, alpha: float) -
     positive, negative = widen(z_pos), widen(z_neg)
     extrapolated = torch.lerp(negative, positive, scale)
     bound = tau * positive.abs().sum(-1, keepdim=True)
-    length = extrapolated.abs().sum(-1, keepdim=True)
-    shortened = extrapolated * (bound / length.clamp_min(torch.finfo(length.dtype).tiny)).clamp_max(1.0)
+    shortened = extrapolated * _factor(bound, extrapolated.abs().sum(-1, keepdim=True))
     return torch.lerp(positive, shortened, alpha)
+
+
+def _factor(bound: Tensor, length: Tensor) -> Tensor:
+    """By what each token is multiplied, so that it is at most as long as its bound."""
+    return (bound / length.clamp_min(torch.finfo(length.dtype).tiny)).clamp_max(1.0)
 
 
 def flip_values(values: Tensor, weights: Tensor) -> Tensor:

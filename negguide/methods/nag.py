@@ -23,6 +23,17 @@ class _Strength(NamedTuple):
     alpha: float
 
 
+class _Now(NamedTuple):
+    """What acts at a step; every layer asks."""
+
+    step: Step
+    negatives: Sequence[Negative]
+    conditions: Sequence[Condition]
+    """Of each of them."""
+    wanted: Sequence[Condition]
+    """Each once."""
+
+
 _USUAL = {"cross": _Strength(3.0, 2.5, 0.5), "joint": _Strength(5.0, 2.5, 0.25)}
 
 
@@ -104,17 +115,22 @@ class NAG(Method):
     def tokens(self, tokens: Tokens, state: dict[str, Any]) -> None:
         if "cond" not in tokens:
             return
-        negatives, z_pos = live(self._all, tokens.step), tokens["cond"]
-        conditions = wanted(negatives)
-        asked = tokens.layer.reads_any_text
-        outputs = {condition: tokens.attend_to(condition) if asked else tokens[condition] for condition in conditions}
-        weights = [_weight(negative, tokens) for negative in negatives]
-        z_neg = maths.compose([outputs[negative.condition] for negative in negatives], weights, base=z_pos)
+        now: _Now | None = state.get("now")
+        if now is None or now.step is not tokens.step:
+            now = state["now"] = self._now(tokens.step)
+        z_pos, asked = tokens["cond"], tokens.layer.reads_any_text
+        outputs = {condition: tokens.attend_to(condition) if asked else tokens[condition] for condition in now.wanted}
+        weights = [_weight(negative, z_pos, tokens) for negative in now.negatives]
+        z_neg = maths.compose([outputs[condition] for condition in now.conditions], weights, base=z_pos)
         guided = maths.nag(z_pos, z_neg, *self._strength(tokens.context, tokens.layer.kind)).to(z_pos.dtype)
         # The companions' image tokens must stay those of the prompt, so that the next layer compares like with like.
         tokens["cond"] = guided
-        for condition in () if asked else conditions:
+        for condition in () if asked else now.wanted:
             tokens[condition] = guided
+
+    def _now(self, step: Step) -> _Now:
+        negatives = live(self._all, step)
+        return _Now(step, negatives, [negative.condition for negative in negatives], wanted(negatives))
 
     def _strength(self, context: RunContext, kind: str) -> _Strength:
         """The user's numbers, else the family's, else those usual for this kind of layer."""
@@ -142,14 +158,13 @@ def kind_of(context: RunContext) -> Kind:
     return "cross" if "cross" in kinds else "joint"
 
 
-def _weight(negative: Negative, tokens: Tokens) -> float | Tensor:
+def _weight(negative: Negative, like: Tensor, tokens: Tokens) -> float | Tensor:
     """Weight of a negative, times its mask on the layer's token grid, (1, N, 1)."""
     if negative.mask is None:
-        return negative.weight_in(tokens["cond"])
+        return negative.weight_in(like)
     if tokens.grid is None:
         raise ValueError(
             f"the tokens of {tokens.layer.name} have no grid (videos), so the mask of {negative.prompt!r} cannot be "
             "laid on them; leave the mask out"
         )
-    like = tokens["cond"]
     return negative.weight_in(like) * negative.mask.tensor(*tokens.grid).to(like.device).reshape(1, -1, 1)

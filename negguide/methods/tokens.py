@@ -127,9 +127,24 @@ class _Rows:
         return tuple(self._slots.name(label) for label in self._slots.labels if label[0] == "companion")
 
     @property
+    def heard(self) -> Tensor:
+        """All rows as the layer gave them."""
+        return self._rows
+
+    @property
     def touched(self) -> bool:
         """Whether a branch has been edited."""
         return bool(self._edits)
+
+    @property
+    def edits(self) -> dict[Label, Tensor]:
+        """What the rows that have been edited are now."""
+        return dict(self._edits)
+
+    def write(self) -> None:
+        """Put the edited rows into the tensor that was heard, which must be nobody else's."""
+        for label, value in self._edits.items():
+            self._rows[self._slots.rows(label)] = value
 
     def __contains__(self, branch: Branch) -> bool:
         return self._slots.find(branch) is not None

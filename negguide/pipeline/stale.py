@@ -65,11 +65,12 @@ class Check:
 class Rewind:
     """Random states as they were when a call began, for a run that begins again."""
 
-    def __init__(self, generators: Any, device: Any) -> None:
+    def __init__(self, generators: Any, pipe: Any) -> None:
+        # Asking a pipeline for its device walks over all its modules.
+        device: Any = getattr(pipe, "_execution_device", None) if torch.cuda.is_initialized() else None
         self._generators = [(generator, generator.get_state()) for generator in _generators(generators)]
         self._cpu = torch.get_rng_state()
-        on_cuda = getattr(device, "type", "") == "cuda"
-        self._cuda = (torch.cuda.get_rng_state(device), device) if on_cuda else None
+        self._cuda = None if getattr(device, "type", "") != "cuda" else (torch.cuda.get_rng_state(device), device)
 
     def back(self) -> None:
         """Make all of them what they were."""

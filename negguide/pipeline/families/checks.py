@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -61,10 +61,10 @@ def check_pipeline(pipe: Any, cls: type, parameters: Mapping[str, Any]) -> None:
         raise unsupported(name, "it has no scheduler whose steps could be followed")
 
 
-def hook_names(module: torch.nn.Module) -> set[str]:
-    """Names of the diffusers hooks inside a denoiser."""
+def hook_names(modules: Iterable[torch.nn.Module]) -> set[str]:
+    """Names of the diffusers hooks on the modules of a denoiser."""
     # In its `__dict__`: a module looks for what it lacks in three tables and then composes an error.
-    registries = (part.__dict__.get("_diffusers_hook") for part in parts(module))
+    registries = (module.__dict__.get("_diffusers_hook") for module in modules)
     return {name for registry in registries if registry is not None for name in registry.hooks}
 
 
@@ -74,8 +74,9 @@ def check_call(family: Family, denoisers: Mapping[str, torch.nn.Module], argumen
         if argument in arguments and forbidden(arguments[argument]):
             why = "the guidance formula then is not one fixed combination of two predictions"
             raise unsupported(f"{argument}={arguments[argument]!r} ({family.name})", why)
-    refuse_patches(denoisers)
-    present = {hook for module in denoisers.values() for hook in hook_names(module)}
+    modules = [module for denoiser in denoisers.values() for module in parts(denoiser)]
+    refuse_patches(modules)
+    present = hook_names(modules)
     for hook, title in _REFUSED_HOOKS.items():
         if hook in present:
             why = "it counts denoiser calls, so extra conditions would read each other's cache; disable_cache() first"

@@ -27,4 +27,13 @@ def named_parts(module: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Module]
 
 def parts(module: torch.nn.Module) -> Iterator[torch.nn.Module]:
     """The module and all inside it, each once."""
-    return (part for _, part in named_parts(module))
+    seen: set[torch.nn.Module] = set()
+    stack = [module]
+    while stack:
+        part = stack.pop()
+        if part in seen:
+            continue
+        seen.add(part)
+        yield part
+        if part._modules:
+            stack += [child for child in reversed(part._modules.values()) if child is not None]

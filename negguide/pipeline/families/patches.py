@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 
 from negguide.pipeline.families.family import Unsupported
-from negguide.pipeline.families.parts import parts
 
 _KEEPERS = {
     "DeepCache": ("DeepCache", "helper.disable()"),
@@ -22,31 +21,32 @@ _KEEPERS = {
 _OWN = ("diffusers", "transformers", "torch", "accelerate", "peft", "negguide")
 
 
-def refuse_patches(denoisers: Mapping[str, torch.nn.Module]) -> None:
-    """Raise `Unsupported` where a patch would hand one condition's features to another."""
-    for denoiser in denoisers.values():
-        patches = {id(patch): patch for part in parts(denoiser) for patch in _patches(part)}
-        for patch in patches.values():
-            package = str(getattr(patch, "__module__", "")).split(".")[0]
-            name = getattr(patch, "__qualname__", type(patch).__name__)
-            title, remedy = _KEEPERS.get(package, ("", ""))
-            if not title and package not in _OWN and "cache" in name.lower():
-                title, remedy = f"{name} (of {package})", "call the pipeline without that patch"
-            if title:
-                raise Unsupported(
-                    f"{title} is at work in the denoiser: it keeps features from one call to the next and counts on the "
-                    f"same rows each time, so a condition would be given another one's. Switch it off first: {remedy}. "
-                    "Caches of diffusers that know contexts (enable_cache: first block, TaylorSeer, ...) go together"
-                )
+def refuse_patches(modules: Iterable[torch.nn.Module]) -> None:
+    """Raise `Unsupported` where a patch of one of a denoiser's modules would hand one condition's features to another."""
+    for patch in _patches(modules):
+        package = str(getattr(patch, "__module__", "")).split(".")[0]
+        name = getattr(patch, "__qualname__", type(patch).__name__)
+        title, remedy = _KEEPERS.get(package, ("", ""))
+        if not title and package not in _OWN and "cache" in name.lower():
+            title, remedy = f"{name} (of {package})", "call the pipeline without that patch"
+        if title:
+            raise Unsupported(
+                f"{title} is at work in the denoiser: it keeps features from one call to the next and counts on the "
+                f"same rows each time, so a condition would be given another one's. Switch it off first: {remedy}. "
+                "Caches of diffusers that know contexts (enable_cache: first block, TaylorSeer, ...) go together"
+            )
 
 
-def _patches(part: torch.nn.Module) -> Iterator[Any]:
-    """What may have been put in the place of a module's own code: its class, its forward, its attention processor."""
-    yield type(part)
-    yield type(part).forward
-    forward = part.__dict__.get("forward")
-    if forward is not None:
-        yield getattr(forward, "__func__", forward)
-    processor = part.__dict__.get("processor")
-    if processor is not None:
-        yield type(processor)
+def _patches(modules: Iterable[torch.nn.Module]) -> list[Any]:
+    """What may have been put in the place of the modules' own code: classes, forwards, attention processors; each once."""
+    types: set[type] = set()
+    forwards: list[Any] = []
+    for module in modules:
+        types.add(type(module))
+        own = module.__dict__
+        if "forward" in own:
+            forwards.append(getattr(own["forward"], "__func__", own["forward"]))
+        if own.get("processor") is not None:
+            types.add(type(own["processor"]))
+    forwards += [kind.forward for kind in types if hasattr(kind, "forward")]
+    return [*types, *forwards]
