@@ -1,7 +1,7 @@
 """What every method does on every tiny pipeline, found by trying: the table from which the matrix of families is made.
 
 `python tests/matrix.py` tries all cells and writes `negguide/pipeline/families/tested.json` and docs/families.md; with names
-of builders, these only; with `--page`, the page only. `test_matrix` tries cells again and holds them against the file.
+of builders, of methods, or of both, these only; with `--page`, the page only. `test_matrix` tries cells again and holds them against the file.
 """
 
 from __future__ import annotations
@@ -105,22 +105,26 @@ def write_page() -> None:
 
 
 def main(names: list[str]) -> int:
-    """Try builders (all without names), write what was found; returns the number of faults."""
+    """Try builders and methods (all without names), write what was found; returns the number of faults."""
     if names == ["--page"]:
         write_page()
         return 0
     path = Path(TESTED)
     known = json.loads(path.read_text("utf-8")) if path.exists() else {"pipelines": {}}
     faults = 0
-    for name in names or BUILDERS:
-        cells = {}
-        for method in METHODS:
+    methods = [name for name in names if name in METHODS] or list(METHODS)
+    for name in [name for name in names if name not in METHODS] or BUILDERS:
+        before = known["pipelines"].get(name, {"cells": {}})["cells"]
+        cells = {method: cell for method, cell in before.items() if method in METHODS}
+        for method in methods:
             try:
                 cells[method] = outcome(name, method)
             except Fault as fault:
                 faults += 1
+                cells.pop(method, None)
                 print(f"FAULT {fault}", flush=True)
         cls = type(families.build(name)).__name__
+        cells = {method: cells[method] for method in METHODS if method in cells}
         known["pipelines"][name] = {"class": cls, "cells": cells}
         print(f"{name}: {sum(cell == WORKS for cell in cells.values())} of {len(METHODS)} work", flush=True)
     known["diffusers"] = diffusers.__version__

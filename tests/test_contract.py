@@ -80,7 +80,6 @@ METHODS: dict[str, Row] = {
         lambda: AdaptiveNegatives("always_cat"),
         lambda: AdaptiveNegatives("always_cat", weight=0.0),
         2,
-        refuses=("wan", "wan22", "klein"),
     ),
     "distinct": Row(
         lambda: AdaptiveNegatives("always_cat", "distinct", kind="perp_neg"),

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from negguide.engine import videos
 from negguide.pipeline.families import Unsupported
 from negguide.pipeline.intercept import base_class
 from negguide.pipeline.layout import Layout
@@ -44,19 +45,32 @@ def encode(pipe: Any, layout: Layout, pictures: Sequence[Any], like: Tensor) -> 
     latents = (raw - shift) * scale
     if len(layout.sample_shape) == 3:
         latents = _packed(latents)
+        mean, spread = _token_statistics(pipe.vae, latents)
+        latents = (latents - mean) / spread
     return latents.reshape(-1, *layout.sample_shape[1:]).to(like.device, like.dtype)
 
 
-def decode(pipe: Any, layout: Layout, latents: Tensor, vae: Any = None, longest: int | None = None) -> list[Any]:
+def decode(
+    pipe: Any,
+    layout: Layout,
+    latents: Tensor,
+    vae: Any = None,
+    longest: int | None = None,
+    frames: Sequence[float] = (),
+) -> list[Any]:
     """Clean latents (B, ...) -> PIL pictures.
 
     `vae`: another decoder of the same latents (a tiny autoencoder: a module, or its hub id or folder). `longest`: a look is
     enough, of at most so many pixels at the longer side: larger latents are brought to that by area, and a tiny autoencoder
     in the folder `preview` of the pipeline's own folder decodes them, if there is one and no `vae` is given.
+    `frames`: of a video the frames at these fractions of it (0: the first, 1: the last), image by image; each frame once.
     """
+    if frames and (videos.is_video(layout) or layout.channels_last):
+        return _decode_frames(pipe, layout, latents, vae, longest, frames)
     _, height, width = _shape(pipe, layout)
     if len(layout.sample_shape) == 3:
-        latents = _unpacked(latents, height, width)
+        mean, spread = _token_statistics(pipe.vae, latents)
+        latents = _unpacked(latents * spread + mean, height, width)
     latents = latents.reshape(latents.shape[0], -1, height, width).float()
     if longest is not None:
         latents = _at_most(latents, max(1, longest // int(_factor(pipe) or 1)))
@@ -74,6 +88,29 @@ def decode(pipe: Any, layout: Layout, latents: Tensor, vae: Any = None, longest:
             pixels = pixels[:, :, 0] if pixels.ndim == 5 else pixels
             pictures += _processor(pipe).postprocess(pixels.float().cpu(), output_type="pil")
     return pictures
+
+
+def _decode_frames(
+    pipe: Any, layout: Layout, latents: Tensor, vae: Any, longest: int | None, frames: Sequence[float]
+) -> list[Any]:
+    if getattr(pipe, "vae", None) is None:
+        raise Unsupported(f"{base_class(pipe).__name__} has no VAE that turns latents into pictures")
+    video = videos.as_video(pipe, layout, latents).float()
+    if longest is not None:
+        count = video.shape[2]
+        video = _at_most(video.transpose(1, 2).flatten(0, 1), max(1, longest // int(_factor(pipe) or 1)))
+        video = video.unflatten(0, (-1, count)).transpose(1, 2)
+    decoder = previewer(vae) if isinstance(vae, str) else vae or pipe.vae
+    shift, scale = _affine(decoder, video)
+    raw = video / scale + shift
+    rows: list[list[Any]] = [[] for _ in raw]
+    with torch.no_grad(), _safe(decoder) as safe:
+        raw = raw.to(safe.device if decoder is not pipe.vae else raw.device, safe.dtype)
+        for place in videos.places(layout, frames):
+            for pictures, one in zip(rows, raw.split(1), strict=True):
+                pixels = videos.decode_frame(safe, one, place).float().cpu()
+                pictures += _processor(pipe).postprocess(pixels, output_type="pil")
+    return [picture for pictures in rows for picture in pictures]
 
 
 @lru_cache(maxsize=1)
@@ -109,13 +146,13 @@ def _shape(pipe: Any, layout: Layout) -> tuple[int, int, int]:
     if layout.frames > 1 or (len(sample) == 5 and sample[layout.frames_axis] != 1):
         frames = layout.frames if len(sample) == 3 else sample[layout.frames_axis]
         raise Unsupported(
-            f"{name} makes a video of {frames} latent frames here, and single pictures only can be looked at or compared "
-            "with references; use a method that needs neither"
+            f"{name} makes a video of {frames} latent frames here, and single pictures only can be compared with "
+            "references; use a method that needs none"
         )
     if _factor(pipe) is None or layout.channels_last or (len(sample) == 5 and not _has_frames(pipe.vae)):
         raise Unsupported(f"{name}: how its VAE's latents lie in a sample is not known")
     if len(sample) == 3:
-        if layout.grid is None or name.startswith("Flux2"):
+        if layout.grid is None:
             raise Unsupported(f"{name}: how its latents are packed is not known")
         if sample[2] != 4 * _latent_channels(pipe.vae):
             raise Unsupported(f"{name}: how its latents are packed is not known (tokens of {sample[2]} numbers)")
@@ -159,11 +196,21 @@ def _affine(vae: Any, like: Tensor) -> tuple[Tensor | float, Tensor | float]:
     """(shift, scale): what pipelines take from, and multiply with, a VAE's own latents."""
     config = vae.config
     scale = float(config.get("scaling_factor") or 1.0)
-    mean, std = config.get("latents_mean"), config.get("latents_std")
+    # LTX's VAE has them as buffers.
+    buffers = getattr(vae, "_buffers", {})
+    mean, std = (config.get(name) or buffers.get(name) for name in ("latents_mean", "latents_std"))
     if mean is None or std is None:
         return float(config.get("shift_factor") or 0.0), scale
-    shape = (1, -1, 1, 1)
-    return torch.tensor(mean).view(shape).to(like), scale / torch.tensor(std).view(shape).to(like)
+    shape = (1, -1, *(1 for _ in like.shape[2:]))
+    return torch.as_tensor(mean).view(shape).to(like), scale / torch.as_tensor(std).view(shape).to(like)
+
+
+def _token_statistics(vae: Any, like: Tensor) -> tuple[Tensor | float, Tensor | float]:
+    """(mean, spread) of the numbers of packed tokens where a VAE has them (Flux.2's)."""
+    norm = getattr(vae, "bn", None)
+    if norm is None:
+        return 0.0, 1.0
+    return norm.running_mean.to(like), (norm.running_var + vae.config.batch_norm_eps).sqrt().to(like)
 
 
 def _packed(latents: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from negguide.methods import watching
 from negguide.methods.base import Condition, Denoised, EachImage, Guidance, Method, Step, Window
-from negguide.methods.looks import Unit, as_looks
+from negguide.methods.looks import Unit, as_fractions, as_looks
 from negguide.methods.negative import Negative
 from negguide.methods.options import check_options, option
 from negguide.methods.policy import POLICIES, GroupPolicy, Policy, is_of_groups
@@ -106,6 +106,9 @@ class AdaptiveNegatives(Method):
     most: int | None = option(None, help="Negatives at most. Empty: as many as the text encoder reads.", low=1)
     drop: Literal["oldest", "weakest"] = option("oldest", help="Which negatives leave first when there are too many.")
     synonyms: Sequence[Sequence[str]] = option((), help="Groups of words that mean the same.")
+    frames: Sequence[float] = option(
+        (0.0, 0.5, 1.0), help="Which frames of a video the watcher sees, in fractions of it."
+    )
     preview: Any = option(None, help="A tiny autoencoder for the watcher's pictures. Empty: the pipeline's own.")
     preview_size: int = option(512, help="Longer side of the watcher's pictures, at most.", low=1, unit="pixels")
 
@@ -124,6 +127,7 @@ class AdaptiveNegatives(Method):
         if self.looks is None:
             put(self, "looks", GUARD_LOOKS if guards and self.looks_unit == "progress" else LOOKS)
         put(self, "looks", as_looks(self.looks, self.looks_unit, at_once=not guards))
+        put(self, "frames", as_fractions(self.frames))
         put(self, "synonyms", tuple(tuple(group) for group in self.synonyms))
         self._check()
         self.steering(_SOMETHING)

@@ -44,6 +44,15 @@ def as_looks(value: Any, unit: Unit, at_once: bool = True) -> tuple[float, ...]:
     return tuple(sorted(marks, reverse=unit == "sigma"))
 
 
+def as_fractions(value: Any) -> tuple[float, ...]:
+    """Fractions of a video from one or several numbers."""
+    several = value if isinstance(value, Sequence) and not isinstance(value, str) else (value,)
+    marks = tuple(sorted({finite("frames", one, low=0.0, high=1.0) for one in several}))
+    if not marks:
+        raise ValueError("frames is empty; possible: fractions of the video like (0, 0.5, 1), or one")
+    return marks
+
+
 def passed(marks: Sequence[float], unit: Unit, step: Step) -> int:
     """How many marks a run has met at a step; it looks at the first step at or after a mark."""
     if unit == "sigma":

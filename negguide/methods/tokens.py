@@ -68,7 +68,8 @@ class RunContext:
     """PIL pictures -> clean latents (R, ...), shaped and scaled like the rows of `Step.sample`, on its device."""
     decode: Callable[..., list[Any]]
     """Clean latents (B, ...) -> PIL pictures. `longest=`: pixels of the longer side, at most (then of smaller latents);
-    `vae=`: another decoder of the same latents, a module or a hub id, such as a tiny autoencoder."""
+    `vae=`: another decoder of the same latents, a module or a hub id, such as a tiny autoencoder. `frames=`: of videos, the
+    frames at these fractions of each, image by image."""
     prompts: tuple[str, ...]
     """The prompt of each image; "" where it was given as embeddings."""
     own_negatives: tuple[str, ...]

@@ -54,6 +54,8 @@ class Config(Protocol):
     @property
     def preview_size(self) -> int: ...
     @property
+    def frames(self) -> Any: ...
+    @property
     def questions(self) -> Any: ...
     @property
     def watch(self) -> Any: ...
@@ -169,11 +171,13 @@ class Watching:
             self._lost.append(self._note(step, asked=False, error="the watcher is still busy with an earlier look"))
             return
         x0 = denoised.x0 if self.plain is None else step.to_denoised(self.plain)
-        images = model.decode(x0, vae=config.preview, longest=config.preview_size)
+        images = model.decode(x0, vae=config.preview, longest=config.preview_size, frames=config.frames)
         assert self.watcher is not None
         questions = tuple(self._questions(prompt) for prompt in model.prompts)
+        # Of a video several frames are shown, each asked what its video is asked.
+        asked = tuple(several for several in questions for _ in range(len(images) // len(questions)))
         threaded = config.asynchronous or config.timeout is not None
-        look = Look(self.watcher, images, questions, self._turn if threaded else None)
+        look = Look(self.watcher, images, asked, self._turn if threaded else None)
         self._under_way.append(_Visit(look, step, questions, model))
         if not config.asynchronous:
             look.outcome(config.timeout)
@@ -200,15 +204,16 @@ class Watching:
     def _decide(self, visit: _Visit, outcome: Outcome) -> dict[str, Any]:
         """Let the policy decide for every image, and make the method that acts from now on."""
         self._held = self._held or [()] * len(visit.questions)
+        found = _of_images(outcome.answers, len(visit.questions))
         sights = [
             self._sight(image, questions, answers, visit)
-            for image, (questions, answers) in enumerate(zip(visit.questions, outcome.answers, strict=True))
+            for image, (questions, answers) in enumerate(zip(visit.questions, found, strict=True))
         ]
         rows = []
         for sight, wanted in zip(sights, self._wanted(sights, visit.model.groups), strict=True):
             image = sight.image
             kept, dropped = self._fitted(sight, wanted, visit.model)
-            questions, answers = visit.questions[image], outcome.answers[image]
+            questions, answers = visit.questions[image], found[image]
             self._held[image] = kept
             rows.append(
                 {
@@ -273,6 +278,16 @@ class Watching:
 
     def _note(self, step: Step, **more: Any) -> dict[str, Any]:
         return {"method": self.config.name, "looked_at": step.index, "acts_from": step.index + self._lag, **more}
+
+
+def _of_images(answers: Sequence[Sequence[Sequence[Answer]]], images: int) -> list[tuple[tuple[Answer, ...], ...]]:
+    """The answers of each image by question, of several frames together, from those of each picture shown."""
+    each = len(answers) // images
+    shown = (answers[image * each : (image + 1) * each] for image in range(images))
+    return [
+        tuple(tuple(answer for frame in column for answer in frame) for column in zip(*frames, strict=True))
+        for frames in shown
+    ]
 
 
 def _plain(one: Answer | Held) -> dict[str, Any]:
