@@ -1,7 +1,8 @@
 """What every method does on every tiny pipeline, found by trying: the table from which the matrix of families is made.
 
 `python tests/matrix.py` tries all cells and writes `negguide/pipeline/families/tested.json` and docs/families.md; with names
-of builders, of methods, or of both, these only; with `--page`, the page only. `test_matrix` tries cells again and holds them against the file.
+of builders, of methods, or of both, these only; with `--page`, the page only. `test_matrix` tries cells again and holds them
+against the file.
 """
 
 from __future__ import annotations
