@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lab.bench import avoid, diversity, means
+from lab.bench import avoid, diversity, means, views
 from lab.bench.run import models, run_arms
 from negguide.toybox.oracle import Oracle
 from negguide.toybox.world.render import render
@@ -96,3 +96,18 @@ def test_the_commonest_scene_is_what_is_avoided(tmp_path):
     assert [row["arm"] for row in rows] == ["plain"] * 2 + ["negtome 1.9"] * 2
     pictures = [np.load(tmp_path / f"{arm.name.replace(' ', '-')}.npy") for arm in arms]
     assert pictures[0].shape == (4, 128, 128, 3) and not (pictures[0] == pictures[1]).all()
+
+
+def test_views_are_counted_by_the_side_that_is_seen(tmp_path, monkeypatch):
+    monkeypatch.setattr(views, "texts", lambda: ("a face on grass",))
+    arms = [arm for arm in views.lookings() if arm.name in ("plain", "official 1")]
+    rows = run_arms(tmp_path, arms, partial(views.run_looking, 2, "sd", 3, 5.0), 1)
+    assert [row["prompt"] for row in rows[:2]] == ["a face on grass, side view", "a face on grass, back view"]
+    pictures = [np.load(tmp_path / f"{arm.name.replace(' ', '-')}.npy") for arm in arms]
+    assert pictures[0].shape == (4, 128, 128, 3) and not (pictures[0] == pictures[1]).all()
+    judged = Oracle.load().judge(pictures[0])
+    assert (
+        rows[0]["view"] == (judged.view[:2] == "side").mean()
+        and rows[1]["front"] == (judged.view[2:] == "front").mean()
+    )
+    assert "| official 1 |" in views.REPORT.write(rows, tmp_path, {"steps": 3})

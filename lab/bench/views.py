@@ -105,4 +105,5 @@ REPORT = Report(
     },
     across="rest",
     upward=("view", "right"),
+    compared=("view", "front", "rest"),
 )
