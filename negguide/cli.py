@@ -16,6 +16,7 @@ from negguide.commands.measure import measure
 from negguide.commands.merge import merge
 from negguide.commands.methods import methods
 from negguide.commands.missing import missing
+from negguide.commands.pairs import pairs
 from negguide.commands.report import report
 
 INTERRUPTED = 130
@@ -33,6 +34,7 @@ app.command("generate")(generate)
 app.command("measure")(measure)
 app.command("report")(report)
 app.command("merge")(merge)
+app.command("pairs")(pairs)
 app.command("methods")(methods)
 app.command("demo")(demo)
 

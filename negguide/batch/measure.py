@@ -27,7 +27,7 @@ from negguide.batch.more import (
     set_scores,
 )
 from negguide.batch.store import Record
-from negguide.experiment.asked import AskedJudge
+from negguide.experiment.asked import AskedJudge, in_order
 from negguide.experiment.files import write
 from negguide.experiment.judges import ClipJudge, Judge, judges_for
 from negguide.metrics import Interval
@@ -133,7 +133,7 @@ def measure(
     asked = [AskedJudge(more.judge)] if more.judge else []
     models = {bundle_of(record): record["model"] for record in records}
     found = {
-        bundle: [*_with(asked, judges if judges is not None else judges_for(model, clip)), *extra]
+        bundle: [*in_order(asked, judges if judges is not None else judges_for(model, clip)), *extra]
         for bundle, model in models.items()
     }
     kept = _keep_features(found)
@@ -172,12 +172,6 @@ def measure(
     measures.save(root)
     save_pictures(root, records)
     return measures
-
-
-def _with(asked: Sequence[Judge], judges: Sequence[Judge]) -> list[Judge]:
-    """Those that know the truth have the first word, who is asked the next."""
-    oracles = [judge for judge in judges if getattr(judge, "knows_the_truth", False)]
-    return [*oracles, *asked, *(judge for judge in judges if judge not in oracles)]
 
 
 def _table(data: Mapping[str, Mapping[str, Any]]) -> Table:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from negguide.experiment.judges import Verdict, presence_of
+from negguide.experiment.judges import Judge, Verdict, presence_of
 from negguide.experiment.tasks import Task
 from negguide.watchers import as_watcher
 from negguide.watchers.protocol import Answer, Question, as_answers
@@ -66,6 +66,12 @@ class AskedJudge:
             if marks:
                 verdict.scores[GOOD] = sum(marks) / len(marks)
         return verdict
+
+
+def in_order(asked: Sequence[Judge], judges: Sequence[Judge]) -> list[Judge]:
+    """Judges in the order in which they have the word: those that know the truth, those that ask, the others."""
+    oracles = [judge for judge in judges if getattr(judge, "knows_the_truth", False)]
+    return [*oracles, *asked, *(judge for judge in judges if judge not in oracles)]
 
 
 def _is_yes(several: Sequence[Answer], thing: str) -> bool:
