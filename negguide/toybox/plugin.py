@@ -82,7 +82,7 @@ register_bundle(
         watcher=_watcher,
         vocabulary=_vocabulary,
         judges=_judges,
-        about="Toybox: small cartoons (64x64) of pets, faces, fruits, plants, vehicles and buildings, drawn by a model that knows "
+        about="Toybox: small cartoons (128x128) of pets, faces, fruits, plants, vehicles and buildings, drawn by a model that knows "
         "only these words. It is here to see what a negative does, not to make art.",
         words=_words,
         strange=_strange,
