@@ -82,8 +82,8 @@ register_bundle(
         watcher=_watcher,
         vocabulary=_vocabulary,
         judges=_judges,
-        about="Toybox: small cartoons (128x128) of pets, faces, fruits, plants, vehicles and buildings, drawn by a model that knows "
-        "only these words. It is here to see what a negative does, not to make art.",
+        about="Toybox: small cartoons (128x128) of pets, faces, fruits, plants, vehicles and buildings, drawn by a model that "
+        "knows only these words. It is here to see what a negative does, not to make art.",
         words=_words,
         strange=_strange,
     )
