@@ -105,16 +105,14 @@ def test_a_run_that_is_told_to_stop_makes_no_more(tmp_path: Path) -> None:
     assert outcome.stopped and outcome.made == 3 and len(read_table(tmp_path)) == 3, "two units, of 2 pictures and of 1"
 
 
-@pytest.mark.parametrize("address", ["s3://bucket/x", "gs://bucket/x", "https://host/x", "memory://x", "s3:/bucket/x"])
+@pytest.mark.parametrize("address", ["s3://bucket/x", "memory://x", "s3:/bucket/x"])
 def test_addresses_are_refused_where_a_folder_is_needed(
     address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    lines = (
-        ["generate", "--preset", "easy-hard", "--out", address],
-        ["compare", "a pet", "-n", "cat", "--out", address],
-        ["measure", address],
-    )
+    lines = [["compare", "a pet", "-n", "cat", "--out", address]]
+    if "://" not in address:  # a batch may have a real address: see test_batch_addresses
+        lines += [["generate", "--preset", "easy-hard", "--out", address], ["measure", address]]
     for line in lines:
         assert main(line) == 2
         told = capsys.readouterr().err

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import datetime
 import shutil
 import time
 import warnings
@@ -16,12 +15,12 @@ from negguide.batch.claims import Claims
 from negguide.batch.make import Result, forget_sizes, make_unit
 from negguide.batch.notes import notes_before
 from negguide.batch.plan import ModelPlan, Plan
-from negguide.batch.process import Place, hardware, pinned_threads, place_of_process
-from negguide.batch.store import Record, Store, labels
+from negguide.batch.process import Place, pinned_threads, place_of_process
+from negguide.batch.records import about_failure, about_picture, made_now
+from negguide.batch.store import Record, Store
 from negguide.batch.units import Unit, count, fingerprint, machine_of, units
 from negguide.experiment.files import is_full
 from negguide.experiment.models import Model, load_model
-from negguide.experiment.recipe import versions
 
 POLL = 0.5
 """Seconds between two looks at units that others work on."""
@@ -81,9 +80,9 @@ def run(
     The first write that a disk refuses (full, quota, read-only) ends the run: what is there stays, and is told.
     """
     started = time.monotonic()
-    root = Path(plan.output)
+    root = plan.folder
     place = place or place_of_process(plan.device)
-    load = load or _load
+    load = load or load_here
     forget_sizes()
     with pinned_threads(plan.threads), Claims(root, lease=plan.lease * 60) as claims:
         store = Store(root, claims.name)
@@ -115,9 +114,9 @@ def run(
 
 def conclude(plan: Plan, only: str | None = None) -> Outcome:
     """What is there of a plan when others have worked on it; writes its table."""
-    store = Store(Path(plan.output))
+    store = Store(plan.folder)
     outcome = Outcome()
-    found, _ = _units(plan, plan.device, _load, only)
+    found, _ = _units(plan, plan.device, load_here, only)
     outcome.pictures = count(found)
     _finish(store, outcome, found, only is None)
     return outcome
@@ -180,14 +179,14 @@ class _Worker:
         try:
             with warnings.catch_warnings(record=True) as heard:
                 result = make_unit(model, unit, partial(self._tell, what))
-            self._note(unit, heard)
+            note_warnings(self.outcome, unit, heard)
             records = [self._record(unit, seed, data, result) for seed, data in result.files]
             self.store.record(records)
         except Exception as error:  # whatever it is, the other units must go on
             self._failed(unit, error)
             return
         self.outcome.made += len(unit.seeds)
-        self._note_split(unit, result)
+        note_split(self.outcome, unit, result)
         self.outcome.calling += result.seconds
 
     def _tell(self, what: str, pictures: float) -> None:
@@ -200,65 +199,36 @@ class _Worker:
             if shutil.disk_usage(self.store.root).free < LEAST_FREE:
                 raise DiskFull(_full(self.store.root, f"less than {LEAST_FREE // 2**20} MiB are free"))
 
-    def _note_split(self, unit: Unit, result: Result) -> None:
-        """The key says which seeds belong to a call, not into how many parts memory forced it; only roundings tell."""
-        if result.calls > 1 and not any(note.startswith("memory ran out") for note in self.outcome.notes):
-            self.outcome.notes.append(
-                f"memory ran out: {unit.variant.label} was made in {result.calls} calls of fewer pictures, which may be rounded "
-                "otherwise than those of whole calls (`calls` in the records); for one size everywhere, give a smaller batch"
-            )
-
-    def _note(self, unit: Unit, heard: Sequence[warnings.WarningMessage]) -> None:
-        """Keep what a method warned of (a setting without effect, a watcher that cannot be had), for the end."""
-        for one in heard:
-            note = f"{unit.variant.label}: {' '.join(str(one.message).split())}"
-            if (
-                issubclass(one.category, UserWarning)
-                and note not in self.outcome.notes
-                and len(self.outcome.notes) < NOTES
-            ):
-                self.outcome.notes.append(note)
-
     def _record(self, unit: Unit, seed: int, data: bytes, result: Result) -> Record:
-        return {
-            **self.store.put(unit, seed, data),
-            **labels(unit, seed),
-            "group": list(unit.seeds),
-            "methods": unit.about["methods"],
-            "steps": unit.settings.steps,
-            "guidance": unit.settings.guidance_scale,
-            "size": unit.settings.size,
-            "takeover": unit.settings.takeover,
-            "threads": unit.about.get("threads"),
-            "dtype": unit.about["dtype"],
-            "device": unit.about["device"],
-            "hardware": hardware(unit.about["device"]),
-            **result.about,
-            "seconds": result.seconds / len(unit.seeds),
-            "calls": result.calls,
-            "versions": versions(),
-            **self._now(),
-        }
+        return {**self.store.put(unit, seed, data), **about_picture(unit, seed, result), **self._now()}
 
     def _failed(self, unit: Unit, error: BaseException) -> None:
         if is_full(error):
             raise DiskFull(_full(self.store.root, getattr(error, "strerror", None) or str(error))) from error
-        told = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        line = f"{unit.variant.label} on {unit.task.text!r}: {told}"
+        record, line = about_failure(unit, error)
         self.outcome.errors.append(line)
-        record = {
-            "unit": unit.id,
-            "error": told,
-            **labels(unit, unit.seeds[0]),
-            "group": list(unit.seeds),
-            **self._now(),
-        }
         with contextlib.suppress(OSError):
-            self.store.record([record])
+            self.store.record([{**record, **self._now()}])
 
     def _now(self) -> Record:
-        now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds")
-        return {"time": now, "rank": self.rank, "worker": self.claims.name}
+        return made_now(self.claims.name, self.rank)
+
+
+def note_split(outcome: Outcome, unit: Unit, result: Result) -> None:
+    """The key says which seeds belong to a call, not into how many parts memory forced it; only roundings tell."""
+    if result.calls > 1 and not any(note.startswith("memory ran out") for note in outcome.notes):
+        outcome.notes.append(
+            f"memory ran out: {unit.variant.label} was made in {result.calls} calls of fewer pictures, which may be rounded "
+            "otherwise than those of whole calls (`calls` in the records); for one size everywhere, give a smaller batch"
+        )
+
+
+def note_warnings(outcome: Outcome, unit: Unit, heard: Sequence[warnings.WarningMessage]) -> None:
+    """Keep what a method warned of (a setting without effect, a watcher that cannot be had), for the end."""
+    for one in heard:
+        note = f"{unit.variant.label}: {' '.join(str(one.message).split())}"
+        if issubclass(one.category, UserWarning) and note not in outcome.notes and len(outcome.notes) < NOTES:
+            outcome.notes.append(note)
 
 
 def _full(root: Path, reason: str) -> str:
@@ -269,17 +239,24 @@ def _ready(loaded: Model | None, load: Callable[[], Model]) -> Model:
     return loaded or load()
 
 
-def _load(model: ModelPlan, device: str) -> Model:
+def load_here(model: ModelPlan, device: str) -> Model:
+    """Bring a plan's model onto a device."""
     return load_model(model.name, model.dtype, device)
 
 
-def _units(plan: Plan, device: str, load: Load, only: str | None) -> tuple[list[Unit], dict[int, Model]]:
-    """The units of a plan; models of the Hub that are not here yet are loaded first, since their content is in the keys."""
+def load_unknown(plan: Plan, device: str, load: Load) -> dict[int, Model]:
+    """Models of the Hub that are not here yet, by their place in the plan: their content is in the keys."""
     loaded = {}
     for place, model in enumerate(plan.models):
         if fingerprint(model.name) == model.name:
             loaded[place] = load(model, device)
             fingerprint.cache_clear()
+    return loaded
+
+
+def _units(plan: Plan, device: str, load: Load, only: str | None) -> tuple[list[Unit], dict[int, Model]]:
+    """The units of a plan, and the models that had to be loaded to know them."""
+    loaded = load_unknown(plan, device, load)
     found = list(units(plan, machine_of(device)))
     if only is not None:
         found = [unit for unit in found if any(unit.key(seed).startswith(only) for seed in unit.seeds)]

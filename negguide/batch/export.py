@@ -62,15 +62,20 @@ def webdataset(root: Path, records: list[Record]) -> Path:
     try:
         with tarfile.open(buffer, "w", format=tarfile.USTAR_FORMAT) as tar:
             for record in records:
-                about = {key: record[key] for key in ("model", "label", "text", "negatives", "seed")}
-                about |= {key: json.dumps(record[key], ensure_ascii=False) for key in ("methods", "metadata")}
-                _add(tar, f"{record['key']}.png", (root / record["file"]).read_bytes())
-                _add(tar, f"{record['key']}.txt", record["prompt"].encode())
-                _add(tar, f"{record['key']}.json", json.dumps(about, ensure_ascii=False).encode())
+                add_sample(tar, record, (root / record["file"]).read_bytes())
         os.replace(buffer, root / "pictures.tar")
     finally:
         buffer.unlink(missing_ok=True)
     return root / "pictures.tar"
+
+
+def add_sample(tar: tarfile.TarFile, record: Record, data: bytes) -> None:
+    """Append a picture with its prompt and what it is called."""
+    about = {key: record[key] for key in ("model", "label", "text", "negatives", "seed")}
+    about |= {key: json.dumps(record[key], ensure_ascii=False) for key in ("methods", "metadata")}
+    _add(tar, f"{record['key']}.png", data)
+    _add(tar, f"{record['key']}.txt", record["prompt"].encode())
+    _add(tar, f"{record['key']}.json", json.dumps(about, ensure_ascii=False).encode())
 
 
 def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from negguide import formats
+from negguide.batch.addresses import check_address, is_address
 from negguide.batch.variants import Variant, make_variants
 from negguide.experiment.tasks import Task, check_folder, make_tasks, parse_seeds, parse_size
 from negguide.methods.checks import encodable
@@ -154,7 +156,8 @@ class Plan(_Part):
 
     `threads`: of each process on a CPU. Sums are rounded otherwise with other numbers of threads, so that it stands in the
     keys there; on a GPU it means nothing. `lease`: minutes without a step of sampling after which others take over the unit of
-    a process that lives and hangs; more where a step or the loading of a model takes longer. `clip`, `measures`, `baseline`:
+    a process that lives and hangs; more where a step or the loading of a model takes longer. `shard`: pictures that lie in one
+    file where the output is an address (`s3://bucket/x`). `clip`, `measures`, `baseline`:
     see `negguide measure --help` (`--clip`, `--with`, `--baseline`).
     """
 
@@ -173,6 +176,7 @@ class Plan(_Part):
     threads: int = Field(1, ge=1)
     lease: Annotated[float, Field(gt=0)] = 30
     output: Text = "out/batch"
+    shard: int = Field(256, ge=1)
     clip: Text | None = None
     measures: Texts = ()
     baseline: Text | None = None
@@ -199,7 +203,10 @@ class Plan(_Part):
     @field_validator("output")
     @classmethod
     def _is_a_folder(cls, value: str) -> str:
-        check_folder(value)
+        if is_address(value):
+            check_address(value)
+        else:
+            check_folder(value)
         return value
 
     @model_validator(mode="after")
@@ -221,6 +228,13 @@ class Plan(_Part):
                     f'or "{prompt.prompt} --no hat"'
                 )
         return self
+
+    @property
+    def folder(self) -> Path:
+        """The output as a folder; `ValueError` where it is an address."""
+        if is_address(self.output):
+            raise ValueError(f"{self.output!r} is an address; this needs a folder, or negguide.batch.sharded")
+        return Path(self.output)
 
     def settings_takeover(self, model: ModelPlan) -> bool:
         """Whether negguide guides in this model's stead."""

@@ -13,8 +13,10 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from negguide.batch.addresses import Address, cache_folder, is_address
 from negguide.batch.plan import FIELDS, Plan
 from negguide.batch.yaml_plain import PlainLoader
+from negguide.experiment.files import write
 from negguide.experiment.tasks import read_prompts
 from negguide.experiment.textfile import lines_of, read_text
 
@@ -37,7 +39,7 @@ class PlanError(ValueError):
 
 
 def load_plan(source: Path | str | None = None, changes: Mapping[str, Any] | None = None) -> Plan:
-    """The plan of a file (or of a batch's folder) with changed fields; without a source, of the changes alone.
+    """The plan of a file (or of a batch's folder or address) with changed fields; without a source, of the changes alone.
 
     Raises `PlanError`: every mistake with its place (a line in YAML and JSON) and what is possible.
     """
@@ -45,10 +47,22 @@ def load_plan(source: Path | str | None = None, changes: Mapping[str, Any] | Non
     lines: dict[Place, int] = {}
     name, folder = "the plan", Path()
     if source is not None:
-        path = Path(source) / PLAN_FILE if Path(source).is_dir() else Path(source)
+        if is_address(str(source)):
+            path = _fetched(str(source))
+        else:
+            path = Path(source) / PLAN_FILE if Path(source).is_dir() else Path(source)
         data, lines = _read(path)
         name, folder = str(path), path.parent
     return _make(name, folder, data, lines, changes or {})
+
+
+def _fetched(url: str) -> Path:
+    """The plan at an address, as a file of this machine."""
+    try:
+        data = Address(url).read(PLAN_FILE)
+    except FileNotFoundError as error:
+        raise PlanError(f"there is no batch at {url!r} (no {PLAN_FILE})") from error
+    return write(cache_folder(url, PLAN_FILE), data)
 
 
 def load_preset(preset: str, changes: Mapping[str, Any] | None = None) -> Plan:

@@ -98,7 +98,7 @@ class Store:
         self.reload()
         rows = list(self.rows(found))
         names = list(dict.fromkeys(name for row in rows for name in row))
-        table = pyarrow.table({name: [_plain(row.get(name)) for row in rows] for name in names})
+        table = pyarrow.table({name: [plain(row.get(name)) for row in rows] for name in names})
         buffer = pyarrow.BufferOutputStream()
         pyarrow.parquet.write_table(table, buffer)
         return write(self.root / TABLE, buffer.getvalue().to_pybytes())
@@ -149,7 +149,8 @@ NESTED = ("group", "methods", "metadata", "negatives", "size", "trace", "version
 """Columns whose values stand as JSON text in the table."""
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A value as it stands in a table."""
     return json.dumps(value, ensure_ascii=False) if isinstance(value, list | tuple | dict) else value
 
 

@@ -62,7 +62,7 @@ class Unit:
     @cached_property
     def id(self) -> str:
         """Name of its claim: hash of everything that determines its pictures."""
-        return _hash({**self.about, "group": self.seeds})[:32]
+        return hash_of({**self.about, "group": self.seeds})[:32]
 
     def key(self, seed: int) -> str:
         """Hash of everything that determines the picture of this seed, its companions in the call included: they
@@ -86,28 +86,62 @@ class Unit:
 
 def units(plan: Plan, machine: Machine, content: Callable[[str], str] | None = None) -> Iterator[Unit]:
     """All units of a plan in its order: model, prompt, method, seeds. `content`: what a model is, in place of `fingerprint`."""
-    tasks = [prompt.task(plan.negatives) for prompt in plan.prompts]
     for model in plan.models:
+        of_model = ModelUnits(plan, model, machine, content)
+        yield from of_model.between(0, len(of_model))
+
+
+class ModelUnits:
+    """The units of one model by their number, in the plan's order; each is made when it is asked for."""
+
+    def __init__(
+        self, plan: Plan, model: ModelPlan, machine: Machine, content: Callable[[str], str] | None = None
+    ) -> None:
+        self.plan, self.model, self.machine = plan, model, machine
         batch = _first(model.batch, plan.batch, 8 if bundled_model(model.name) else 1)
-        groups = [plan.seeds[start : start + batch] for start in range(0, len(plan.seeds), batch)]
-        dtype = model.dtype if model.dtype != "auto" else ("float32" if bundled_model(model.name) else machine.dtype)
-        model_is = (content or fingerprint)(model.name)
-        for row, (prompt, task) in enumerate(zip(plan.prompts, tasks, strict=True)):
-            for column, variant in enumerate(plan.variants()):
-                settings = settings_of(plan, model, variant)
-                methods, problem = _methods(variant, task)
-                about = {
-                    "format": FORMAT,
-                    "model": model_is,
-                    "device": machine.device,
-                    "dtype": dtype,
-                    **({"threads": plan.threads} if machine.device == "cpu" else {}),
-                    "prompt": task.prompt,
-                    "methods": methods,
-                    **dataclasses.asdict(settings),
-                }
-                for seeds in groups:
-                    yield Unit(model, prompt, task, variant, settings, seeds, (row, column), about, problem)
+        self.groups = [plan.seeds[start : start + batch] for start in range(0, len(plan.seeds), batch)]
+        self.dtype = model.dtype if model.dtype != "auto" else _dtype(model, machine)
+        self.content = (content or fingerprint)(model.name)
+        self.variants = plan.variants()
+        self.settings = [settings_of(plan, model, variant) for variant in self.variants]
+
+    def __len__(self) -> int:
+        return len(self.plan.prompts) * self.per_prompt
+
+    @property
+    def per_prompt(self) -> int:
+        """Units of one prompt."""
+        return len(self.variants) * len(self.groups)
+
+    def between(self, start: int, stop: int) -> Iterator[Unit]:
+        """The units `start`, `start + 1`, ..., `stop - 1`."""
+        at: tuple[int, int] | None = None
+        for number in range(start, stop):
+            row, rest = divmod(number, self.per_prompt)
+            column, group = divmod(rest, len(self.groups))
+            if at is None or at[0] != row:
+                prompt = self.plan.prompts[row]
+                task = prompt.task(self.plan.negatives)
+            if at != (row, column):
+                at = (row, column)
+                variant, settings = self.variants[column], self.settings[column]
+                methods, problem = methods_of(variant, task)
+                about = {**self.about(), "prompt": task.prompt, "methods": methods, **dataclasses.asdict(settings)}
+            yield Unit(self.model, prompt, task, variant, settings, self.groups[group], at, about, problem)
+
+    def about(self) -> dict[str, Any]:
+        """What determines the pictures of all these units alike."""
+        return {
+            "format": FORMAT,
+            "model": self.content,
+            "device": self.machine.device,
+            "dtype": self.dtype,
+            **({"threads": self.plan.threads} if self.machine.device == "cpu" else {}),
+        }
+
+
+def _dtype(model: ModelPlan, machine: Machine) -> str:
+    return "float32" if bundled_model(model.name) else machine.dtype
 
 
 def settings_of(plan: Plan, model: ModelPlan, variant: Variant) -> Settings:
@@ -139,7 +173,7 @@ def fingerprint(name: str) -> str:
     folder = bundled.folder if bundled else Path(name).expanduser()
     if folder.is_dir():
         files = sorted(file for file in folder.rglob("*") if file.is_file() and file.name != "README.md")
-        return _hash([(file.relative_to(folder).as_posix(), _digest(file)) for file in files])[:20]
+        return hash_of([(file.relative_to(folder).as_posix(), _digest(file)) for file in files])[:20]
     from huggingface_hub import try_to_load_from_cache
 
     try:
@@ -149,7 +183,7 @@ def fingerprint(name: str) -> str:
     return f"{name}@{Path(found).parent.name}" if isinstance(found, str) else name
 
 
-def _methods(variant: Variant, task: Task) -> tuple[Any, str | None]:
+def methods_of(variant: Variant, task: Task) -> tuple[Any, str | None]:
     """The JSON form of a row's methods on a prompt, or the arm as it was written and why it cannot be built."""
     try:
         return _with_contents([to_dict(method) for method in variant.arm.build(task.negatives)]), None
@@ -180,7 +214,8 @@ def _digest(file: Path) -> str:
     return digest.hexdigest()
 
 
-def _hash(value: Any) -> str:
+def hash_of(value: Any) -> str:
+    """SHA-256 of a value as JSON."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 

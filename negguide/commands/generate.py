@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from negguide.commands.addresses import estimate_at_address, run_at_address
 from negguide.commands.terminal import one_line, progress_bar, quiet_libraries, until_terminated
 
 if TYPE_CHECKING:
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 CHANGE, DO = "Instead of what the plan says", "What to do"
 
 Source = Annotated[
-    Path | None, typer.Argument(help="A plan (.yaml, .json, .toml), or the folder of a batch.", show_default=False)
+    str | None,
+    typer.Argument(help="A plan (.yaml, .json, .toml), or the folder or address of a batch.", show_default=False),
 ]
 Preset = Annotated[str | None, typer.Option(help="A plan of the package: see --preset list.")]
 Prompts = Annotated[
@@ -48,13 +50,20 @@ Threads = Annotated[
     typer.Option(help="Of each process on a CPU; part of the keys there.", rich_help_panel=CHANGE),
 ]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, mps.", rich_help_panel=CHANGE)]
-Out = Annotated[str | None, typer.Option("--out", "-o", help="Folder for everything.", rich_help_panel=CHANGE)]
+Out = Annotated[
+    str | None,
+    typer.Option("--out", "-o", help="Folder for everything, or an address: s3://bucket/x.", rich_help_panel=CHANGE),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what it would cost.", rich_help_panel=DO)]
 Engine = Annotated[
     str, typer.Option(help="accelerate (this process, or those of accelerate launch), or ray.", rich_help_panel=DO)
 ]
 Workers = Annotated[
     int | None, typer.Option(help="With --engine ray: at most so many.", min=1, rich_help_panel=DO, show_default=False)
+]
+Verify = Annotated[
+    bool,
+    typer.Option("--verify", help="With an address: read what is done, make again what is bad.", rich_help_panel=DO),
 ]
 Only = Annotated[str | None, typer.Option(help="Only the picture whose key begins so.", rich_help_panel=DO)]
 Report = Annotated[
@@ -81,6 +90,7 @@ def generate(
     workers: Workers = None,
     dry_run: DryRun = False,
     only: Only = None,
+    verify: Verify = False,
     report: Report = True,
 ) -> None:
     r"""Make the pictures of a plan: prompts x methods x seeds, on any number of processes.
@@ -95,6 +105,7 @@ def generate(
     negguide generate --preset list
     accelerate launch --multi_gpu -m negguide.cli generate plan.yaml
     negguide generate plan.yaml --engine ray        # on a Ray cluster, or here
+    negguide generate plan.yaml --out s3://bucket/x # in shards, by any number of workers
     negguide generate out/batch --only 3fa9c1 --out again    # one picture again
 
     [bold]A plan[/bold] (YAML, JSON or TOML)
@@ -107,6 +118,8 @@ def generate(
     the others are there); 2 the command or plan is wrong; 130 interrupted; 143 ended by SIGTERM
     (Slurm, Kubernetes), in order: the unit in work was made and the table written.
     """
+    from negguide.batch.addresses import is_address
+
     if preset == "list":
         _list_presets()
         return
@@ -132,12 +145,19 @@ def generate(
         plan = _plan(
             source, preset, prompts, methods, {key: value for key, value in changes.items() if value is not None}
         )
+        at_address = is_address(plan.output)
+        if at_address and only is not None:
+            raise ValueError("--only goes with a folder: give one with --out")
+        if at_address and engine == "ray":
+            raise ValueError("--engine ray goes with a folder; at an address start the same line as often as you like")
+        if verify and not at_address:
+            raise ValueError("--verify goes with an address; in a folder every picture is read at each start")
     quiet_libraries()
     if dry_run:
-        _estimate(plan)
+        estimate_at_address(plan) if at_address else _estimate(plan)
         return
     with until_terminated() as stop:
-        outcome = _run(plan, only, engine, workers, stop)
+        outcome = run_at_address(plan, stop, verify) if at_address else _run(plan, only, engine, workers, stop)
     if outcome.is_main:
         _tell(outcome, plan)
         if report and not outcome.stopped and outcome.missing < outcome.pictures and only is None:
@@ -153,7 +173,8 @@ def generate(
         raise typer.Exit(1)
 
 
-def _plan(source: Path | None, preset: str | None, prompts: Path | None, methods: str | None, changes: Any) -> Plan:
+def _plan(source: str | None, preset: str | None, prompts: Path | None, methods: str | None, changes: Any) -> Plan:
+    from negguide.batch.addresses import is_address
     from negguide.batch.read import load_plan, load_preset
     from negguide.experiment.arms import parse_arms
     from negguide.experiment.models import check_model
@@ -165,12 +186,13 @@ def _plan(source: Path | None, preset: str | None, prompts: Path | None, methods
         changes["methods"] = [arm.label for arm in parse_arms(methods)]
     if prompts is not None:
         changes["prompts"] = [{"file": str(prompts.absolute())}]
-    if source is not None and source.is_dir() and "output" not in changes:
-        changes["output"] = str(source)
+    if source is not None and (is_address(source) or Path(source).is_dir()) and "output" not in changes:
+        changes["output"] = source
     plan = load_preset(preset, changes) if preset is not None else load_plan(source, changes)
     for model in plan.models:
         check_model(model.name, model.dtype)
-    prepare_folder(Path(plan.output))
+    if not is_address(plan.output):
+        prepare_folder(Path(plan.output))
     return plan
 
 
@@ -230,8 +252,8 @@ def _measure(plan: Plan) -> None:
     from negguide.commands.report import report_and_tell
 
     with one_line():
-        measure_and_tell(Path(plan.output), clip=plan.clip, baseline=plan.baseline, names=plan.measures)
-        report_and_tell(Path(plan.output), plan.exports)
+        measure_and_tell(plan.output, clip=plan.clip, baseline=plan.baseline, names=plan.measures)
+        report_and_tell(plan.output, plan.exports)
 
 
 def _list_presets() -> None:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from negguide.commands.addresses import as_folder
 from negguide.commands.terminal import one_line, quiet_libraries
 
-Folder = Annotated[Path, typer.Argument(help="The folder of a batch, or any folder of pictures.")]
+if TYPE_CHECKING:
+    from negguide.batch.more import More
+
+Folder = Annotated[str, typer.Argument(help="The folder or address of a batch, or any folder of pictures.")]
 ClipName = Annotated[
     str | None, typer.Option("--clip", help="open_clip model that judges, e.g. ViT-B-32/laion2b_s34b_b79k, or toybox.")
 ]
@@ -73,7 +77,7 @@ def measure(
 
 
 def measure_and_tell(
-    folder: Path,
+    name: str,
     clip: str | None = None,
     baseline: str | None = None,
     prompt: str | None = None,
@@ -84,20 +88,29 @@ def measure_and_tell(
     truth: Path | None = None,
     judge: str | None = None,
 ) -> None:
-    """Measure, write the tables, and print them."""
+    """Measure a folder or what is at an address, write the tables, and print them."""
+    from negguide.batch.more import More
+
+    with as_folder(name) as folder:
+        _measure_folder(
+            folder, clip, baseline, prompt, negatives, More(tuple(names), against, references, truth, judge)
+        )
+
+
+def _measure_folder(
+    folder: Path, clip: str | None, baseline: str | None, prompt: str | None, negatives: Sequence[str], more: More
+) -> None:
     from rich.console import Console
     from rich.table import Table
 
     from negguide.batch import tables
     from negguide.batch.measure import measure as run
-    from negguide.batch.more import More
     from negguide.batch.report import write_tables
     from negguide.experiment.tasks import check_folder
 
     check_folder(str(folder))
     if not folder.is_dir():
         raise ValueError(f"there is no folder {str(folder)!r}")
-    more = More(tuple(names), against, references, truth, judge)
     quiet_libraries()
     measures = run(folder, clip, baseline, prompt, negatives, more=more)
     write_tables(folder, measures)

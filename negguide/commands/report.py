@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from negguide.commands.addresses import as_folder
 from negguide.commands.terminal import one_line
 
-Folder = Annotated[Path, typer.Argument(help="A folder that was measured.")]
+Folder = Annotated[str, typer.Argument(help="A folder or an address that was measured.")]
 Pictures = Annotated[int, typer.Option(help="At most so many pictures are embedded.", min=0)]
 Pixels = Annotated[
     int | None,
@@ -36,7 +36,7 @@ def report(folder: Folder, pictures: Pictures = 2000, pixels: Pixels = None, exp
 
 
 def report_and_tell(
-    folder: Path, exports: Sequence[str] = (), pictures: int | None = None, pixels: int | None = None
+    place: str, exports: Sequence[str] = (), pictures: int | None = None, pixels: int | None = None
 ) -> None:
     """Write the page and the exports, and say where they lie."""
     from negguide.batch.export import EXPORTS, export
@@ -45,6 +45,7 @@ def report_and_tell(
     for name in exports:
         if name not in EXPORTS:
             raise ValueError(f"unknown export {name!r}; possible: {', '.join(EXPORTS)}")
-    typer.echo(str(write_report(folder, PICTURES if pictures is None else pictures, pixels)))
-    for name in exports:
-        typer.echo(str(export(folder, name)))
+    with as_folder(place) as folder:
+        typer.echo(str(write_report(folder, PICTURES if pictures is None else pictures, pixels)))
+        for name in exports:
+            typer.echo(str(export(folder, name)))

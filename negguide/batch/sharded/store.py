@@ -1,0 +1,192 @@
+"""What lies at an address, and what of it waits on this machine.
+
+    ADDRESS/plan.json                  the plan, with all prompts inside
+    ADDRESS/pictures/SHARD.tar         a WebDataset shard: KEY.png, KEY.txt, KEY.json of each picture, in the plan's order
+    ADDRESS/records/SHARD.parquet      who made them and how, a row per picture
+    ADDRESS/done/SHARD.json            written last: the shard is whole (its pictures and their hash)
+    ADDRESS/failed/SHARD.json          instead of it: some could not be made, with the reasons
+    ADDRESS/begun/SHARD.json           instead of it: its worker was asked to end before all were made
+
+A shard without any of the last three is not there, whatever else lies under its name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import secrets
+import shutil
+import tarfile
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from negguide import formats
+from negguide.batch.addresses import Address, cache_folder
+from negguide.batch.export import add_sample
+from negguide.batch.plan import Plan
+from negguide.batch.read import PLAN_FILE
+from negguide.batch.store import NESTED, Record, plain
+from negguide.experiment.files import write
+
+State = Literal["done", "failed", "begun"]
+STATES: tuple[State, ...] = ("done", "failed", "begun")
+TEXTS = [
+    "key",
+    "file",
+    "sha256",
+    "model",
+    "prompt",
+    "text",
+    "negatives",
+    "label",
+    "family",
+    "strength",
+    "metadata",
+    "group",
+    "methods",
+    "size",
+    "dtype",
+    "device",
+    "hardware",
+    "trace",
+    "versions",
+    "time",
+    "worker",
+]
+WHOLES = ["bytes", "seed", "row", "column", "steps", "threads", "calls", "rank"]
+NUMBERS = ["guidance", "passes", "seconds"]
+"""Columns of the records, by what they hold."""
+
+
+class Shards:
+    """The shards at an address."""
+
+    def __init__(self, url: str) -> None:
+        self.address = Address(url)
+
+    def save_plan(self, plan: Plan) -> None:
+        """Write `plan.json`."""
+        text = json.dumps(formats.stamped(plan.model_dump(mode="json")), ensure_ascii=False, indent=1)
+        self.address.write(PLAN_FILE, text.encode())
+
+    def names(self, state: State) -> set[str]:
+        """Shards that are in a state; one listing, nothing is opened."""
+        return {name.removesuffix(".json") for name in self.address.names(state)}
+
+    def marker(self, shard: str, state: State) -> Record:
+        """What is told of a shard in a state."""
+        told: Record = json.loads(self.address.read(f"{state}/{shard}.json"))
+        return told
+
+    def records(self, shard: str) -> list[Record]:
+        """The records of a shard's pictures."""
+        import pyarrow.parquet
+
+        table = pyarrow.parquet.read_table(io.BytesIO(self.address.read(f"records/{shard}.parquet")))
+        return [
+            {key: json.loads(value) if key in NESTED and value else value for key, value in row.items()}
+            for row in table.to_pylist()
+        ]
+
+    def pictures(self, shard: str, folder: Path) -> Iterator[tuple[str, bytes]]:
+        """Key and file of each picture of a shard; the shard lies in `folder` meanwhile."""
+        file = folder / f"{shard}.tar"
+        self.address.get(f"pictures/{shard}.tar", file)
+        try:
+            with tarfile.open(file) as tar:
+                for member in tar:
+                    stream = tar.extractfile(member)
+                    if member.name.endswith(".png") and stream is not None:
+                        yield member.name.removesuffix(".png"), stream.read()
+        finally:
+            file.unlink(missing_ok=True)
+
+    def is_whole(self, shard: str) -> bool:
+        """Whether a done shard has the bytes that it was published with."""
+        try:
+            told = self.marker(shard, "done")
+            return hashlib.sha256(self.address.read(f"pictures/{shard}.tar")).hexdigest() == told["sha256"]
+        except (FileNotFoundError, ValueError, KeyError):
+            return False
+
+    def forget(self, shard: str) -> None:
+        """Take a shard for not made."""
+        for state in STATES:
+            self.address.remove(f"{state}/{shard}.json")
+
+    def publish(self, shard: str, spool: Spool, keys: Iterable[str], about: Mapping[str, Any], state: State) -> None:
+        """Put a shard there: its pictures in the order of `keys`, then its records, then what makes it count."""
+        tar, rows = spool.pack(keys)
+        for other in STATES if state != "done" else ("failed", "begun"):
+            self.address.remove(f"{other}/{shard}.json")  # what it says of the old files is no longer true
+        self.address.put(tar, f"pictures/{shard}.tar")
+        self.address.write(f"records/{shard}.parquet", _table(rows))
+        with tar.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256") if hasattr(hashlib, "file_digest") else _digest(stream)
+        size = tar.stat().st_size
+        tar.unlink()
+        told = {"pictures": len(rows), "sha256": digest.hexdigest(), "bytes": size, **about}
+        self.address.write(f"{state}/{shard}.json", json.dumps(formats.stamped(told), ensure_ascii=False).encode())
+
+
+class Spool:
+    """The pictures of a shard on this machine until it is published; those of a killed process are used by the next one."""
+
+    def __init__(self, url: str, shard: str) -> None:
+        self.folder = cache_folder(url, "spool") / shard
+
+    def has(self, key: str) -> bool:
+        """Whether a picture is here as it was kept."""
+        try:
+            record = json.loads((self.folder / f"{key}.json").read_bytes())
+            return hashlib.sha256((self.folder / f"{key}.png").read_bytes()).hexdigest() == record["sha256"]
+        except (OSError, ValueError, KeyError):
+            return False
+
+    def keep(self, record: Mapping[str, Any], data: bytes) -> None:
+        """Keep a picture; its record, written last, makes it count."""
+        told = {**record, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+        write(self.folder / f"{record['key']}.png", data)
+        write(self.folder / f"{record['key']}.json", json.dumps(formats.stamped(told), ensure_ascii=False).encode())
+
+    def pack(self, keys: Iterable[str]) -> tuple[Path, list[Record]]:
+        """A tar of the pictures that are here, and their records; the same bytes whoever made them.
+
+        `FileNotFoundError` where another worker of this machine published the shard meanwhile.
+        """
+        rows = []
+        file = self.folder / f"shard.{secrets.token_hex(6)}.tar"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with tarfile.open(file, "w", format=tarfile.USTAR_FORMAT) as tar:
+            for key in keys:
+                record = json.loads((self.folder / f"{key}.json").read_bytes())
+                record.pop(formats.KEY, None)
+                add_sample(tar, record, (self.folder / f"{key}.png").read_bytes())
+                rows.append(record)
+        return file, rows
+
+    def clear(self) -> None:
+        """The shard is published."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _digest(stream: Any) -> Any:
+    digest = hashlib.sha256()
+    while part := stream.read(2**20):
+        digest.update(part)
+    return digest
+
+
+def _table(rows: list[Record]) -> bytes:
+    """Records as Parquet, of the same columns for every shard, so that all of them can be read as one."""
+    import pyarrow
+    import pyarrow.parquet
+
+    types = {name: pyarrow.string() for name in TEXTS} | {name: pyarrow.int64() for name in WHOLES}
+    types |= {name: pyarrow.float64() for name in NUMBERS} | {"takeover": pyarrow.bool_()}
+    columns = {name: [plain(row.get(name)) for row in rows] for name in types}
+    buffer = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.table(columns, pyarrow.schema(list(types.items()))), buffer)
+    return buffer.getvalue()

@@ -1,0 +1,59 @@
+"""Batches at an address, for the commands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from negguide.commands.terminal import one_line, progress_bar
+
+if TYPE_CHECKING:
+    from negguide.batch.engine import Outcome
+    from negguide.batch.plan import Plan
+
+
+def run_at_address(plan: Plan, stop: Callable[[], bool], verify: bool) -> Outcome:
+    """Make the pictures of a plan whose output is an address."""
+    from negguide.batch.sharded.run import run_sharded
+
+    pictures = len(plan.models) * len(plan.prompts) * len(plan.variants()) * len(plan.seeds)
+    with one_line(), progress_bar(pictures) as progress:
+        return run_sharded(plan, progress, stop=stop, verify=verify)
+
+
+def estimate_at_address(plan: Plan) -> None:
+    """Say how much of a plan is at its address."""
+    from negguide.batch.engine import Outcome
+    from negguide.batch.sharded.layout import Layout
+    from negguide.batch.sharded.run import check
+    from negguide.batch.sharded.store import Shards
+    from negguide.batch.units import machine_of
+
+    with one_line():
+        layout, outcome = Layout(plan, machine_of(plan.device)), Outcome()
+        notes = check(layout, Shards(plan.output), outcome)
+    typer.echo(f"pictures          {layout.pictures} in {len(layout.shards)} shards")
+    typer.echo(f"to be made        {layout.pictures - outcome.there}")
+    typer.echo(f"address           {plan.output}")
+    for note in notes:
+        typer.echo(f"note: {note}")
+
+
+@contextmanager
+def as_folder(name: str) -> Iterator[Path]:
+    """A folder, or what lies at an address as a folder of this machine; then what was measured goes to the address."""
+    from negguide.batch.addresses import is_address
+
+    if not is_address(name):
+        yield Path(name)
+        return
+    from negguide.batch.sharded.mirror import mirror, send_results
+
+    root = mirror(name)
+    yield root
+    for one in send_results(root, name):
+        typer.echo(f"{name.rstrip('/')}/{one}")
