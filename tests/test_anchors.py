@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import families
 import pytest
 import torch
@@ -72,7 +75,7 @@ def test_an_anchor_costs_a_pass_while_its_negative_acts_and_survives_json(method
     assert passes(PerpNeg(Negative("hat", 0.0, instead_of="red"))) == 0
 
 
-@pytest.mark.parametrize("make", [NAG, VSF, DynamicNegative, NegativePrompt, Recommended])
+@pytest.mark.parametrize("make", [VSF, DynamicNegative, NegativePrompt])
 def test_others_say_that_they_do_not_take_it(make: type) -> None:
     with pytest.raises(ValueError, match="instead_of"):
         make(ANCHORED)
@@ -127,3 +130,69 @@ def test_in_a_pipeline_each_prompt_has_its_own() -> None:
     with attach(pipe, PerpNeg(Negative("cat", 0.0, instead_of="dog"))):
         assert torch.equal(families.run("sd15"), plain_pixels)
     assert torch.equal(families.run("sd15"), plain_pixels)
+
+
+class Told:
+    """Tokens of one layer, as NAG hears them; each text has its own features."""
+
+    def __init__(self, reads: bool) -> None:
+        draw = torch.Generator().manual_seed(4)
+        self.known = {text: torch.randn(2, 5, 6, generator=draw) for text in ("prompt", "hat", "red", "snow")}
+        self.rows: dict[Any, torch.Tensor] = {"cond": self.known["prompt"]}
+        self.layer = SimpleNamespace(reads_any_text=reads, kind="cross", name="attn2")
+        self.context = SimpleNamespace(defaults={})
+        self.step = SimpleNamespace(progress=0.0, sample=self.known["prompt"])
+        self.grid = None
+        self.branches = ("cond",)
+
+    def __contains__(self, key: object) -> bool:
+        return key == "cond"
+
+    def __getitem__(self, key: Any) -> torch.Tensor:
+        return self.rows[key] if key in self.rows else self.known[key.prompt]
+
+    def __setitem__(self, key: Any, value: torch.Tensor) -> None:
+        self.rows[key] = value
+
+    def attend_to(self, condition: Any) -> torch.Tensor:
+        return self.known[condition.prompt]
+
+
+@pytest.mark.parametrize("reads", [True, False])
+def test_nag_goes_from_the_negative_to_what_stands_for_it(reads: bool) -> None:
+    told = Told(reads)
+    method = NAG([ANCHORED, Negative("snow", 0.5)], scale=3.0, tau=1e6, alpha=0.5)
+    method.tokens(told, {})  # type: ignore[arg-type]
+    plus, hat, red, snow = (told.known[text].double() for text in ("prompt", "hat", "red", "snow"))
+    # Weights 1 and 0.5 are mixed two to one: c = 2/3 and 1/3 of the way from the prompt.
+    away = (2 * (hat - red) + (snow - plus)) / 3
+    agree(told.rows["cond"], plus - 0.5 * 2 * away)
+    if not reads:
+        assert all(torch.equal(value, told.rows["cond"]) for value in told.rows.values()) and len(told.rows) == 4
+
+
+def test_nag_by_the_orthogonal_part_alone() -> None:
+    told = Told(True)
+    NAG("hat", scale=2.5, tau=1e6, alpha=1.0, part="orthogonal").tokens(told, {})  # type: ignore[arg-type]
+    rows = []
+    for plus, hat in zip(
+        told.known["prompt"].double().view(-1, 6), told.known["hat"].double().view(-1, 6), strict=True
+    ):
+        unit = plus / plus.norm()
+        rows.append(plus - 1.5 * (hat - float(unit @ hat) * unit))
+    agree(told.rows["cond"], torch.stack(rows).view(2, 5, 6))
+    same = Told(True)
+    same.known["hat"] = 3 * same.known["prompt"]
+    NAG("hat", part="orthogonal").tokens(same, {})  # type: ignore[arg-type]
+    agree(same.rows["cond"], same.known["prompt"].double())
+
+
+@pytest.mark.parametrize("make", [NAG, Recommended])
+@pytest.mark.parametrize("family", ["sd15", "sd3"])
+def test_an_anchor_acts_inside_attention(make: Any, family: str) -> None:
+    pipe, found = families.build(family), []
+    for negative in (Negative("hat"), ANCHORED, Negative("hat", instead_of="snow")):
+        with attach(pipe, make(negative)):
+            found.append(families.run(family))
+    assert not torch.equal(found[0], found[1]) and not torch.equal(found[1], found[2])
+    assert from_json(to_json(make(ANCHORED))) == make(ANCHORED)

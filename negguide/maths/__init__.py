@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from negguide.maths.annealing import cads, cads_gamma, seed_variance
-    from negguide.maths.attention import flip_values, nag
+    from negguide.maths.attention import flip_values, nag, orthogonal_end
     from negguide.maths.contrastive import ccfg_weights
     from negguide.maths.directions import dot, masked_perpendicular, norm, perp_neg, perpendicular, projection, widen
     from negguide.maths.dynamic import dng_drift, dng_odds, dng_update, log_likelihood_ratio, snr, squared_distance
@@ -38,6 +38,7 @@ __all__ = [
     "nag",
     "nearest",
     "norm",
+    "orthogonal_end",
     "particle_guidance",
     "perp_neg",
     "perpendicular",

@@ -49,6 +49,18 @@ def _nag(z_pos: Tensor, z_neg: Tensor, scale: float, tau: float, alpha: float) -
     return torch.lerp(positive, shortened, alpha)
 
 
+def orthogonal_end(z_pos: Tensor, z_neg: Tensor) -> Tensor:
+    """What to give `nag` for z_neg to subtract only what it has beside z_pos: `z_pos + z_neg - <z_neg, z_pos> / |z_pos|^2 z_pos`.
+
+    Per token, over the last dimension: `nag` then gives `z_pos - (s - 1) perp(z_neg)`, shortened and blended as ever (after the
+    abstract of arXiv:2605.29390). A token with `z_pos = 0` gives z_neg. (B, N, C) and (B, N, C) -> (B, N, C) in float32 or wider.
+    """
+    positive, negative = widen(z_pos), widen(z_neg)
+    square = positive.square().sum(-1, keepdim=True)
+    along = (negative * positive).sum(-1, keepdim=True) / square.clamp_min(torch.finfo(square.dtype).tiny)
+    return negative + (1.0 - along) * positive
+
+
 def _factor(bound: Tensor, length: Tensor) -> Tensor:
     """By what each token is multiplied, so that it is at most as long as its bound."""
     return (bound / length.clamp_min(torch.finfo(length.dtype).tiny)).clamp_max(1.0)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, cast
 
 from negguide import maths
 from negguide.methods.base import Condition, Method, Step
-from negguide.methods.negative import ConceptLike, Negative, as_negatives, live, wanted
+from negguide.methods.negative import ConceptLike, Negative, anchor_of, as_negatives, live, wanted
 from negguide.methods.options import check_options, option
 from negguide.methods.registry import register
 from negguide.methods.tokens import Kind, Listen, Placement, Pooled, RunContext, Tokens
@@ -30,8 +30,10 @@ class _Now(NamedTuple):
     negatives: Sequence[Negative]
     conditions: Sequence[Condition]
     """Of each of them."""
+    anchors: Sequence[Condition | None]
+    """Of what should stand in their places."""
     wanted: Sequence[Condition]
-    """Each once."""
+    """All of these, each once."""
 
 
 _USUAL = {"cross": _Strength(3.0, 2.5, 0.5), "joint": _Strength(5.0, 2.5, 0.25)}
@@ -51,6 +53,10 @@ class NAG(Method):
     Scale, tau and alpha left out are the family's: 3, 2.5, 0.5 (Stable Diffusion), 5, 2.5, 0.25 (Flux), 9, 2.5, 0.25 (Wan), as in
     the releases (Wan: its scale); elsewhere 3, 2.5, 0.5 where text has layers of its own and 5, 2.5, 0.25 where it shares them
     with the image, which is our choice. A mask confines a negative to its region (pictures only).
+
+    `Negative("cat", instead_of="dog")`: `z_pos + z_cat - z_dog` takes the place of z_cat, for one text more.
+    `part="orthogonal"`: per token only what z_neg has beside z_pos, as in orthogonal negative guidance (arXiv:2605.29390,
+    after its abstract; without tau and alpha: tau=1e6, alpha=1).
 
     Cost: where text has layers of its own (UNets, PixArt, Sana, Wan, LTX, ...) its keys and values and one more attention for
     each negative, a few percent of a pass; where it shares them with the image one row more per negative, of which layers that see
@@ -89,9 +95,12 @@ class NAG(Method):
         help="Whose pooled text vector the negative has, its own or the prompt's. Empty: its own for Flux and SD3.",
         choices=("own", "prompt"),
     )
+    part: Literal["all", "orthogonal"] = option(
+        "all", help="What of the negative acts: all of it, or what is orthogonal to the prompt's features (ONG)."
+    )
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "negatives", as_negatives(self.negatives, type(self).__name__))
+        object.__setattr__(self, "negatives", as_negatives(self.negatives, type(self).__name__, anchors=True))
         check_options(self)
 
     def companions(self) -> Sequence[Condition]:
@@ -121,7 +130,13 @@ class NAG(Method):
         z_pos, asked = tokens["cond"], tokens.layer.reads_any_text
         outputs = {condition: tokens.attend_to(condition) if asked else tokens[condition] for condition in now.wanted}
         weights = [_weight(negative, z_pos, tokens) for negative in now.negatives]
-        z_neg = maths.compose([outputs[condition] for condition in now.conditions], weights, base=z_pos)
+        ends = [
+            outputs[condition] if anchor is None else maths.widen(z_pos) + outputs[condition] - outputs[anchor]
+            for condition, anchor in zip(now.conditions, now.anchors, strict=True)
+        ]
+        z_neg = maths.compose(ends, weights, base=z_pos)
+        if self.part == "orthogonal":
+            z_neg = maths.orthogonal_end(z_pos, z_neg)
         guided = maths.nag(z_pos, z_neg, *self._strength(tokens.context, tokens.layer.kind)).to(z_pos.dtype)
         # The companions' image tokens must stay those of the prompt, so that the next layer compares like with like.
         tokens["cond"] = guided
@@ -130,7 +145,8 @@ class NAG(Method):
 
     def _now(self, step: Step) -> _Now:
         negatives = live(self._all, step)
-        return _Now(step, negatives, [negative.condition for negative in negatives], wanted(negatives))
+        conditions = [negative.condition for negative in negatives]
+        return _Now(step, negatives, conditions, [anchor_of(negative) for negative in negatives], wanted(negatives))
 
     def _strength(self, context: RunContext, kind: str) -> _Strength:
         """The user's numbers, else the family's, else those usual for this kind of layer."""

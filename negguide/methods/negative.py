@@ -109,8 +109,8 @@ class Negative(Concept):
     `Negative("hat", 0.8)`.
 
     `instead_of`: what should stand in its place (or a tuple, one text for each prompt). What is removed is then what "cat"
-    says *more than* "pet", `eps_cat - eps_pet`, so that what both share stays. It costs a pass of its own; `PerpNeg`, signed
-    `NegativePrompt` and `ContrastiveNegative` take it, other methods say that they do not.
+    says *more than* "pet", `eps_cat - eps_pet`, so that what both share stays. It costs a pass of its own; `PerpNeg`, `NAG`,
+    `Recommended`, signed `NegativePrompt` and `ContrastiveNegative` take it, other methods say that they do not.
 
     >>> Negative("hat", weight=0.8, window=Window(0, 0.4))
     Negative(prompt='hat', weight=0.8, window=Window(start=0, stop=0.4, unit='progress'), mask=None, instead_of=None)
@@ -156,8 +156,8 @@ def as_negatives(
         )
     if not anchors and (one := next((one for one in negatives if one.instead_of is not None), None)):
         raise ValueError(
-            f"{method} cannot take {one.prompt!r} instead_of={one.instead_of!r}; PerpNeg, ContrastiveNegative and "
-            "NegativePrompt(mode='signed') can"
+            f"{method} cannot take {one.prompt!r} instead_of={one.instead_of!r}; PerpNeg, NAG, Recommended, "
+            "ContrastiveNegative and NegativePrompt(mode='signed') can"
         )
     return negatives
 

@@ -49,7 +49,7 @@ class Recommended(Method):
     negatives: ConceptLike | Sequence[ConceptLike]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "negatives", as_negatives(self.negatives, type(self).__name__))
+        object.__setattr__(self, "negatives", as_negatives(self.negatives, type(self).__name__, anchors=True))
 
     def for_layers(self, kinds: Collection[Kind]) -> Method:
         return self if set(kinds) - {"self"} else PerpNeg(self.negatives)
