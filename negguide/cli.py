@@ -18,6 +18,7 @@ from negguide.commands.methods import methods
 from negguide.commands.missing import missing
 from negguide.commands.pairs import pairs
 from negguide.commands.report import report
+from negguide.commands.threads import settle
 
 INTERRUPTED = 130
 
@@ -56,6 +57,7 @@ def _options(
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit code. Bad input is one line on stderr and 2, an interruption 130."""
+    settle()
     try:
         code = app(arguments, prog_name="negguide", standalone_mode=False)
     except typer.TyperException as error:
