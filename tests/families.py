@@ -14,6 +14,7 @@ from typing import Any
 import diffusers
 import families_dits as dits
 import families_llms as llms
+import families_newer as newer
 import families_transformers as transformers
 import families_unets as unets
 import families_videos as videos
@@ -89,6 +90,13 @@ MORE: dict[str, Tiny] = {
         needs_negative=True,
     ),
     "cogview4": Tiny(dits.cogview4, _size(max_sequence_length=16), w=20.0),
+    "aura_flow": Tiny(newer.aura_flow, _size(max_sequence_length=16)),
+    "cogview3": Tiny(newer.cogview3, _size(max_sequence_length=16)),
+    "kolors": Tiny(newer.kolors, _size(max_sequence_length=16), denoiser="unet"),
+    "kandinsky5": Tiny(newer.kandinsky5, _size(max_sequence_length=32)),
+    "krea2": Tiny(newer.krea2, _size(max_sequence_length=32), off=0.0),
+    "prx": Tiny(newer.prx, _size(use_resolution_binning=False, tokenizer_max_length=24)),
+    "bria_fibo": Tiny(newer.bria_fibo, _size(128, max_sequence_length=32)),
     "hunyuan_video": Tiny(
         videos.hunyuan_video,
         _size(
@@ -111,6 +119,10 @@ MORE: dict[str, Tiny] = {
 
 
 NEWER = {
+    "bria_fibo": "BriaFiboPipeline",
+    "kandinsky5": "Kandinsky5T2IPipeline",
+    "krea2": "Krea2Pipeline",
+    "prx": "PRXPipeline",
     "bria": "BriaPipeline",
     "klein": "Flux2KleinPipeline",
     "longcat": "LongCatImagePipeline",
@@ -168,7 +180,10 @@ def run(name: str, pipe: Any = None, **more: Any) -> torch.Tensor:
     """Latents of a short call."""
     pipe = pipe or build(name)
     output = pipe(**arguments(name, **more))
-    return output[0] if isinstance(output, tuple) else (output.frames if hasattr(output, "frames") else output.images)
+    if isinstance(output, tuple):
+        found: torch.Tensor = output[0]
+        return found
+    return next(getattr(output, name) for name in ("frames", "images", "image") if hasattr(output, name))
 
 
 def skip_where_stock_mixes_prompts(name: str, both: torch.Tensor, alone: list[torch.Tensor], tolerance: float) -> None:

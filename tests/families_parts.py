@@ -103,7 +103,7 @@ def vae(latents: int = 4, shift: float | None = None) -> AutoencoderKL:
     )
 
 
-def unet(in_channels: int = 4, xl: bool = False) -> UNet2DConditionModel:
+def unet(in_channels: int = 4, xl: bool = False, text: int = 64) -> UNet2DConditionModel:
     extra: dict[str, Any] = {}
     if xl:
         extra = {
@@ -121,7 +121,7 @@ def unet(in_channels: int = 4, xl: bool = False) -> UNet2DConditionModel:
         out_channels=4,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        cross_attention_dim=64 if xl else 32,
+        cross_attention_dim=text if xl else 32,
         attention_head_dim=(2, 4) if xl else 2,
         norm_num_groups=8,
         **extra,

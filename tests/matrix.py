@@ -55,7 +55,7 @@ def outcome(name: str, method: str) -> str:
 
     try:
         plain = run()
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RuntimeError):
         if row.images == 1:
             raise
         return "the plain pipeline makes one picture of a prompt, so there are no two to compare"

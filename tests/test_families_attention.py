@@ -15,10 +15,14 @@ from negguide.engine import Unsupported, attach
 from negguide.methods import NAG, VSF, NegToMe, Window
 
 TOKENS = {
+    "aura_flow": 256,
     "bria": 64,
+    "bria_fibo": 64,
     "chroma": 64,
+    "cogview3": 64,
     "cogview4": 64,
     "hunyuan_video": 48,
+    "krea2": 16,
     "longcat": 64,
     "mochi": 8,
     "qwen_controlnet": 16,
@@ -26,12 +30,16 @@ TOKENS = {
 """Image tokens of families whose layers attend to text and image together."""
 VSF_REFUSED = {
     "cogvideox": "fixed number of text tokens",
+    "bria_fibo": "fixed number of text tokens",
+    "prx": "no value projection of text tokens",
     "allegro": r"encoder_hidden_states \(B, L, C\)",
     "hidream": r"encoder_hidden_states \(B, L, C\)",
     "hunyuan_dit": "fixed number of text tokens",
     "lumina2": "each row's text ends somewhere else",
 }
-HEARD = [*TOKENS, *VSF_REFUSED, "ltx", "lumina", "latte"]
+PLAIN_FAILS = ("prx",)
+"""Stock pipelines that make no two pictures at once."""
+HEARD = [*dict.fromkeys((*TOKENS, *VSF_REFUSED)), "ltx", "lumina", "latte"]
 
 
 def _first_layer(name: str, pipe: Any, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -56,7 +64,9 @@ def test_the_text_is_where_nothing_depends_on_the_noise(name: str) -> None:
     assert image.shape[1] == TOKENS[name] and bool(((image - other_image).abs().amax(-1) > 1e-6).all())
 
 
-@pytest.mark.parametrize(("name", "tokens"), [("lumina2", 4), ("hidream", 64), ("latte", 256), ("hunyuan_dit", 16)])
+@pytest.mark.parametrize(
+    ("name", "tokens"), [("lumina2", 4), ("hidream", 64), ("latte", 256), ("hunyuan_dit", 16), ("kandinsky5", 4)]
+)
 def test_all_that_is_heard_is_the_picture(name: str, tokens: int) -> None:
     """Words do not depend on the noise in the first layer, the picture does, in rows whose texts have other lengths, too."""
     heard: list[list[torch.Tensor]] = []
@@ -80,6 +90,8 @@ def test_methods_inside_attention_act_and_leave_nothing_behind(name: str) -> Non
     else:
         with attach(pipe, VSF("cat")):
             assert float((families.run(name, steps=2) - plain).abs().max()) > 1e-4
+    if name in PLAIN_FAILS:
+        return
     prompts = ["a pet on grass"] * 2
     two = families.run(name, prompt=prompts, steps=2)
     with attach(pipe, NegToMe("all", 0.5, -1.0, Window())):

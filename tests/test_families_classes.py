@@ -23,6 +23,7 @@ FAMILY_OF: dict[str, str] = {
     "Bria": "BriaFibo2 BriaFiboEdit BriaFibo Bria",
     "Chroma": "ChromaImg2Img ChromaInpaint Chroma",
     "CogVideoX": ("CogVideoXFunControl CogVideoXImageToVideo CogVideoX CogVideoXVideoToVideo"),
+    "CogView3": "CogView3Plus",
     "CogView4": "CogView4Control CogView4",
     "Flux": (
         "FluxControlImg2Img FluxControlInpaint FluxControlNetImg2Img FluxControlNetInpaint FluxControlNet "
@@ -73,7 +74,7 @@ FAMILY_OF: dict[str, str] = {
     "Wan": "LucyEdit WanAnimate WanImageToVideo Wan WanVACE WanVideoToVideo",
     "Z-Image": ("ZImageControlNetInpaint ZImageControlNet ZImageImg2Img ZImageInpaint ZImageOmni ZImage"),
     "generic": (
-        "AnyFlow AudioLDM2 AudioLDM ChronoEdit CogView3Plus Cosmos2_5_PredictBase Cosmos2_5_Transfer "
+        "AnyFlow AudioLDM2 AudioLDM ChronoEdit Cosmos2_5_PredictBase Cosmos2_5_Transfer "
         "EasyAnimateControl EasyAnimateInpaint EasyAnimate ErnieImage Helios "
         "IFImg2Img IFImg2ImgSuperResolution IFInpainting IFInpaintingSuperResolution IF IFSuperResolution "
         "Kandinsky3Img2Img Kandinsky3 KandinskyImg2Img KandinskyInpaint Kandinsky LDMTextToImage "

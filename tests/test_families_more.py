@@ -12,8 +12,10 @@ from negguide.engine import attach
 from negguide.methods import Negative, NegativePrompt, PerpNeg
 
 NAMES = list(families.MORE)
-MIXES_ITS_ROWS = ("latte",)
+MIXES_ITS_ROWS = ("kandinsky5", "latte")
 """Stock pipelines whose picture depends on what else is in the batch."""
+ONE_PICTURE = ("prx",)
+"""Stock pipelines that fail for several prompts."""
 PROMPTS = ["a pet on grass", "one red apple"]
 
 
@@ -43,7 +45,7 @@ def test_a_negative_prompt_is_that_of_the_pipeline_itself(name: str) -> None:
     assert attached.passes == 2 * len(attached.trace)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in ONE_PICTURE])
 def test_each_image_of_a_batch_is_the_image_alone(name: str) -> None:
     method, pipe = PerpNeg(["cat", Negative("hat", 0.6)]), families.build(name)
     with attach(pipe, method) as attached:

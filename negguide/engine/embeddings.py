@@ -13,7 +13,8 @@ from negguide.methods.base import Embeddings, Method, Step
 from negguide.pipeline.families import unsupported
 from negguide.pipeline.plan import Plan
 
-_TEXT = "encoder_hidden_states"
+_TEXTS = ("encoder_hidden_states", "encoder_hidden_states_t5", "encoder_hidden_states_llama3")
+"""What denoisers call their texts, (B, L, C) or with a further axis (tokens by layers); all that a call has are changed."""
 
 
 def edited(
@@ -31,20 +32,40 @@ def edited(
     editing = [(method, state) for method, state in zip(methods, states, strict=True) if method.edits_embeddings]
     if not editing:
         return denoiser_call, []
-    whole = denoiser_call.named.get(_TEXT)
-    if not isinstance(whole, Tensor) or whole.ndim != 3:
+    wholes = {name: denoiser_call.named.get(name) for name in _TEXTS}
+    texts = {name: whole for name, whole in wholes.items() if isinstance(whole, Tensor) and whole.ndim in (3, 4)}
+    if not texts:
         name = editing[0][0].name or type(editing[0][0]).__name__
-        raise unsupported(f"{name} on {plan.family.name}", f"its denoiser takes no {_TEXT} (B, L, C)")
+        raise unsupported(f"{name} on {plan.family.name}", f"its denoiser takes no {_TEXTS[0]} (B, L, C)")
+    names: list[str] = []
+    changed = {name: _edited(name, text, plan, step, editing, guard, names) for name, text in texts.items()}
+    if not names:
+        return denoiser_call, []
+    return denoiser_call.changed({**denoiser_call.named, **changed}), list(dict.fromkeys(names))
+
+
+def _edited(
+    name: str,
+    whole: Tensor,
+    plan: Plan,
+    step: Step,
+    editing: Sequence[tuple[Method, dict[str, Any]]],
+    guard: FiniteGuard,
+    names: list[str],
+) -> Tensor:
+    """One text of the call as the methods want it; the names of those that changed it are added."""
+    axis = plan.family.rows.axis((name,))
     rows = slice(0, plan.rows) if plan.mode != "batch" or plan.family.cond_first else slice(plan.rows, 2 * plan.rows)
-    event, names = Embeddings(step, whole[rows]), []
+    cond = whole.movedim(axis, 0)[rows]
+    event, before = Embeddings(step, cond.flatten(1, -2)), len(names)
     for method, state in editing:
         seen, event.touched = event.text, False
         method.embeddings(event, state)
         if event.touched:
             names.append(method.name or type(method).__name__)
             guard.check(event.text, (seen,), names[-1], step.index)
-    if not names:
-        return denoiser_call, []
-    changed = whole.clone()
-    changed[rows] = event.text
-    return denoiser_call.changed({**denoiser_call.named, _TEXT: changed}), names
+    if len(names) == before:
+        return whole
+    changed = whole.movedim(axis, 0).clone()
+    changed[rows] = event.text.reshape(cond.shape)
+    return changed.movedim(0, axis)

@@ -27,6 +27,7 @@ _TOKEN_WISE = (
     "text_embedding_mask_t5",
     "text_rope_pos",
     "position_ids",
+    "joint_attention_kwargs",
 )
 """Arguments with a row for each token of the text, of one or several text encoders."""
 _LENGTHS = "txt_seq_lens"
@@ -60,7 +61,7 @@ def pack(
     if COND in named and wanted_rows.appended:
         if family.fixed_text(getattr(plan.denoisers[denoiser_call.name], "config", {})):
             raise Unsupported(
-                f"{family.name}: texts cannot be appended, since this model takes a fixed number of text tokens"
+                f"{family.name}: texts cannot be appended, since this model takes a fixed number of text tokens, or is told of each"
             )
         calls_of = {key: call_for(denoiser_call, key) for key in wanted_rows.appended}
         words = {key: kept(plan.pipe, _text_of(plan, key), call) for key, call in calls_of.items()}
@@ -174,10 +175,8 @@ def _appended(
     for key in reversed(tuple(extra)):
         other, tokens = extra[key], words[key]
         for name, value in other.items():
-            axis = _text_axis(name, value, other["encoder_hidden_states"].shape[1])
-            if axis is not None and isinstance(result.get(name), Tensor):
-                part = value.index_select(axis, torch.tensor(tokens, device=value.device))
-                result[name] = torch.cat([part.to(result[name]), result[name]], dim=axis)
+            if name in result:
+                result[name] = _lengthened(name, result[name], value, other["encoder_hidden_states"].shape[1], tokens)
     for key, tokens in words.items():
         parts[key] = slice(start, start + len(tokens))
         start += len(tokens)
@@ -185,6 +184,15 @@ def _appended(
     if isinstance(result.get(_LENGTHS), list):
         result[_LENGTHS] = [length + start for length in result[_LENGTHS]]
     return result, parts
+
+
+def _lengthened(name: str, before: Any, other: Any, length: int, tokens: list[int]) -> Any:
+    """An argument with the places of some tokens of another call's text, of `length` tokens, before its own."""
+    axis = _text_axis(name, other, length)
+    if axis is None or not isinstance(before, Tensor):
+        return before
+    part = other.index_select(axis, torch.tensor(tokens, device=other.device))
+    return torch.cat([part.to(before), before], dim=axis)
 
 
 def _is_token_wise(name: str, value: Any) -> bool:
@@ -198,6 +206,9 @@ def _text_axis(name: str, value: Any, length: int) -> int | None:
         return None
     if name == "encoder_hidden_states" or name in MASKS:
         return 1
+    if name in ("text_rope_pos", "position_ids"):
+        # Krea 2's holds the text's tokens and, behind them, the picture's.
+        return 0 if value.shape[0] == length or (name == "position_ids" and value.shape[0] > length) else None
     if name == "attention_mask" and value.ndim == 2 and value.shape[1] > length:
         # Chroma's holds the text's tokens and, behind them, the picture's.
         return 1

@@ -44,7 +44,7 @@ def encode(pipe: Any, layout: Layout, pictures: Sequence[Any], like: Tensor) -> 
     shift, scale = _affine(pipe.vae, raw)
     latents = (raw - shift) * scale
     if len(layout.sample_shape) == 3:
-        latents = _packed(latents)
+        latents = _packed(latents) if layout.sample_shape[2] != channels else latents.flatten(2).transpose(1, 2)
         mean, spread = _token_statistics(pipe.vae, latents)
         latents = (latents - mean) / spread
     return latents.reshape(-1, *layout.sample_shape[1:]).to(like.device, like.dtype)
@@ -67,10 +67,12 @@ def decode(
     """
     if frames and (videos.is_video(layout) or layout.channels_last):
         return _decode_frames(pipe, layout, latents, vae, longest, frames)
-    _, height, width = _shape(pipe, layout)
+    channels, height, width = _shape(pipe, layout)
     if len(layout.sample_shape) == 3:
         mean, spread = _token_statistics(pipe.vae, latents)
-        latents = _unpacked(latents * spread + mean, height, width)
+        latents = latents * spread + mean
+        packed = layout.sample_shape[2] != channels
+        latents = _unpacked(latents, height, width) if packed else latents.transpose(1, 2)
     latents = latents.reshape(latents.shape[0], -1, height, width).float()
     if longest is not None:
         latents = _at_most(latents, max(1, longest // int(_factor(pipe) or 1)))
@@ -139,7 +141,7 @@ def _at_most(latents: Tensor, longest: int) -> Tensor:
 
 
 def _shape(pipe: Any, layout: Layout) -> tuple[int, int, int]:
-    """(channels, height, width) of the VAE's latents for a sample; packed samples hold 2 x 2 of them in a token."""
+    """(channels, height, width) of the VAE's latents for a sample; packed samples hold 2 x 2 of them in a token, or one."""
     sample, name = layout.sample_shape, base_class(pipe).__name__
     if getattr(pipe, "vae", None) is None:
         raise Unsupported(f"{name} has no VAE that turns pictures into latents and back")
@@ -154,6 +156,8 @@ def _shape(pipe: Any, layout: Layout) -> tuple[int, int, int]:
     if len(sample) == 3:
         if layout.grid is None:
             raise Unsupported(f"{name}: how its latents are packed is not known")
+        if sample[2] == _latent_channels(pipe.vae):
+            return sample[2], layout.grid[0], layout.grid[1]
         if sample[2] != 4 * _latent_channels(pipe.vae):
             raise Unsupported(f"{name}: how its latents are packed is not known (tokens of {sample[2]} numbers)")
         return sample[2] // 4, 2 * layout.grid[0], 2 * layout.grid[1]

@@ -24,7 +24,7 @@ def kept(pipe: Any, prompt: str | tuple[str, ...], call: Mapping[str, Any]) -> l
     prompt whose numbers of tokens differ, since rows of one forward need the same length.
     """
     embeds = call.get("encoder_hidden_states")
-    if not isinstance(embeds, Tensor) or embeds.ndim != 3:
+    if not isinstance(embeds, Tensor) or embeds.ndim not in (3, 4) or embeds.shape[1] == 1:
         raise Unsupported("texts can be appended where the denoiser takes encoder_hidden_states (B, L, C) only")
     mask = next((call[name] for name in MASKS if isinstance(call.get(name), Tensor)), None)
     if isinstance(mask, Tensor) and mask.shape == embeds.shape[:2]:

@@ -9,4 +9,6 @@ FAMILY = Family(
     ("Bria",),
     rows=RowLayout(shared=("txt_ids", "img_ids")),
     layers=double_and_single("BriaTransformer2DModel", "BriaFiboTransformer2DModel"),
+    # Fibo is told by a mask of all pairs of tokens which of them attend to which.
+    fixed_text=lambda config: "text_encoder_dim" in config,
 )
