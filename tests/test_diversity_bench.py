@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 from functools import partial
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from lab.bench import avoid, diversity, means, views
+from lab.bench import avoid, diversity, export, means, views
 from lab.bench.run import models, run_arms
 from negguide.toybox.oracle import Oracle
 from negguide.toybox.world.render import render
@@ -111,3 +112,32 @@ def test_views_are_counted_by_the_side_that_is_seen(tmp_path, monkeypatch):
         and rows[1]["front"] == (judged.view[2:] == "front").mean()
     )
     assert "| official 1 |" in views.REPORT.write(rows, tmp_path, {"steps": 3})
+
+
+def test_tables_for_papers_and_spreadsheets(tmp_path):
+    interval = {"mean": 0.5, "low": 0.25, "high": 0.75}
+    clear = {"mean": -0.2, "low": -0.3, "high": -0.1, "p": 0.01, "clear": True}
+    of_means = {
+        "table": [{"arm": "plain", "dominant": interval, "seconds": 1.0}, {"arm": "more_1", "dominant": interval}],
+        "differences": [{"arm": "more_1", "dominant": clear}],
+    }
+    export.save(of_means, tmp_path, "means")
+    rows = list(csv.DictReader((tmp_path / "means.csv").open()))
+    assert [(row["arm"], row["measure"], row["mean"], row["p (Holm)"]) for row in rows] == [
+        ("plain", "dominant", "0.5", ""), ("more_1", "dominant", "0.5", "0.01")
+    ]  # fmt: skip
+    text = (tmp_path / "means.tex").read_text()
+    assert r"more\_1 & 0.50$^*$ {\scriptsize(0.25 to 0.75)} \\" in text and text.count(r"\toprule") == 1
+    about = {"measure": "kept", "mean": 0.1, "low": 0.0, "high": 0.2}
+    of_splits = {
+        "table": [{"arm": "a", "split": split, "kept": interval, "match": None} for split in ("hard", "easy")],
+        "differences": [
+            {"arm": "a", "split": "hard", "pairs": 5, "p": 0.01, **about},
+            {"arm": "a", "split": "easy", "pairs": 6, "p": 0.01, **about},
+        ],
+    }
+    found = export.long_form(of_splits)
+    assert [(row["split"], row["difference"], row["clear"]) for row in found] == [
+        ("hard", 0.1, False), ("easy", 0.1, True)
+    ]  # fmt: skip
+    assert export.latex(found).count(r"\begin{tabular}") == 2

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lab.bench import export
 from lab.bench.run import Row
 from lab.bench.summary import interval
 from negguide import formats
@@ -31,13 +32,14 @@ class Report:
     compared: Sequence[str] = ()
 
     def write(self, rows: Sequence[Row], out: Path, settings: Mapping[str, Any]) -> str:
-        """Write `<name>.json`, `<name>.md` and `<name>.png` into `out`; returns the Markdown."""
+        """Write `<name>.json`, `.md`, `.csv`, `.tex` and `.png` into `out`; returns the Markdown."""
         table = self.summarise(rows)
         against = differences(rows, self.compared)
         text = self.markdown(table, settings) + self._told(against)
         found = {"settings": dict(settings), "table": table, **({"differences": against} if against else {})}
         (out / f"{self.name}.json").write_text(json.dumps(formats.stamped(found), indent=1) + "\n")
         (out / f"{self.name}.md").write_text(text)
+        export.save(found, out, self.name)
         self.plot(table, out / f"{self.name}.png")
         return text
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from lab.bench import export
 from lab.bench.arms import reference, sweeps
 from lab.bench.summary import Row, curve, differences, equal_presence, summarise, told_clean
 from negguide import formats
@@ -23,7 +24,7 @@ COLUMNS = {
 
 
 def write_report(rows: Sequence[Row], out: Path, settings: dict[str, Any]) -> dict[str, Any]:
-    """Summarise the rows and write the three files into `out`; returns what `bench.json` holds.
+    """Summarise the rows and write the files of the bench into `out`; returns what `bench.json` holds.
 
     `settings`: what is told of the run; its "model" is the bundled pipeline.
     """
@@ -41,6 +42,7 @@ def write_report(rows: Sequence[Row], out: Path, settings: dict[str, Any]) -> di
     }
     (out / "bench.json").write_text(json.dumps(formats.stamped(report), indent=1) + "\n")
     (out / "bench.md").write_text(markdown(report))
+    export.save(report, out, "bench")
     plot(table, out / "bench.png")
     return report
 
