@@ -86,7 +86,6 @@ METHODS: dict[str, Row] = {
         lambda: AdaptiveNegatives("always_cat", "distinct", weight=0.0),
         3,
         images=2,
-        refuses=("wan", "wan22", "klein"),
     ),
     "apg": Row(APG, None, 2),
     "negative_model": Row(
