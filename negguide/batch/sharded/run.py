@@ -16,7 +16,8 @@ from negguide.batch.process import Place, pinned_threads, place_of_process
 from negguide.batch.records import about_failure, about_picture, made_now
 from negguide.batch.sharded.layout import Layout, Shard
 from negguide.batch.sharded.leases import Leases
-from negguide.batch.sharded.store import STATES, Shards, Spool, State
+from negguide.batch.sharded.spool import Spool
+from negguide.batch.sharded.store import STATES, Shards, State
 from negguide.batch.signs import worker_name
 from negguide.batch.units import Unit, machine_of
 from negguide.experiment.files import is_full
@@ -169,13 +170,13 @@ class ShardWorker:
             if keys or errors:
                 self._publish(shard, spool, keys, errors, state)
         except OSError as error:
-            if shard.name in self.shards.names("done"):  # another worker of this machine was faster
-                return "done"
             reason = "the disk is full" if is_full(error) else f"{type(error).__name__}: {error}"
             raise Unreachable(
                 f"stopped: {shard.name} cannot be kept in {str(cache_folder(self.plan.output, 'spool'))!r} or written to "
                 f"{self.plan.output!r} ({reason}); the same line goes on"
             ) from error
+        finally:
+            spool.close()
         spool.clear()
         return state
 
@@ -260,8 +261,6 @@ class ShardWorker:
         for attempt in range(TRIES):
             try:
                 return put(state)
-            except FileNotFoundError:
-                raise
             except OSError as error:
                 if attempt == TRIES - 1 or is_full(error):
                     raise

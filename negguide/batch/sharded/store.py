@@ -1,4 +1,4 @@
-"""What lies at an address, and what of it waits on this machine.
+"""What lies at an address.
 
     ADDRESS/plan.json                  the plan, with all prompts inside
     ADDRESS/pictures/SHARD.tar         a WebDataset shard: KEY.png, KEY.txt, KEY.json of each picture, in the plan's order
@@ -15,20 +15,17 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import secrets
-import shutil
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from negguide import formats
-from negguide.batch.addresses import Address, cache_folder
-from negguide.batch.export import add_sample
+from negguide.batch.addresses import Address
 from negguide.batch.plan import Plan
 from negguide.batch.read import PLAN_FILE
+from negguide.batch.sharded.spool import Spool
 from negguide.batch.store import NESTED, Record, plain
-from negguide.experiment.files import write
 
 State = Literal["done", "failed", "begun"]
 STATES: tuple[State, ...] = ("done", "failed", "begun")
@@ -129,47 +126,6 @@ class Shards:
         tar.unlink()
         told = {"pictures": len(rows), "sha256": digest.hexdigest(), "bytes": size, **about}
         self.address.write(f"{state}/{shard}.json", json.dumps(formats.stamped(told), ensure_ascii=False).encode())
-
-
-class Spool:
-    """The pictures of a shard on this machine until it is published; those of a killed process are used by the next one."""
-
-    def __init__(self, url: str, shard: str) -> None:
-        self.folder = cache_folder(url, "spool") / shard
-
-    def has(self, key: str) -> bool:
-        """Whether a picture is here as it was kept."""
-        try:
-            record = json.loads((self.folder / f"{key}.json").read_bytes())
-            return hashlib.sha256((self.folder / f"{key}.png").read_bytes()).hexdigest() == record["sha256"]
-        except (OSError, ValueError, KeyError):
-            return False
-
-    def keep(self, record: Mapping[str, Any], data: bytes) -> None:
-        """Keep a picture; its record, written last, makes it count."""
-        told = {**record, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
-        write(self.folder / f"{record['key']}.png", data)
-        write(self.folder / f"{record['key']}.json", json.dumps(formats.stamped(told), ensure_ascii=False).encode())
-
-    def pack(self, keys: Iterable[str]) -> tuple[Path, list[Record]]:
-        """A tar of the pictures that are here, and their records; the same bytes whoever made them.
-
-        `FileNotFoundError` where another worker of this machine published the shard meanwhile.
-        """
-        rows = []
-        file = self.folder / f"shard.{secrets.token_hex(6)}.tar"
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with tarfile.open(file, "w", format=tarfile.USTAR_FORMAT) as tar:
-            for key in keys:
-                record = json.loads((self.folder / f"{key}.json").read_bytes())
-                record.pop(formats.KEY, None)
-                add_sample(tar, record, (self.folder / f"{key}.png").read_bytes())
-                rows.append(record)
-        return file, rows
-
-    def clear(self) -> None:
-        """The shard is published."""
-        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def _digest(stream: Any) -> Any:
