@@ -111,10 +111,17 @@ def test_from_the_command_line_with_pictures_that_cannot_be_made(
 
 def test_what_the_cluster_does_not_have_is_told() -> None:
     plan = _plan(Path("out"))
-    devices = on_ray._devices
+    devices = on_ray.devices
     assert devices(plan, {"CPU": 5.0}, None)[1:] == ({"num_cpus": 1}, 5)
     assert devices(plan, {"CPU": 5.0}, 2)[2] == 2
     assert devices(plan.model_copy(update={"threads": 2}), {"CPU": 5.0}, None)[1:] == ({"num_cpus": 2}, 2)
+    assert devices(plan.model_copy(update={"device": "cuda"}), {"GPU": 2.0}, None, 0.5)[1:] == (
+        {"num_gpus": 0.5, "num_cpus": 0},
+        4,
+    )
+    assert devices(plan.model_copy(update={"device": "cuda"}), {"GPU": 5.0}, None, 2)[2] == 2
+    with pytest.raises(ValueError, match="a part of one"):
+        devices(plan, {"CPU": 5.0}, None, 1.5)
     auto = plan.model_copy(update={"device": "auto"})
     with_gpus = devices(auto, {"CPU": 8.0, "GPU": 4.0}, None)
     assert with_gpus[0].device == "cuda" and with_gpus[1]["num_gpus"] == 1 and with_gpus[2] == 4

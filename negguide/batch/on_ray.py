@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from negguide.batch.addresses import is_address
 from negguide.batch.engine import Outcome, Progress, conclude, run
 from negguide.batch.plan import Plan
 from negguide.batch.process import Place
@@ -68,30 +69,39 @@ def run_on_ray(
     progress: Progress = lambda what, pictures: None,
     workers: int | None = None,
     stop: Callable[[], bool] = lambda: False,
+    gpus: float = 1.0,
 ) -> Outcome:
     """As `run`, by workers on the Ray cluster that this process is in or that RAY_ADDRESS names, else on this machine.
 
-    `workers`: how many at most; by default one for each GPU, without GPUs one for each `plan.threads` CPUs. Raises
+    `workers`: how many at most; by default one for each GPU, without GPUs one for each `plan.threads` CPUs.
+    `gpus`: of each worker; 0.5 has two of them share a GPU. Raises
     `ValueError` without Ray, for devices that the cluster does not have, and when every worker has died.
     """
-    ray = _import()
     started = time.monotonic()
+    with cluster() as ray:
+        plan, needs, count = devices(plan, ray.cluster_resources(), workers, gpus)
+        Store(plan.folder).save_plan(plan)
+        actor = ray.remote(**needs, max_concurrency=2, max_restarts=RESTARTS, max_task_retries=RESTARTS)(Worker)
+        folder = str(Path.cwd())
+        actors = [actor.remote(plan.model_dump_json(), only, rank, count, folder) for rank in range(count)]
+        outcome = _watch(ray, actors, progress, stop)
+    outcome.seconds = time.monotonic() - started
+    return outcome
+
+
+@contextlib.contextmanager
+def cluster() -> Iterator[Any]:
+    """Ray, joined or begun here; what was begun here ends. `ValueError` without Ray."""
+    ray = _import()
     begun_here = not ray.is_initialized()
     if begun_here:
         with _own_signals():
             ray.init(include_dashboard=False, log_to_driver=False, logging_level="error")
     try:
-        plan, needs, count = _devices(plan, ray.cluster_resources(), workers)
-        Store(Path(plan.output)).save_plan(plan)
-        actor = ray.remote(**needs, max_concurrency=2, max_restarts=RESTARTS, max_task_retries=RESTARTS)(Worker)
-        folder = str(Path.cwd())
-        actors = [actor.remote(plan.model_dump_json(), only, rank, count, folder) for rank in range(count)]
-        outcome = _watch(ray, actors, progress, stop)
+        yield ray
     finally:
         if begun_here:
             ray.shutdown()
-    outcome.seconds = time.monotonic() - started
-    return outcome
 
 
 @contextlib.contextmanager
@@ -112,18 +122,23 @@ def _import() -> Any:
     return ray
 
 
-def _devices(plan: Plan, there: dict[str, float], workers: int | None) -> tuple[Plan, dict[str, float], int]:
-    """The plan with its device, what a worker needs of the cluster, and how many workers it has room for."""
+def devices(
+    plan: Plan, there: dict[str, float], workers: int | None, share: float = 1.0
+) -> tuple[Plan, dict[str, float], int]:
+    """The plan with its device, what a worker needs of the cluster (`share`: of a GPU), and how many workers it has room for."""
+    if share <= 0 or (share > 1 and share != int(share)):
+        raise ValueError(f"GPUs of a worker are {share:g}; possible: a part of one (0.5), or a whole number")
     gpus, cpus = int(there.get("GPU", 0)), int(there.get("CPU", 0))
     device = plan.device if plan.device != "auto" else ("cuda" if gpus else "cpu")
     if device not in ("cpu", "cuda"):
         raise ValueError(f"the device is {device!r}; possible with Ray: auto, cpu, cuda (Ray chooses which GPU)")
-    needs: dict[str, float] = {"num_gpus": 1, "num_cpus": 0} if device == "cuda" else {"num_cpus": plan.threads}
-    room = gpus if device == "cuda" else cpus // plan.threads
+    needs: dict[str, float] = {"num_gpus": share, "num_cpus": 0} if device == "cuda" else {"num_cpus": plan.threads}
+    room = (gpus * int(1 / share) if share <= 1 else gpus // int(share)) if device == "cuda" else cpus // plan.threads
     if not room:
         wanted = "no GPU" if device == "cuda" else f"{cpus} CPUs, and a worker needs {plan.threads} (threads)"
         raise ValueError(f"the Ray cluster has {wanted}; choose another device, or add nodes")
-    plan = plan.model_copy(update={"device": device, "output": str(Path(plan.output).absolute())})
+    output = plan.output if is_address(plan.output) else str(plan.folder.absolute())
+    plan = plan.model_copy(update={"device": device, "output": output})
     return plan, needs, min(room, workers or room)
 
 

@@ -16,12 +16,17 @@ if TYPE_CHECKING:
     from negguide.batch.plan import Plan
 
 
-def run_at_address(plan: Plan, stop: Callable[[], bool], verify: bool) -> Outcome:
+def run_at_address(
+    plan: Plan, engine: str, workers: int | None, stop: Callable[[], bool], verify: bool, gpus: float
+) -> Outcome:
     """Make the pictures of a plan whose output is an address."""
+    from negguide.batch.sharded.on_ray import run_sharded_on_ray
     from negguide.batch.sharded.run import run_sharded
 
     pictures = len(plan.models) * len(plan.prompts) * len(plan.variants()) * len(plan.seeds)
     with one_line(), progress_bar(pictures) as progress:
+        if engine == "ray":
+            return run_sharded_on_ray(plan, progress, workers, stop, verify, gpus)
         return run_sharded(plan, progress, stop=stop, verify=verify)
 
 

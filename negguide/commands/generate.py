@@ -61,6 +61,12 @@ Engine = Annotated[
 Workers = Annotated[
     int | None, typer.Option(help="With --engine ray: at most so many.", min=1, rich_help_panel=DO, show_default=False)
 ]
+Gpus = Annotated[
+    float | None,
+    typer.Option(
+        help="With --engine ray: GPUs of each worker, 0.5 for half a one.", rich_help_panel=DO, show_default=False
+    ),
+]
 Verify = Annotated[
     bool,
     typer.Option("--verify", help="With an address: read what is done, make again what is bad.", rich_help_panel=DO),
@@ -88,6 +94,7 @@ def generate(
     out: Out = None,
     engine: Engine = "accelerate",
     workers: Workers = None,
+    gpus: Gpus = None,
     dry_run: DryRun = False,
     only: Only = None,
     verify: Verify = False,
@@ -138,6 +145,8 @@ def generate(
     with one_line():
         if engine not in ("accelerate", "ray"):
             raise ValueError(f"unknown engine {engine!r}; possible: accelerate, ray")
+        if gpus is not None and engine != "ray":
+            raise ValueError("--gpus goes with --engine ray")
         if workers is not None and engine != "ray":
             raise ValueError(
                 "--workers goes with --engine ray; otherwise accelerate launch --num_processes says how many"
@@ -148,8 +157,6 @@ def generate(
         at_address = is_address(plan.output)
         if at_address and only is not None:
             raise ValueError("--only goes with a folder: give one with --out")
-        if at_address and engine == "ray":
-            raise ValueError("--engine ray goes with a folder; at an address start the same line as often as you like")
         if verify and not at_address:
             raise ValueError("--verify goes with an address; in a folder every picture is read at each start")
     quiet_libraries()
@@ -157,7 +164,10 @@ def generate(
         estimate_at_address(plan) if at_address else _estimate(plan)
         return
     with until_terminated() as stop:
-        outcome = run_at_address(plan, stop, verify) if at_address else _run(plan, only, engine, workers, stop)
+        if at_address:
+            outcome = run_at_address(plan, engine, workers, stop, verify, gpus or 1.0)
+        else:
+            outcome = _run(plan, only, engine, workers, stop, gpus or 1.0)
     if outcome.is_main:
         _tell(outcome, plan)
         if report and not outcome.stopped and outcome.missing < outcome.pictures and only is None:
@@ -196,7 +206,9 @@ def _plan(source: str | None, preset: str | None, prompts: Path | None, methods:
     return plan
 
 
-def _run(plan: Plan, only: str | None, engine: str, workers: int | None, stop: Callable[[], bool]) -> Outcome:
+def _run(
+    plan: Plan, only: str | None, engine: str, workers: int | None, stop: Callable[[], bool], gpus: float
+) -> Outcome:
     from negguide.batch.engine import run
     from negguide.batch.on_ray import run_on_ray
     from negguide.batch.units import count, machine_of, units
@@ -205,7 +217,7 @@ def _run(plan: Plan, only: str | None, engine: str, workers: int | None, stop: C
         total = count(list(units(plan, machine_of(plan.device)))) if only is None else 1
         with progress_bar(total) as progress:
             if engine == "ray":
-                return run_on_ray(plan, only, progress, workers, stop)
+                return run_on_ray(plan, only, progress, workers, stop, gpus)
             return run(plan, only, progress, stop=stop)
 
 
