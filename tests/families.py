@@ -113,6 +113,7 @@ MORE: dict[str, Tiny] = {
     "cogvideox": Tiny(videos.cogvideox, _size(64, num_frames=9, max_sequence_length=16)),
     "mochi": Tiny(videos.mochi, _size(32, num_frames=7, max_sequence_length=16)),
     "allegro": Tiny(videos.allegro, _size(64, num_frames=8, max_sequence_length=16, clean_caption=False)),
+    "animatediff": Tiny(videos.animatediff, _size(num_frames=4), denoiser="unet"),
     "latte": Tiny(videos.latte, _size(video_length=4, clean_caption=False)),
 }
 """Families under a shorter contract; see `test_families_more`."""

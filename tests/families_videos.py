@@ -246,3 +246,24 @@ def latte() -> Any:
         tokenizer=t5_tokenizer(),
         scheduler=DDIMScheduler(),
     )
+
+
+def animatediff() -> Any:
+    from diffusers import AnimateDiffPipeline, MotionAdapter
+    from families_parts import ddim, unet
+
+    adapter = MotionAdapter(
+        block_out_channels=(16, 32),
+        motion_layers_per_block=1,
+        motion_norm_num_groups=8,
+        motion_num_attention_heads=2,
+        use_motion_mid_block=True,
+    )
+    return AnimateDiffPipeline(
+        vae=vae(),
+        text_encoder=clip_text(),
+        tokenizer=clip_tokenizer(),
+        unet=unet(),
+        motion_adapter=adapter,
+        scheduler=ddim(),
+    )

@@ -39,7 +39,7 @@ VSF_REFUSED = {
 }
 PLAIN_FAILS = ("prx",)
 """Stock pipelines that make no two pictures at once."""
-HEARD = [*dict.fromkeys((*TOKENS, *VSF_REFUSED)), "ltx", "lumina", "latte"]
+HEARD = [*dict.fromkeys((*TOKENS, *VSF_REFUSED)), "animatediff", "ltx", "lumina", "latte"]
 
 
 def _first_layer(name: str, pipe: Any, seed: int) -> tuple[torch.Tensor, torch.Tensor]:

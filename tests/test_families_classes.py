@@ -19,6 +19,10 @@ OF_VERSION = (0, 42)
 """The diffusers whose exports are listed here in full."""
 FAMILY_OF: dict[str, str] = {
     "Allegro": "Allegro",
+    "AnimateDiff": (
+        "AnimateDiffControlNet AnimateDiffSDXL AnimateDiffSparseControlNet AnimateDiffVideoToVideoControlNet "
+        "AnimateDiffVideoToVideo AnimateDiff PIA"
+    ),
     "AuraFlow": "AuraFlow",
     "Bria": "BriaFibo2 BriaFiboEdit BriaFibo Bria",
     "Chroma": "ChromaImg2Img ChromaInpaint Chroma",
@@ -89,7 +93,7 @@ REFUSED: dict[str, str] = {
     ),
     "no denoiser": "DiffusionGemma FluxPriorRedux LLaDA2",
     "third prediction": (
-        "HunyuanDiTPAG KolorsPAG PixArtSigmaPAG SanaPAG StableDiffusion3PAGImg2Img StableDiffusion3PAG "
+        "AnimateDiffPAG HunyuanDiTPAG KolorsPAG PixArtSigmaPAG SanaPAG StableDiffusion3PAGImg2Img StableDiffusion3PAG "
         "StableDiffusionControlNetPAGInpaint StableDiffusionControlNetPAG StableDiffusionPAGImg2Img "
         "StableDiffusionPAGInpaint StableDiffusionPAG StableDiffusionXLControlNetPAGImg2Img "
         "StableDiffusionXLControlNetPAG StableDiffusionXLPAGImg2Img StableDiffusionXLPAGInpaint "
@@ -102,8 +106,7 @@ REFUSED: dict[str, str] = {
         "PaintByExample RFD4Proteina RePaint ScoreSdeVe StableDiffusionImageVariation StableVideoDiffusion"
     ),
     "refused": (
-        "AceStep AmusedImg2Img AmusedInpaint Amused AnimateDiffControlNet AnimateDiffPAG AnimateDiff "
-        "AnimateDiffSDXL AnimateDiffSparseControlNet AnimateDiffVideoToVideoControlNet AnimateDiffVideoToVideo "
+        "AceStep AmusedImg2Img AmusedInpaint Amused "
         "AnyFlowFAR BlipDiffusionControlNet BlipDiffusion Cosmos2TextToImage Cosmos2VideoToWorld Cosmos3Omni "
         "CosmosTextToWorld CosmosVideoToWorld CycleDiffusion DreamLiteMobile DreamLite Flux2KleinKV GlmImage "
         "HeliosPyramid I2VGenXL Ideogram4 Kandinsky5I2V Kandinsky6TI2VA KandinskyCombined "
@@ -111,7 +114,7 @@ REFUSED: dict[str, str] = {
         "KandinskyV22Img2ImgCombined KandinskyV22InpaintCombined KandinskyV22PriorEmb2Emb KandinskyV22Prior "
         "LEditsPPPipelineStableDiffusion LEditsPPPipelineStableDiffusionXL LTX2Condition LTX2DFR "
         "LTX2DFRTemporalRefine LTX2HDR LTX2ImageToVideo LTX2InContext LTX2LatentUpsample LTX2 "
-        "LTX2VideoDiffusionDecode LTXImageToVideo OmniGen PIA SanaWMLTX2Refiner SanaWM SemanticStableDiffusion "
+        "LTX2VideoDiffusionDecode LTXImageToVideo OmniGen SanaWMLTX2Refiner SanaWM SemanticStableDiffusion "
         "ShapEImg2Img ShapE SkyReelsV2DiffusionForcingImageToVideo SkyReelsV2DiffusionForcing "
         "SkyReelsV2DiffusionForcingVideoToVideo StableCascadeCombined StableCascadeDecoder StableCascadePrior "
         "StableDiffusionAttendAndExcite StableDiffusionDiffEdit StableDiffusionGLIGENTextImage "

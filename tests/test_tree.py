@@ -35,7 +35,20 @@ def test_rows_are_taken_joined_and_added_along_the_dimension_in_which_they_lie()
     joined = argument_tree.join([second, first], 2, LAYOUT)
     assert _rows_of(joined) == [[2, 3, 0, 1]] * 3 and joined["layers"].shape == (5, 4, 4)
     assert _rows_of(argument_tree.extended(whole, [3, 1], 4, LAYOUT)) == [[0, 1, 2, 3, 3, 1]] * 3
-    assert argument_tree.row(whole["layers"], 3, ("layers",), LAYOUT).shape == (5, 4)
+    assert argument_tree.row(whole["layers"], 3, ("layers",), LAYOUT, 4).shape == (5, 4)
+
+
+def test_rows_of_frames_go_with_their_image() -> None:
+    layout = argument_tree.RowLayout(per_frame=("text",))
+    whole = {"text": torch.arange(6.0).reshape(6, 1), "sample": torch.arange(2.0).reshape(2, 1)}
+    second = argument_tree.take(whole, slice(1, None), 2, layout)
+    assert second["text"].flatten().tolist() == [3, 4, 5] and second["sample"].tolist() == [[1]]
+    joined = argument_tree.join([second, argument_tree.take(whole, slice(0, 1), 2, layout)], 1, layout)
+    assert joined["text"].flatten().tolist() == [3, 4, 5, 0, 1, 2]
+    longer = argument_tree.extended(whole, [1], 2, layout)
+    assert longer["text"].flatten().tolist() == [0, 1, 2, 3, 4, 5, 3, 4, 5] and len(longer["sample"]) == 3
+    assert argument_tree.row(whole["text"], 1, ("text",), layout, 2).tolist() == [3]
+    assert not argument_tree.has_rows(("sample",), whole["text"], 2, layout)
 
 
 def test_as_many_layers_as_rows_are_no_rows() -> None:

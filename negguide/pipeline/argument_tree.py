@@ -36,6 +36,8 @@ class RowLayout:
     """Arguments without rows, whatever their first dimension happens to be (frames, tokens, as many as rows by chance)."""
     axes: Mapping[str, int] = field(default_factory=dict)
     """Dimension of the rows of those arguments in which it is another one."""
+    per_frame: tuple[str, ...] = ()
+    """Arguments with as many rows for each image, one after the other, as it has frames, or with one."""
 
     def axis(self, path: Path) -> int:
         """Dimension of the rows of a leaf."""
@@ -120,13 +122,22 @@ def has_rows(path: Path, leaf: Any, rows: int, layout: RowLayout) -> bool:
         return False
     if isinstance(leaf, torch.Tensor):
         axis = layout.axis(path)
-        return leaf.ndim > axis and leaf.shape[axis] == rows
+        if not (leaf.ndim > axis and leaf.shape[axis]):
+            return False
+        return leaf.shape[axis] == rows or (bool(path) and path[0] in layout.per_frame and leaf.shape[axis] % rows == 0)
     return bool(path) and path[0] in layout.batches and isinstance(leaf, (list, tuple)) and len(leaf) == rows
 
 
-def row(leaf: Any, at: int, path: Path, layout: RowLayout) -> Any:
-    """One row of a leaf that has rows."""
-    return leaf.select(layout.axis(path), at) if isinstance(leaf, torch.Tensor) else leaf[at]
+def frames_of(leaf: Any, rows: int, path: Path, layout: RowLayout) -> int:
+    """How many rows a leaf that has rows holds for each of `rows` images."""
+    return leaf.shape[layout.axis(path)] // rows if isinstance(leaf, torch.Tensor) else 1
+
+
+def row(leaf: Any, at: int, path: Path, layout: RowLayout, rows: int) -> Any:
+    """One row of a leaf that has `rows` rows; of several for an image the first, which are the same of a text."""
+    if not isinstance(leaf, torch.Tensor):
+        return leaf[at]
+    return leaf.select(layout.axis(path), at * frames_of(leaf, rows, path, layout))
 
 
 def take(tree: Any, part: slice, rows: int, layout: RowLayout) -> Any:
@@ -135,7 +146,11 @@ def take(tree: Any, part: slice, rows: int, layout: RowLayout) -> Any:
     def some(path: Path, leaf: Any) -> Any:
         if not has_rows(path, leaf, rows, layout):
             return leaf
-        return leaf[(slice(None),) * layout.axis(path) + (part,)] if isinstance(leaf, torch.Tensor) else leaf[part]
+        if not isinstance(leaf, torch.Tensor):
+            return leaf[part]
+        frames = frames_of(leaf, rows, path, layout)
+        start, stop, _ = part.indices(rows)
+        return leaf[(slice(None),) * layout.axis(path) + (slice(start * frames, stop * frames),)]
 
     return rebuild(tree, some, layout.batches)
 
@@ -147,8 +162,9 @@ def extended(tree: Any, extra: Sequence[int], rows: int, layout: RowLayout) -> A
         if not has_rows(path, leaf, rows, layout):
             return leaf
         if isinstance(leaf, torch.Tensor):
-            axis = layout.axis(path)
-            return torch.cat([leaf, leaf.index_select(axis, torch.tensor(list(extra), device=leaf.device))], dim=axis)
+            axis, frames = layout.axis(path), frames_of(leaf, rows, path, layout)
+            places = [at * frames + frame for at in extra for frame in range(frames)]
+            return torch.cat([leaf, leaf.index_select(axis, torch.tensor(places, device=leaf.device))], dim=axis)
         return type(leaf)([*leaf, *(leaf[at] for at in extra)])
 
     return rebuild(tree, more, layout.batches)

@@ -184,7 +184,8 @@ def _rows_of(plan: PlanData, found: Probe, count: int) -> list[Row] | None:
                 return None
         elif any(
             not argument_tree.same(
-                argument_tree.row(leaf, at, path, layout), _row_of(plan, path, before, at if count == plan.rows else 0)
+                argument_tree.row(leaf, at, path, layout, count),
+                _row_of(plan, path, before, at if count == plan.rows else 0),
             )
             for at in range(count)
         ):
@@ -192,14 +193,16 @@ def _rows_of(plan: PlanData, found: Probe, count: int) -> list[Row] | None:
     kept = [
         path for path in plan.text_paths if path in leaves and argument_tree.has_rows(path, leaves[path], count, layout)
     ]
-    return [{path: _copy(argument_tree.row(leaves[path], at, path, layout)) for path in kept} for at in range(count)]
+    return [
+        {path: _copy(argument_tree.row(leaves[path], at, path, layout, count)) for path in kept} for at in range(count)
+    ]
 
 
 def _row_of(plan: PlanData, path: argument_tree.Path, leaf: Any, at: int) -> Any:
     """A row of an argument of the reference call; ABSENT where it has none."""
     layout = plan.family.rows
     if argument_tree.has_rows(path, leaf, plan.rows, layout):
-        return argument_tree.row(leaf, at, path, layout)
+        return argument_tree.row(leaf, at, path, layout, plan.rows)
     # Qwen-Image lists one shape for each prompt, not for each image.
     return leaf[0] if path[0] in layout.batches and isinstance(leaf, (list, tuple)) and leaf else argument_tree.ABSENT
 
@@ -246,13 +249,16 @@ def _gathered(plan: PlanData, rows: Sequence[Row | None]) -> dict[argument_tree.
             if row is not None and path in row:
                 leaves.append(row[path])
             elif argument_tree.has_rows(path, source, plan.rows, layout):
-                leaves.append(argument_tree.row(source, place, path, layout))
+                leaves.append(argument_tree.row(source, place, path, layout, plan.rows))
             else:
                 return None
         if not isinstance(leaves[0], torch.Tensor) or path[0] in layout.batches:
             value: Any = type(stood)(leaves)
         elif all(leaf.shape == leaves[0].shape for leaf in leaves):
-            value = torch.stack([leaf.to(leaves[0]) for leaf in leaves], dim=layout.axis(path))
+            axis = layout.axis(path)
+            value = torch.stack([leaf.to(leaves[0]) for leaf in leaves], dim=axis)
+            if path[0] in layout.per_frame:
+                value = value.repeat_interleave(argument_tree.frames_of(stood, plan.rows, path, layout), dim=axis)
         else:
             return None
         if not argument_tree.same(stood, value):

@@ -2,7 +2,6 @@
 
 from negguide.pipeline.families.family import Family
 
-_PER_FRAME = "its denoiser gets the text once per frame, and no row layout is known for that yet"
 _FRAMES_APART = "its scheduler gets the frames of the video one by one, not the video"
 _THREE_WAYS = "it guides in three directions at once"
 _EDITS = "it guides in a direction of its own for each edit"
@@ -24,7 +23,6 @@ FAMILY = Family(
     refused_pipelines={
         "AceStep": "it guides by projection with a memory over the steps, not by one fixed combination of two predictions",
         "Amused": _CODES,
-        "AnimateDiff": _PER_FRAME,
         "AnyFlowFAR": "it denoises the video in pieces that attend to each other through a cache of their rows",
         "BlipDiffusion": "its text is read together with a picture of the subject, and its negative has another name",
         "Cosmos2TextToImage": _PRECONDITIONED,
@@ -51,7 +49,6 @@ FAMILY = Family(
         "LTX2": f"{_AUDIO_TOO}, with extra perturbed passes",
         "LTXImageToVideo": "its scheduler gets the video without its first frame; LTXConditionPipeline takes a picture too",
         "OmniGen": _THREE_WAYS,
-        "PIA": _PER_FRAME,
         "SanaWM": "its scheduler gets the prediction with other axes, and a time for each token",
         "SanaWMLTX2": "it refines a video block by block through a cache",
         "SemanticStableDiffusion": _EDITS,
