@@ -21,7 +21,7 @@ from negguide.engine.runner import Runner
 from negguide.engine.turns import TAKEN, Turns
 from negguide.methods.base import Method
 from negguide.methods.mask import masks_in
-from negguide.pipeline import each_image, intercept
+from negguide.pipeline import each_image, intercept, modular
 from negguide.pipeline.argument_tree import copied
 from negguide.pipeline.call import Call
 from negguide.pipeline.families import SIDE_MODELS, check_call, check_kind, check_pipeline, family_of
@@ -53,7 +53,7 @@ def attach(
     The pipeline is called as ever, with any of its features. Neutral settings give the plain pipeline's pixels bit for bit.
 
     Args:
-        pipe: a diffusers pipeline.
+        pipe: a diffusers pipeline, also a modular one with `ClassifierFreeGuidance`.
         methods: act in this order.
         takeover: whether negguide guides in the pipeline's stead: its own classifier-free guidance is then off, and nothing
             else changes (a scale that the model reads as an input stays the call's, and so does its negative prompt). None:
@@ -78,14 +78,15 @@ def attach(
         Unsupported: its guidance cannot be entered.
     """
     check_kind(pipe)
-    methods = composed(methods, pipe, family_of(intercept.base_class(pipe)))
-    check_takeover(takeover, guidance_scale)
-    if max_batch is not None and max_batch < 1:
-        raise ValueError(f"max_batch={max_batch}: at least one row per forward")
     if intercept.is_intercepted(pipe):
         raise RuntimeError(
             "this pipeline is attached already: call negguide.detach(pipe) first, or give one attach all methods"
         )
+    pipe = modular.in_one_piece(pipe)
+    methods = composed(methods, pipe, family_of(intercept.base_class(pipe)))
+    check_takeover(takeover, guidance_scale)
+    if max_batch is not None and max_batch < 1:
+        raise ValueError(f"max_batch={max_batch}: at least one row per forward")
     return Attachment(pipe, methods, guidance_scale, one_call, max_batch, seeded)
 
 
@@ -100,8 +101,7 @@ def detach(pipe: Any) -> None:
     """
     check_kind(pipe)
     for handler in intercept.handlers_of(pipe, "__call__"):
-        owner = getattr(handler, "__self__", None)
-        if isinstance(owner, Attachment):
+        if isinstance(owner := getattr(handler, "__self__", None), Attachment):
             owner.detach()
 
 
@@ -138,7 +138,8 @@ class Attachment:
         call = Call.parameters_of(self._cls)
         check_pipeline(pipe, self._cls, call)
         self._turns = Turns()
-        self._undo: Any = intercept.enter(pipe, {"__call__": self._run, "progress_bar": self._looped})
+        handlers = {"__call__": self._run, "progress_bar": self._looped}
+        self._undo: Any = modular.routed(self._from_blocks, pipe, intercept.enter(pipe, handlers))
 
     def __enter__(self) -> Attachment:
         return self
@@ -161,6 +162,9 @@ class Attachment:
                 level=5,
             )
         return original(*args, **kwargs)
+
+    def _from_blocks(self, _: Any, *args: Any, **kwargs: Any) -> Any:
+        return self.pipe.follow()(*args, **kwargs)
 
     def _denoisers(self) -> dict[str, torch.nn.Module]:
         parts = {name: getattr(self.pipe, name, None) for name in self._family.denoisers}

@@ -1,6 +1,13 @@
 """What must be known of a model family beforehand, one file each; the rest is found out by probing the pipeline."""
 
-from negguide.pipeline.families.checks import SIDE_MODELS, check_call, check_kind, check_pipeline, hook_names
+from negguide.pipeline.families.checks import (
+    SIDE_MODELS,
+    check_call,
+    check_guider,
+    check_kind,
+    check_pipeline,
+    hook_names,
+)
 from negguide.pipeline.families.family import Family, Rule, Unsupported
 from negguide.pipeline.families.registry import (
     FAMILIES,
@@ -25,6 +32,7 @@ __all__ = [
     "Unsupported",
     "all_families",
     "check_call",
+    "check_guider",
     "check_kind",
     "check_pipeline",
     "family_of",

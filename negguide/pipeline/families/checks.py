@@ -24,20 +24,38 @@ _CACHES = ("fbc_", "mag_cache", "sea_cache", "taylorseer", "text_kv_cache")
 
 
 def check_kind(pipe: Any) -> None:
-    """Raise `TypeError` for what is no pipeline, `Unsupported` for a modular one."""
+    """Raise `TypeError` for what is no pipeline, `Unsupported` for the blocks of a modular one."""
     from diffusers import DiffusionPipeline
 
-    if isinstance(pipe, DiffusionPipeline):
+    kinds = {ancestor.__name__ for ancestor in type(pipe).__mro__}
+    if isinstance(pipe, DiffusionPipeline) or "ModularPipeline" in kinds:
         return
     name = type(pipe).__name__
-    if any(ancestor.__name__ in ("ModularPipeline", "ModularPipelineBlocks") for ancestor in type(pipe).__mro__):
-        why = (
-            "its blocks hand the guidance to a guider component of its own: give it one of negguide.guiders "
-            "(pipe.update_components(guider=...)); attach takes the pipeline class of the same model, which "
-            "DiffusionPipeline.from_pretrained(...) makes"
+    if "ModularPipelineBlocks" in kinds:
+        raise Unsupported(
+            f"{name} are blocks of a modular pipeline, not the pipeline: attach to {name}.init_pipeline()"
         )
-        raise Unsupported(f"{name} is a modular pipeline: {why}")
     raise TypeError(f"attach needs a diffusers pipeline, got {name}")
+
+
+def check_guider(name: str, guider: Any) -> None:
+    """Refuse guiders that do more than one combination of conditional and unconditional, the same at all steps."""
+    if guider is None:
+        return
+    kind = type(guider).__name__
+    plain = "pipe.update_components(guider=diffusers.ClassifierFreeGuidance(guidance_scale=...))"
+    if kind != "ClassifierFreeGuidance":
+        raise unsupported(
+            name,
+            f"its guider is {kind}, which owns the guidance formula; give it {plain} and attach the method, also APG or "
+            "CFG-Zero*, as negguide has it",
+        )
+    if getattr(guider, "guidance_rescale", 0) or getattr(guider, "_start", 0) > 0 or getattr(guider, "_stop", 1) < 1:
+        raise unsupported(
+            name,
+            "its guider rescales or has a window (guidance_rescale, start, stop); leave that to negguide's Rescale and "
+            f"Interval beside the other methods, with {plain}",
+        )
 
 
 def check_pipeline(pipe: Any, cls: type, parameters: Mapping[str, Any]) -> None:

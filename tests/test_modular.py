@@ -1,0 +1,174 @@
+"""`attach` on modular pipelines of the real classes: the pictures of the pipeline class of the same model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import diffusers
+import families
+import pytest
+import torch
+from torch import Tensor
+
+modular_pipelines = pytest.importorskip("diffusers.modular_pipelines")
+if not hasattr(modular_pipelines, "Flux2KleinBaseAutoBlocks"):
+    pytest.skip(f"modular pipelines of diffusers {diffusers.__version__} are others", allow_module_level=True)
+
+from negguide.engine import Unsupported, attach, detach  # noqa: E402
+from negguide.guiders import PerpNegGuidance  # noqa: E402
+from negguide.methods import APG, CADS, NAG, VSF, Mask, Method, Negative, NegToMe, PerpNeg, Window  # noqa: E402
+
+BLOCKS = {
+    "sdxl": "StableDiffusionXLAutoBlocks",
+    "sd3": "StableDiffusion3AutoBlocks",
+    "wan": "WanBlocks",
+    "zimage": "ZImageAutoBlocks",
+    "klein": "Flux2KleinBaseAutoBlocks",
+    "ltx": "LTXAutoBlocks",
+    "flux": "FluxAutoBlocks",
+}
+TWO = ["cat", Negative("hat", 0.5, Window(0, 0.5))]
+
+
+def modular(name: str, guider: Any = None) -> Any:
+    """The modular pipeline of a family with the components of its small pipeline."""
+    parts = families.build(name).components
+    pipe = getattr(modular_pipelines, BLOCKS[name])().init_pipeline()
+    pipe.update_components(**{k: v for k, v in parts.items() if v is not None and k in pipe.component_names})
+    if "guider" in pipe.component_names:
+        # Z-Image's own pipeline counts its scale from the prompt's prediction.
+        pipe.update_components(guider=guider or diffusers.ClassifierFreeGuidance(6.0 if name == "zimage" else 5.0))
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def run(name: str, pipe: Any, **more: Any) -> Tensor:
+    """What a short call of a modular pipeline draws."""
+    inputs = [given.name for given in pipe.blocks.inputs]
+    given = {k: v for k, v in families.arguments(name, **more).items() if k in inputs}
+    output = "videos" if name in ("wan", "ltx") else "images"
+    drawn: Tensor = pipe(**{**given, "output_type": "pt"}, output=output)
+    return drawn
+
+
+def expected(name: str, *methods: Method, scale: float | None = None, **more: Any) -> Tensor:
+    with attach(families.build(name), *methods, guidance_scale=scale):
+        return families.run(name, output_type="pt", **more)
+
+
+def close(found: Tensor, other: Tensor) -> bool:
+    return float((found - other).abs().max()) < 1e-4
+
+
+@pytest.mark.parametrize("name", ["sdxl", "wan", "zimage", "ltx"])
+@pytest.mark.parametrize("method", [PerpNeg(TWO), NAG("cat", 4.0)], ids=["perp_neg", "nag"])
+def test_attach_gives_the_pictures_of_the_pipeline_class(name: str, method: Method) -> None:
+    pipe = modular(name)
+    plain = run(name, pipe)
+    with attach(pipe, method) as attached:
+        found = run(name, pipe)
+    assert close(found, expected(name, method)) and not close(found, plain)
+    assert len(attached.trace) == 3 and attached.runs == 1
+    assert torch.equal(run(name, pipe), plain)
+
+
+def test_flux2_klein_guides_by_its_guider_where_its_class_needs_takeover() -> None:
+    pipe = modular("klein")
+    with attach(pipe, PerpNeg(TWO)):
+        found = run("klein", pipe)
+    assert close(found, expected("klein", PerpNeg(TWO))) and not close(found, run("klein", pipe))
+
+
+def test_takeover_where_there_is_no_guider() -> None:
+    pipe = modular("flux")
+    with attach(pipe, PerpNeg(TWO)), pytest.raises(ValueError, match="guidance_scale= to attach"):
+        run("flux", pipe)
+    with attach(pipe, PerpNeg(TWO), guidance_scale=4.0):
+        found = run("flux", pipe)
+    assert close(found, expected("flux", PerpNeg(TWO), scale=4.0)) and not close(found, run("flux", pipe))
+
+
+def test_sd3_equals_the_guider() -> None:
+    # diffusers' modular SD3 draws other pictures than its pipeline class, also without us.
+    pipe = modular("sd3")
+    with attach(pipe, PerpNeg(TWO)):
+        found = run("sd3", pipe)
+    plain = run("sd3", pipe)
+    pipe.update_components(guider=PerpNegGuidance(TWO, 5.0).encode(pipe))
+    assert close(found, run("sd3", pipe)) and not close(found, plain)
+
+
+@pytest.mark.parametrize(
+    ("methods", "call"),
+    [
+        ([PerpNeg([Negative("cat", mask=Mask.of(families.region()))]), APG()], {}),
+        ([NegToMe(reference="all")], {"num_images_per_prompt": 2}),
+        ([VSF("cat")], {}),
+        ([CADS()], {}),
+        ([PerpNeg("cat", unconditional="own")], {"negative_prompt": "grey"}),
+        ([PerpNeg([Negative(("cat", "hat"))])], {"prompt": ["a pet", "a tree"]}),
+    ],
+    ids=["mask and apg", "negtome", "vsf", "cads", "own negative prompt", "one text per prompt"],
+)
+def test_what_a_guider_cannot_do(methods: list[Method], call: dict[str, Any]) -> None:
+    pipe = modular("sdxl")
+    torch.manual_seed(0)
+    with attach(pipe, *methods):
+        found = run("sdxl", pipe, **call)
+    torch.manual_seed(0)
+    assert close(found, expected("sdxl", *methods, **call)) and not close(found, run("sdxl", pipe, **call))
+
+
+def test_the_pipeline_is_given_back_whole() -> None:
+    pipe = modular("sdxl")
+    cls, guider, before = type(pipe), pipe.guider, dict(pipe.__dict__)
+    parts = {name: type(part) for name, part in pipe.components.items()}
+    attached = attach(pipe, PerpNeg("cat"))
+    with pytest.raises(RuntimeError, match="attached already"):
+        attach(pipe, PerpNeg("hat"))
+    run("sdxl", pipe)
+    assert type(pipe).__name__ == cls.__name__ and isinstance(pipe, cls) and attached.passes == 9
+    detach(pipe)
+    assert type(pipe) is cls and pipe.guider is guider and pipe.__dict__ == before
+    assert {name: type(part) for name, part in pipe.components.items()} == parts
+    attached.detach()
+
+
+def test_a_guider_or_component_that_changes_between_calls_is_followed() -> None:
+    pipe = modular("sdxl")
+    with attach(pipe, PerpNeg("cat")):
+        run("sdxl", pipe)
+        pipe.update_components(guider=diffusers.ClassifierFreeGuidance(9.0))
+        nine = run("sdxl", pipe)
+        pipe.guider.guidance_scale = 5.0
+        five = run("sdxl", pipe)
+    assert close(nine, expected("sdxl", PerpNeg("cat"), guidance_scale=9.0))
+    assert close(five, expected("sdxl", PerpNeg("cat"))) and not close(five, nine)
+
+
+@pytest.mark.parametrize(
+    ("guider", "words"),
+    [
+        (diffusers.AdaptiveProjectedGuidance(5.0), "its guider is AdaptiveProjectedGuidance"),
+        (PerpNegGuidance(["cat"], 5.0), "its guider is PerpNegGuidance"),
+        (diffusers.ClassifierFreeGuidance(5.0, start=0.5), "has a window"),
+        (diffusers.ClassifierFreeGuidance(5.0, guidance_rescale=0.5), "rescales"),
+    ],
+)
+def test_guiders_of_another_formula_are_refused_in_words(guider: Any, words: str) -> None:
+    with pytest.raises(Unsupported, match=rf"{words}.*ClassifierFreeGuidance"):
+        attach(modular("sdxl", guider), PerpNeg("hat"))
+    pipe = modular("sdxl")
+    with attach(pipe, PerpNeg("hat")):
+        pipe.update_components(guider=guider)
+        with pytest.raises(Unsupported, match=words):
+            run("sdxl", pipe)
+
+
+def test_what_is_no_pipeline_and_a_state_are_refused_in_words() -> None:
+    pipe = modular("sdxl")
+    with pytest.raises(Unsupported, match=r"init_pipeline\(\)"):
+        attach(pipe.blocks, PerpNeg("hat"))
+    state = pipe(**{k: v for k, v in families.arguments("sdxl").items() if k != "guidance_scale"})
+    with attach(pipe, PerpNeg("hat")), pytest.raises(Unsupported, match="state="):
+        pipe(state, num_inference_steps=2)
