@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Callable
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Any
@@ -214,7 +213,7 @@ class Attachment:
         with ExitStack() as stack:
             front_end_over = stack.enter_context(front_end.remembering(run, by_rows=False))
             stack.enter_context(draws.watched())
-            step = functools.partial(_around, draws.step, step)
+            step = functools.partial(intercept.around, draws.step, step)
             handlers: dict[str, Any] = {"step": step, "set_timesteps": runner.schedule_set}
             if hasattr(self.pipe.scheduler, "scale_model_input"):
                 handlers["scale_model_input"] = runner.scale_input
@@ -223,7 +222,7 @@ class Attachment:
             for part, side in sides.items():
                 stack.enter_context(intercept.entered(part, {"__call__": side.watch}, run))
             for name, module in plan.denoisers.items():
-                handler = functools.partial(_after, front_end_over, functools.partial(denoise, name, module))
+                handler = functools.partial(intercept.after, front_end_over, functools.partial(denoise, name, module))
                 stack.enter_context(intercept.entered(module, {"__call__": handler}, run))
             try:
                 given = apart(copied({**call.arguments, **plan.arguments}), run)
@@ -290,14 +289,3 @@ class Attachment:
             if mode == "single":
                 raise ValueError(why_unguided(name, needing, self._family, call))
         return Reading(found, mode, changes)
-
-
-def _around(around: Any, handler: Any, original: Any, *args: Any, **kwargs: Any) -> Any:
-    """A handler whose original has something around it."""
-    return handler(functools.partial(around, original), *args, **kwargs)
-
-
-def _after(first: Callable[[], None], handler: Any, *args: Any, **kwargs: Any) -> Any:
-    """A handler with something to do before it."""
-    first()
-    return handler(*args, **kwargs)

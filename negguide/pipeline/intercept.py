@@ -222,3 +222,14 @@ def entered(
         yield
     finally:
         undo()
+
+
+def around(around: Any, handler: Any, original: Any, *args: Any, **kwargs: Any) -> Any:
+    """A handler whose original has something around it."""
+    return handler(functools.partial(around, original), *args, **kwargs)
+
+
+def after(first: Callable[[], None], handler: Any, *args: Any, **kwargs: Any) -> Any:
+    """A handler with something to do before it."""
+    first()
+    return handler(*args, **kwargs)
