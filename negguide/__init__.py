@@ -13,6 +13,7 @@ from negguide import deprecation
 
 if TYPE_CHECKING:
     from negguide.engine.attach import Attachment, attach, detach
+    from negguide.engine.guide import GuidedDenoiser, guide
     from negguide.engine.record import StepRecord
     from negguide.methods import (
         APG,
@@ -77,6 +78,7 @@ __all__ = [
     "ContrastiveNegative",
     "DynamicNegative",
     "EachImage",
+    "GuidedDenoiser",
     "Interval",
     "Mask",
     "Method",
@@ -102,6 +104,7 @@ __all__ = [
     "from_dict",
     "from_json",
     "get_method",
+    "guide",
     "negatives",
     "parse_prompt",
     "parse_weights",
@@ -111,7 +114,7 @@ __all__ = [
     "views",
 ]
 
-_INTEGRATION = frozenset({"Attachment", "StepRecord", "Unsupported", "attach", "detach"})
+_INTEGRATION = frozenset({"Attachment", "GuidedDenoiser", "StepRecord", "Unsupported", "attach", "detach", "guide"})
 
 
 def __getattr__(name: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import re
 from collections.abc import Callable, Iterator
@@ -87,7 +88,15 @@ def what_a_loop_has() -> dict[str, Any]:
     """What docs/doors.md takes as given for a loop of one's own: a UNet, and texts as it takes them."""
     pipe = families.build("sd15")
     cat, hat = (pipe.encode_prompt(text, "cpu", 1, False)[0] for text in ("a cat", "a hat"))
-    return {"unet": pipe.unet, "cat_embeds": cat, "hat_embeds": hat}
+    size = 32 // pipe.vae_scale_factor
+    return {
+        "unet": pipe.unet,
+        "cat_embeds": cat,
+        "hat_embeds": hat,
+        "scheduler": copy.deepcopy(pipe.scheduler),
+        "encode": lambda text: pipe.encode_prompt(text, "cpu", 1, False)[0],
+        "latents": torch.randn(1, 4, size, size),
+    }
 
 
 def modular(monkeypatch: pytest.MonkeyPatch) -> Any:

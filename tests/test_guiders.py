@@ -16,13 +16,21 @@ if not hasattr(guider_utils.BaseGuidance, "prepare_inputs_from_block_state"):
     pytest.skip(f"guiders of diffusers {diffusers.__version__} have another form", allow_module_level=True)
 
 from negguide.engine import attach  # noqa: E402
-from negguide.guiders import ContrastiveGuidance, PerpNegGuidance, SignedNegativeGuidance  # noqa: E402
+from negguide.guiders import (  # noqa: E402
+    ContrastiveGuidance,
+    NAGGuidance,
+    NegToMeGuidance,
+    PerpNegGuidance,
+    SignedNegativeGuidance,
+)
 from negguide.methods import (  # noqa: E402
+    NAG,
     ContrastiveNegative,
     Mask,
     Method,
     Negative,
     NegativePrompt,
+    NegToMe,
     PerpNeg,
     Positive,
     Window,
@@ -72,6 +80,38 @@ def test_a_guider_equals_the_attached_method(guider: Any, method: Method) -> Non
     pipe = modular()
     found = run(pipe, guider.encode(pipe))
     assert close(found, expected) and not close(found, plain)
+
+
+@pytest.mark.parametrize("scale", [5.0, 1.0])
+def test_nag_as_a_guider_equals_the_attached_method(scale: float, tmp_path: Path) -> None:
+    with attach(families.build("sdxl"), NAG(TWO, 4.0, 1.3, 0.6)):
+        expected = families.run("sdxl", guidance_scale=scale)
+    pipe = modular()
+    plain = run(pipe, diffusers.ClassifierFreeGuidance(scale))
+    before = dict(pipe.unet.attn_processors)
+    guider = NAGGuidance(TWO, scale, 4.0, 1.3, 0.6).encode(pipe)
+    found = run(pipe, guider)
+    assert close(found, expected) and not close(found, plain)
+    assert all(processor is before[name] for name, processor in pipe.unet.attn_processors.items())
+    assert torch.equal(run(pipe, guider.new(scale=1.0)), plain)
+    guider.save_pretrained(str(tmp_path))
+    assert NAGGuidance.from_pretrained(str(tmp_path)).method == guider.method
+
+
+@pytest.mark.parametrize("until", [1.0, 0.5])
+def test_negtome_as_a_guider_equals_the_attached_method(until: float, tmp_path: Path) -> None:
+    call = {"num_images_per_prompt": 3}
+    pipe = modular()
+    plain = run(pipe, diffusers.ClassifierFreeGuidance(5.0), **call)
+    with attach(pipe, NegToMe("all", 0.9, 0.5, Window(0, until))):
+        expected = run(pipe, **call)
+    before = dict(pipe.unet.attn_processors)
+    guider = NegToMeGuidance(3, 5.0, "all", 0.9, 0.5, until)
+    found = run(pipe, guider, **call)
+    assert torch.equal(found, expected) and not close(found, plain)
+    assert all(processor is before[name] for name, processor in pipe.unet.attn_processors.items())
+    guider.save_pretrained(str(tmp_path))
+    assert NegToMeGuidance.from_pretrained(str(tmp_path)).images == 3
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ ALLOWED = {
     "lab": {"formats", "cli", "engine", "methods", "metrics", "names", "toybox", "watchers"},
     "custom": {"engine", "methods"},
     "processors": {"engine", "maths", "methods", "pipeline"},
-    "guiders": {"maths", "methods"},
+    "guiders": {"maths", "methods", "processors"},
     "sds": {"maths"},
 }
 """Room -> the rooms it may import. The Toybox is known by `plugins` alone, by name, as any other package's plug-in is."""

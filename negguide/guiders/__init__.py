@@ -5,6 +5,7 @@
 >>> pipe.update_components(guider=guider)  # doctest: +SKIP
 """
 
+from negguide.guiders.attention import NAGGuidance, NegToMeGuidance
 from negguide.guiders.negatives import ContrastiveGuidance, PerpNegGuidance, SignedNegativeGuidance
 
-__all__ = ["ContrastiveGuidance", "PerpNegGuidance", "SignedNegativeGuidance"]
+__all__ = ["ContrastiveGuidance", "NAGGuidance", "NegToMeGuidance", "PerpNegGuidance", "SignedNegativeGuidance"]

@@ -188,7 +188,7 @@ class MethodGuidance(BaseGuidance):
         overlay = {}
         for name, value in data.items():
             if name in _TEXT:
-                like = value[1] if isinstance(value, tuple) else value
+                like = next(one for one in reversed(value) if one is not None) if isinstance(value, tuple) else value
                 given = getattr(embedded, _TEXT[name])
                 if given is None:
                     raise ValueError(f"{embedded} has no pooled embeddings; this pipeline needs them: pooled=...")
@@ -203,6 +203,11 @@ class MethodGuidance(BaseGuidance):
             if concept.condition == condition and concept.prompt in self._texts:
                 return self._texts[str(concept.prompt)]
         raise RuntimeError(f"{condition.prompt!r} is not encoded yet; call guider.encode(pipe) before the pipeline")
+
+
+def embeds_in(overlay: Mapping[str, Tensor]) -> Tensor:
+    """The token embeddings (B, L, C) of a text laid over what a block hands to the denoiser."""
+    return next(value for name, value in overlay.items() if _TEXT[name] == "embeds")
 
 
 def _check(concept: Concept) -> None:
