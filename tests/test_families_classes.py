@@ -23,6 +23,7 @@ FAMILY_OF: dict[str, str] = {
         "AnimateDiffControlNet AnimateDiffSDXL AnimateDiffSparseControlNet AnimateDiffVideoToVideoControlNet "
         "AnimateDiffVideoToVideo AnimateDiff PIA"
     ),
+    "AnyFlow": "AnyFlow",
     "AuraFlow": "AuraFlow",
     "Bria": "BriaFibo2 BriaFiboEdit BriaFibo Bria",
     "Chroma": "ChromaImg2Img ChromaInpaint Chroma",
@@ -78,7 +79,7 @@ FAMILY_OF: dict[str, str] = {
     "Wan": "LucyEdit WanAnimate WanImageToVideo Wan WanVACE WanVideoToVideo",
     "Z-Image": ("ZImageControlNetInpaint ZImageControlNet ZImageImg2Img ZImageInpaint ZImageOmni ZImage"),
     "generic": (
-        "AnyFlow AudioLDM2 AudioLDM ChronoEdit Cosmos2_5_PredictBase Cosmos2_5_Transfer "
+        "AudioLDM2 AudioLDM ChronoEdit Cosmos2_5_PredictBase Cosmos2_5_Transfer "
         "EasyAnimateControl EasyAnimateInpaint EasyAnimate ErnieImage Helios "
         "IFImg2Img IFImg2ImgSuperResolution IFInpainting IFInpaintingSuperResolution IF IFSuperResolution "
         "Kandinsky3Img2Img Kandinsky3 KandinskyImg2Img KandinskyInpaint Kandinsky LDMTextToImage "

@@ -1,0 +1,6 @@
+"""AnyFlow, made of Wan's blocks."""
+
+from negguide.pipeline.families.cross_attention import cross_attention
+from negguide.pipeline.families.family import Family
+
+FAMILY = Family("AnyFlow", ("AnyFlow",), layers=cross_attention("AnyFlowTransformer3DModel"))
