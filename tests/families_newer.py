@@ -197,27 +197,9 @@ def _qwen_vae() -> Any:
     )
 
 
-def krea2() -> Any:
-    from diffusers import Krea2Pipeline, Krea2Transformer2DModel
-    from transformers import Qwen3VLConfig, Qwen3VLModel
+def qwen3_vl_config() -> Any:
+    from transformers import Qwen3VLConfig
 
-    transformer = Krea2Transformer2DModel(
-        in_channels=16,
-        num_layers=2,
-        attention_head_dim=8,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        intermediate_size=37,
-        timestep_embed_dim=16,
-        text_hidden_dim=32,
-        num_text_layers=2,
-        text_num_attention_heads=4,
-        text_num_key_value_heads=4,
-        text_intermediate_size=37,
-        num_layerwise_text_blocks=1,
-        num_refiner_text_blocks=1,
-        axes_dims_rope=(4, 2, 2),
-    )
     text = {
         "vocab_size": VOCABULARY,
         "hidden_size": 32,
@@ -237,10 +219,34 @@ def krea2() -> Any:
         "deepstack_visual_indexes": [0],
     }
     ids = {name: 250 + at for at, name in enumerate(("image_token_id", "video_token_id", "vision_start_token_id"))}
+    return Qwen3VLConfig(text_config=text, vision_config=vision, **ids)
+
+
+def krea2() -> Any:
+    from diffusers import Krea2Pipeline, Krea2Transformer2DModel
+    from transformers import Qwen3VLModel
+
+    transformer = Krea2Transformer2DModel(
+        in_channels=16,
+        num_layers=2,
+        attention_head_dim=8,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        intermediate_size=37,
+        timestep_embed_dim=16,
+        text_hidden_dim=32,
+        num_text_layers=2,
+        text_num_attention_heads=4,
+        text_num_key_value_heads=4,
+        text_intermediate_size=37,
+        num_layerwise_text_blocks=1,
+        num_refiner_text_blocks=1,
+        axes_dims_rope=(4, 2, 2),
+    )
     pipe = Krea2Pipeline(
         transformer=transformer,
         vae=_qwen_vae(),
-        text_encoder=Qwen3VLModel(Qwen3VLConfig(text_config=text, vision_config=vision, **ids)),
+        text_encoder=Qwen3VLModel(qwen3_vl_config()),
         tokenizer=qwen_tokenizer(),
         scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True),
         text_encoder_select_layers=(1, 3),
@@ -312,3 +318,30 @@ def bria_fibo() -> Any:
         tokenizer=qwen_tokenizer(),
         scheduler=FlowMatchEulerDiscreteScheduler(),
     )
+
+
+def nucleus() -> Any:
+    from diffusers import NucleusMoEImagePipeline, NucleusMoEImageTransformer2DModel
+    from transformers import Qwen3VLForConditionalGeneration
+
+    transformer = NucleusMoEImageTransformer2DModel(
+        patch_size=2,
+        in_channels=16,
+        out_channels=4,
+        num_layers=2,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=32,
+        axes_dims_rope=(8, 4, 4),
+        moe_enabled=False,
+        capacity_factors=[8.0, 8.0],
+    )
+    pipe = NucleusMoEImagePipeline(
+        transformer=transformer,
+        scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True),
+        vae=_qwen_vae(),
+        text_encoder=Qwen3VLForConditionalGeneration(qwen3_vl_config()),
+        processor=qwen_processor(),
+    )
+    pipe._format_prompt = "Draw:{}!!".format
+    return pipe
