@@ -14,6 +14,7 @@ from negguide import deprecation
 if TYPE_CHECKING:
     from negguide.engine.attach import Attachment, attach, detach
     from negguide.engine.guide import GuidedDenoiser, guide
+    from negguide.engine.presence_log import PresenceLog
     from negguide.engine.record import StepRecord
     from negguide.methods import (
         APG,
@@ -89,6 +90,7 @@ __all__ = [
     "ParticleGuidance",
     "PerpNeg",
     "Positive",
+    "PresenceLog",
     "Recommended",
     "Reference",
     "Rescale",
@@ -114,7 +116,9 @@ __all__ = [
     "views",
 ]
 
-_INTEGRATION = frozenset({"Attachment", "GuidedDenoiser", "StepRecord", "Unsupported", "attach", "detach", "guide"})
+_INTEGRATION = frozenset(
+    {"Attachment", "GuidedDenoiser", "PresenceLog", "StepRecord", "Unsupported", "attach", "detach", "guide"}
+)
 
 
 def __getattr__(name: str) -> Any:

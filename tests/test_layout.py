@@ -23,7 +23,7 @@ ALLOWED = {
     "watchers": {"metrics", "names", "plugins", "versions"},
     "methods": {"deprecation", "formats", "maths", "metrics", "names", "plugins", "watchers"},
     "pipeline": {"methods", "plugins"},
-    "engine": {"methods", "pipeline"},
+    "engine": {"methods", "pipeline", "watchers"},
     "experiment": {"formats", "engine", "methods", "metrics", "names", "versions", "watchers"},
     "compare": {"formats", "engine", "experiment", "methods", "watchers"},
     "batch": {"formats", "engine", "experiment", "methods", "metrics", "names"},

@@ -2,7 +2,8 @@
 
 from negguide.engine.attach import Attachment, attach, detach
 from negguide.engine.guide import GuidedDenoiser, guide
+from negguide.engine.presence_log import PresenceLog
 from negguide.engine.record import StepRecord
 from negguide.pipeline.families import Unsupported
 
-__all__ = ["Attachment", "GuidedDenoiser", "StepRecord", "Unsupported", "attach", "detach", "guide"]
+__all__ = ["Attachment", "GuidedDenoiser", "PresenceLog", "StepRecord", "Unsupported", "attach", "detach", "guide"]
