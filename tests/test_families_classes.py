@@ -222,8 +222,9 @@ def test_attach_refuses_and_leaves_the_pipeline_alone() -> None:
 
 def test_names_are_unique_and_rules_name_real_denoisers() -> None:
     assert len({family.name for family in FAMILIES}) == len(FAMILIES)
+    is_newest = tuple(map(int, diffusers.__version__.split(".")[:2])) >= OF_VERSION
     for family in FAMILIES:
         for rule in family.layers:
             known = [name for name in rule.denoisers if hasattr(diffusers, name)]
-            assert known, f"{family.name}: none of {rule.denoisers} is a class of diffusers"
+            assert known or not is_newest, f"{family.name}: none of {rule.denoisers} is a class of diffusers"
             assert all(rule in rules_of(name) for name in known)
