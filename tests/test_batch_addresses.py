@@ -199,6 +199,7 @@ def test_who_is_asked_to_stop_publishes_what_is_made(alone: dict[str, bytes]) ->
     assert len(Shards(plan.output).names("begun")) == 1 and len(_pictures(mirror(plan.output))) == stopped.made
     outcome = _run(plan.output, shard=100)
     assert (outcome.there, outcome.missing, Shards(plan.output).names("begun")) == (stopped.made, 0, set())
+    assert outcome.made == PICTURES - stopped.made, "what was published is not made again"
     assert _pictures(mirror(plan.output)) == alone
 
 
