@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import Any
 
 import diffusers
@@ -172,3 +174,20 @@ def test_what_is_no_pipeline_and_a_state_are_refused_in_words() -> None:
     state = pipe(**{k: v for k, v in families.arguments("sdxl").items() if k != "guidance_scale"})
     with attach(pipe, PerpNeg("hat")), pytest.raises(Unsupported, match="state="):
         pipe(state, num_inference_steps=2)
+
+
+def test_a_pipeline_that_was_attached_is_not_kept_alive_and_its_plans_are_found_again() -> None:
+    pipe = modular("sdxl")
+    counts = []
+    for _ in range(2):
+        asked: list[int] = []
+        handle = pipe.text_encoder.register_forward_hook(lambda *_, asked=asked: asked.append(1))
+        with attach(pipe, PerpNeg("cat")):
+            run("sdxl", pipe)
+        handle.remove()
+        counts.append(len(asked))
+    assert counts[1] < counts[0], "the negative is encoded at the first attach alone"
+    gone = weakref.ref(pipe)
+    del pipe
+    gc.collect()
+    assert gone() is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -34,19 +35,25 @@ def in_one_piece(pipe: Any) -> Any:
     if not is_modular(pipe):
         return pipe
     inputs = tuple((given.name, _plain_default(given.default)) for given in pipe._blocks.inputs if given.name)
-    return _stand_in(base_class(pipe), inputs)(pipe)
+    kind, known = _stand_in(base_class(pipe), inputs), _known.get(pipe)
+    if known is None or type(known) is not kind:
+        known = _known[pipe] = kind(pipe)
+    return known.follow()
+
+
+_known: weakref.WeakKeyDictionary[Any, StandIn] = weakref.WeakKeyDictionary()
+"""One for each modular pipeline that is alive, so that what was learnt of its last calls is found at the next attach."""
 
 
 class StandIn(DiffusionPipeline):
     """Base of what `in_one_piece` makes of modular pipelines."""
 
     def __init__(self, modular: Any) -> None:
-        self.__dict__.update(_modular=modular, _internal_dict={}, _progress_bar_config={})
-        self.follow()
+        self.__dict__.update(_modular=weakref.ref(modular), _names=(), _internal_dict={}, _progress_bar_config={})
 
     def follow(self) -> StandIn:
         """Take the components that the modular pipeline has now, and what its guider is set to; refuses other guiders."""
-        modular = self.__dict__["_modular"]
+        modular = self.__dict__["_modular"]()
         components = {name: getattr(modular, name, None) for name in modular.component_names}
         guider = components.pop("guider", None)
         check_guider(base_class(modular).__name__, guider)
@@ -56,10 +63,15 @@ class StandIn(DiffusionPipeline):
         self.__dict__.update(components, _names=tuple(components), guider_settings=str(settings))
         return self
 
+    def let_go(self) -> None:
+        """Keep no component alive that the modular pipeline may give up."""
+        for name in self.__dict__["_names"]:
+            self.__dict__.pop(name, None)
+
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or name == "guider" or "_modular" not in self.__dict__:
             raise AttributeError(name)
-        return getattr(self.__dict__["_modular"], name)
+        return getattr(self.__dict__["_modular"](), name)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -67,11 +79,11 @@ class StandIn(DiffusionPipeline):
 
     @property
     def _execution_device(self) -> Any:
-        return self.__dict__["_modular"]._execution_device
+        return self.__dict__["_modular"]()._execution_device
 
     def run(self, given: dict[str, Any]) -> Any:
         """Run the blocks with the components of this very stand-in."""
-        modular = self.__dict__["_modular"]
+        modular = self.__dict__["_modular"]()
         if given.get("state") is not None:
             raise Unsupported(
                 "an attached modular pipeline takes its inputs by name, not a state= of an earlier call; run the blocks "
@@ -138,10 +150,11 @@ def routed(handler: Callable[..., Any], pipe: Any, undo: Callable[[], None]) -> 
     """Calls of the modular pipeline behind a stand-in go to `handler`; `undo` with that undone, too. Else `undo` itself."""
     if not isinstance(pipe, StandIn):
         return undo
-    leave = enter(pipe.__dict__["_modular"], {"__call__": handler})
+    leave = enter(pipe.__dict__["_modular"](), {"__call__": handler})
 
     def both() -> None:
         leave()
         undo()
+        pipe.let_go()
 
     return both
