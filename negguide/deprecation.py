@@ -46,6 +46,8 @@ MOVED_MODULES = {
     "negguide.engine.takeover": "negguide.pipeline.takeover",
     "negguide.engine.text_tokens": "negguide.pipeline.text_tokens",
     "negguide.engine.unread": "negguide.pipeline.unread",
+    "negguide.methods.policy": "negguide.methods.adaptive.policy",
+    "negguide.methods.watching": "negguide.methods.adaptive.session",
     "negguide.integration": "negguide.engine",
     "negguide.integration.attention": "negguide.engine.attention_layers",
     "negguide.integration.model": "negguide.engine.context",

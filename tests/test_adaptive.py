@@ -22,7 +22,7 @@ from negguide import (
     attach,
 )
 from negguide.methods import Method, Negative
-from negguide.methods.policy import Held, Sight
+from negguide.methods.adaptive.policy import Held, Sight
 
 FAMILIES = ["sd15", "sdxl", "sd3", "flux", "pixart"]
 

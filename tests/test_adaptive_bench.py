@@ -13,7 +13,7 @@ from lab.bench import adaptive
 from lab.bench.adaptive_report import AdaptiveReport, differences, guards
 from lab.bench.run import run_arms
 from negguide.methods import AdaptiveNegatives, NegativePrompt
-from negguide.methods.policy import Held, Sight
+from negguide.methods.adaptive.policy import Held, Sight
 from negguide.toybox.world import bias, render, sample_scene
 from negguide.watchers import register_watcher
 

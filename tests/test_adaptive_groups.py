@@ -13,7 +13,7 @@ from adaptive_parts import difference, generators, negatives
 
 from negguide import AdaptiveNegatives, NegativePrompt, PerpNeg, Window, attach, from_json, get_method, to_json
 from negguide.methods import EachImage, Negative
-from negguide.methods.policy import Crowding, Held, Sight, is_of_groups
+from negguide.methods.adaptive.policy import Crowding, Held, Sight, is_of_groups
 
 
 def seen(*told: tuple[str, float] | None, held: dict[int, str] | None = None) -> list[Sight]:

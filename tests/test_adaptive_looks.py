@@ -20,8 +20,8 @@ from negguide import (
     from_json,
     to_json,
 )
+from negguide.methods.adaptive.policy import Sight
 from negguide.methods.looks import dense
-from negguide.methods.policy import Sight
 from negguide.watchers import Question, ZeroShot, asking, register_watcher
 
 

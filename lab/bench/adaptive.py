@@ -21,7 +21,7 @@ from lab.bench.means import Report
 from lab.bench.run import Result, Row, models
 from lab.score import SEED_START
 from negguide.methods import AdaptiveNegatives, Method, Negative, NegativePrompt, Window
-from negguide.methods.policy import Held, Sight
+from negguide.methods.adaptive.policy import Held, Sight
 from negguide.metrics.diversity import vendi
 from negguide.metrics.novelty import total_variance
 from negguide.toybox.load import PIPELINES

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from negguide import maths
-from negguide.methods.avoid import Avoid, as_avoided, kept_tokens, latents_of
 from negguide.methods.bank import Bank
 from negguide.methods.base import Denoised, Method, Step, Window
 from negguide.methods.mask import Mask
 from negguide.methods.options import check_options, option
+from negguide.methods.reference_pictures import ReferencePictures, as_reference
 from negguide.methods.registry import register
 from negguide.methods.step import as_window
 from negguide.methods.tokens import Kind, Layer, Listen, RunContext, Tokens
@@ -98,7 +97,7 @@ class NegToMe(Method):
     seed: int = option(0, help="Seed of the noise of the pictures to avoid.", low=-(2**63), high=2**64 - 1)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "reference", _as_reference(self.reference))
+        object.__setattr__(self, "reference", as_reference(self.reference))
         check_options(self)
         if self.window is not None:
             object.__setattr__(self, "window", as_window(self.window))
@@ -135,7 +134,7 @@ class NegToMe(Method):
             if all(len(group) == 1 for group in context.groups):
                 _warn_once(memory, self.reference)
                 return None
-        elif (references := self._references(step, context, memory)) is None:
+        elif (references := self._pictures(memory).latents(step, context)) is None:
             return None
         memory["now"] = (alpha, strength.threshold)
         if "wants" not in memory:
@@ -154,7 +153,7 @@ class NegToMe(Method):
                 x = before[rows]
                 there = after[rows]
                 if not self._in_batch:
-                    r = self._reference_tokens(tokens.references(branch)[at], tokens, memory)
+                    r = self._pictures(memory).tokens(tokens.references(branch)[at], tokens.grid)
                     maths.push_from(x, r, alpha, threshold, self.match, region, out=there)
                 elif len(group) > 1 and self.reference == "all":
                     maths.push_apart(x, alpha, threshold, self.match, region, out=there)
@@ -169,7 +168,7 @@ class NegToMe(Method):
         return isinstance(self.reference, Bank)
 
     def denoised(self, denoised: Denoised, state: dict[str, Any]) -> None:
-        self._memory(state)["x0"] = denoised.x0
+        self._pictures(self._memory(state)).x0 = denoised.x0
 
     @property
     def _in_batch(self) -> bool:
@@ -214,57 +213,11 @@ class NegToMe(Method):
     def _memory(self, state: dict[str, Any]) -> dict[str, Any]:
         return state.setdefault(f"{self.name}@{id(self)}", {})
 
-    def _references(self, step: Step, context: RunContext, memory: dict[str, Any]) -> Tensor | None:
-        """Noisy latents (P, R, ...) of the pictures to avoid at this step; None while a bank has nothing to go by."""
-        import torch
-
-        if isinstance(self.reference, Bank):
-            clean = self._picked(self.reference, context, memory)
-            if clean is None:
-                return None
-        else:
-            if "clean" not in memory:
-                memory["clean"] = latents_of(self.reference, context.encode, step.sample)
-            clean = memory["clean"].expand(len(context.groups), *memory["clean"].shape)
-        if self.noise == "clean":
-            return clean
-        if self.noise == "inverted":
-            if "inverted" not in memory:
-                memory["inverted"] = context.inverted(clean)
-            levels: Sequence[Tensor] = memory["inverted"]
-            return levels[step.index]
-        if "noise" not in memory:
-            # Drawn on the CPU, the same for every picture and group, whatever else is in the batch.
-            generator = torch.Generator().manual_seed(self.seed)
-            memory["noise"] = torch.randn(step.sample.shape[1:], generator=generator).to(step.sample)
-        return context.noised(clean, memory["noise"].expand_as(clean))
-
-    def _picked(self, bank: Bank, context: RunContext, memory: dict[str, Any]) -> Tensor | None:
-        """Clean latents (P, R, ...) of the bank's pictures most like the clean estimate of the last step."""
-        import torch
-
-        if "x0" not in memory:
-            return None
-        if "bank" not in memory:
-            memory |= {"bank": bank.open(), "latents": {}, "age": 0}
-        if memory["age"] % bank.every == 0:
-            opened, latents = memory["bank"], memory["latents"]
-            memory["hard"] = opened.hardest(context.decode(memory["x0"]), context.groups, bank.count)
-            for index in {index for picks in memory["hard"] for index in picks} - latents.keys():
-                latents[index] = context.encode([opened.picture(index)])[0]
-        memory["age"] += 1
-        rows = [torch.stack([memory["latents"][index] for index in picks]) for picks in memory["hard"]]
-        return torch.stack(rows)
-
-    def _reference_tokens(self, tokens: Tensor, event: Tokens, memory: dict[str, Any]) -> Tensor:
-        """(R, N, d) of the pictures -> (M, d), of masked ones only what is to be avoided."""
-        flat = tokens.flatten(0, 1)
-        if isinstance(self.reference, Bank) or all(avoid.mask is None for avoid in self.reference):
-            return flat
-        key = f"kept {event.grid}"
-        if key not in memory:
-            memory[key] = kept_tokens(self.reference, event.grid).to(flat.device)
-        return flat[memory[key]]
+    def _pictures(self, memory: dict[str, Any]) -> ReferencePictures:
+        if "pictures" not in memory:
+            memory["pictures"] = ReferencePictures(self.reference, self.noise, self.seed)
+        pictures: ReferencePictures = memory["pictures"]
+        return pictures
 
     def _region(self, tokens: Tokens, memory: dict[str, Any]) -> Tensor:
         """The mask as (N,) floats on this layer's grid."""
@@ -278,21 +231,6 @@ class NegToMe(Method):
             memory[key] = self.mask.tensor(*tokens.grid).flatten().to(tokens[tokens.branches[0]].device)
         region: Tensor = memory[key]
         return region
-
-
-def _as_reference(value: Any) -> str | Bank | tuple[Avoid, ...]:
-    if isinstance(value, str) and value in ("first", "all"):
-        return value
-    if isinstance(value, Bank):
-        return value
-    if isinstance(value, Mapping) and "folder" in value:
-        return Bank.from_dict(value)
-    if isinstance(value, str) and not Path(value).suffix:
-        raise ValueError(
-            f"reference is {value!r}; possible: 'first', 'all', a path to a picture, a picture, an Avoid with a mask, a list "
-            "of them, or a Bank"
-        )
-    return as_avoided(value)
 
 
 def _texts(what: str, values: Sequence[str]) -> tuple[str, ...]:

@@ -6,15 +6,12 @@ import dataclasses
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, cast
 
-from negguide.methods.base import Denoised, EachImage, Method, Step
-from negguide.methods.looks import passed
-from negguide.methods.policy import (
+from negguide.methods.adaptive.config import AdaptiveOptions
+from negguide.methods.adaptive.policy import (
     POLICIES,
-    GroupPolicy,
     Held,
-    Policy,
     Sight,
     as_held,
     distinct,
@@ -23,6 +20,8 @@ from negguide.methods.policy import (
     new_in,
     seen_in,
 )
+from negguide.methods.base import Denoised, EachImage, Method, Step
+from negguide.methods.looks import passed
 from negguide.watchers import questions as asking
 from negguide.watchers.asking import Look, Outcome
 from negguide.watchers.protocol import Answer, Question, Watcher
@@ -30,52 +29,7 @@ from negguide.watchers.protocol import Answer, Question, Watcher
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from negguide.methods.step import Window
     from negguide.methods.tokens import RunContext
-
-
-class Config(Protocol):
-    """What a run needs to know of its method; see `AdaptiveNegatives`."""
-
-    name: ClassVar[str]
-
-    @property
-    def looks(self) -> Any: ...
-    @property
-    def looks_unit(self) -> Any: ...
-    @property
-    def window(self) -> Window: ...
-    @property
-    def asynchronous(self) -> bool: ...
-    @property
-    def timeout(self) -> float | None: ...
-    @property
-    def preview(self) -> Any: ...
-    @property
-    def preview_size(self) -> int: ...
-    @property
-    def frames(self) -> Any: ...
-    @property
-    def questions(self) -> Any: ...
-    @property
-    def watch(self) -> Any: ...
-    @property
-    def category(self) -> str | None: ...
-    @property
-    def policy(self) -> str | Policy | GroupPolicy: ...
-    @property
-    def min_confidence(self) -> float: ...
-    @property
-    def keep(self) -> Any: ...
-    @property
-    def synonyms(self) -> Any: ...
-    @property
-    def most(self) -> int | None: ...
-    @property
-    def drop(self) -> Any: ...
-    @property
-    def kind_at_work(self) -> Any: ...
-    def steering(self, prompt: EachImage) -> Method: ...
 
 
 @dataclasses.dataclass
@@ -117,10 +71,10 @@ class _Visit:
     model: RunContext
 
 
-class Watching:
+class Session:
     """One run of `AdaptiveNegatives`."""
 
-    def __init__(self, config: Config, watcher: Watcher | None) -> None:
+    def __init__(self, config: AdaptiveOptions, watcher: Watcher | None) -> None:
         self.config = config
         self.watcher = watcher
         self.inner: Inner | None = None
@@ -155,7 +109,7 @@ class Watching:
         return due and acts_from < step.count and open_then
 
     def _met(self, step: Step) -> int:
-        return passed(self.config.looks, self.config.looks_unit, step)
+        return passed(cast("Sequence[float]", self.config.looks), self.config.looks_unit, step)
 
     def look(self, denoised: Denoised) -> None:
         """Show the clean estimates of a step to the watcher; `collect` brings what it says."""
@@ -196,7 +150,7 @@ class Watching:
     def _questions(self, prompt: str) -> tuple[Question, ...]:
         config = self.config
         if config.questions:
-            return asking.filled(config.questions, prompt)
+            return asking.filled(cast("Sequence[Question]", config.questions), prompt)
         if config.watch:
             return asking.about(config.watch)
         return asking.of_category(config.category) if config.category else asking.of_prompt(prompt)
@@ -233,7 +187,7 @@ class Watching:
     ) -> Sight:
         """What was seen on one image, as a policy is told it."""
         config, step, prompt = self.config, visit.step, visit.model.prompts[image]
-        synonyms: tuple[tuple[str, ...], ...] = config.synonyms
+        synonyms = cast("tuple[tuple[str, ...], ...]", config.synonyms)
         seen = seen_in(questions, answers, step.index, config.min_confidence)
         new = new_in(seen, self._held[image], (prompt, *config.keep), synonyms)
         return Sight(
