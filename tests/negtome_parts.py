@@ -46,8 +46,10 @@ def run(family: str, **more: Any) -> Tensor:
 
 
 @contextmanager
-def hooked(family: str, push: Callable[[Tensor], Tensor], images: int) -> Iterator[None]:
-    """`push`: tokens (images, N, d) of one branch and one prompt -> pushed ones."""
+def hooked(
+    family: str, push: Callable[[Tensor], Tensor], images: int, before_projection: bool = False
+) -> Iterator[None]:
+    """`push`: tokens (images, N, d) of one branch and one prompt -> pushed ones. `before_projection`: where layers have one."""
     pipe = families.build(family.split(",")[0])
     denoiser = getattr(pipe, families.FAMILIES[family.split(",")[0]].denoiser)
     size: list[int] = []
@@ -62,10 +64,16 @@ def hooked(family: str, push: Callable[[Tensor], Tensor], images: int) -> Iterat
         whole = torch.cat([whole[:, :text], rows], dim=1)
         return (whole, *output[1:]) if isinstance(output, tuple) else whole
 
+    def hook_inside(projection: Any, args: Any) -> Any:
+        return (torch.cat([push(part) for part in args[0].split(images)]), *args[1:])
+
     handles = [denoiser.register_forward_pre_hook(look, with_kwargs=True)]
     for name, module in denoiser.named_modules():
         if MODULES[family](name):
             single = name.startswith("single")
+            if before_projection and not single:
+                handles.append(module.to_out[0].register_forward_pre_hook(hook_inside))
+                continue
             handles.append(module.register_forward_hook(lambda m, a, o, s=single: hook(m, a, o, s)))
     assert len(handles) > 1
     try:

@@ -46,7 +46,7 @@ def test_all_equals_hooks_by_hand(family: str) -> None:
 
 @pytest.mark.parametrize("family", ["sd15", "flux"])
 def test_release_equals_hooks_by_hand_and_differs_from_the_paper(family: str) -> None:
-    with hooked(family, first(released_by_hand, 0.9, 0.3), 2):
+    with hooked(family, first(released_by_hand, 0.9, 0.3), 2, before_projection=family == "flux"):
         expected = run(family, steps=2)
     found = {}
     for match in ("paper", "release"):
@@ -54,6 +54,17 @@ def test_release_equals_hooks_by_hand_and_differs_from_the_paper(family: str) ->
             found[match] = run(family, steps=2)
     assert close(found["release"], expected)
     assert not close(found["paper"], found["release"])
+
+
+@pytest.mark.parametrize("placement", ["attention", "layer"])
+@pytest.mark.parametrize("family", ["sd15", "flux", "sd3"])
+def test_it_acts_before_or_behind_the_projection(family: str, placement: Any) -> None:
+    with hooked(family, first(by_hand, 0.9, 0.5), 2, before_projection=placement == "attention"):
+        expected = run(family, steps=2)
+    with attach(families.build(family), NegToMe("first", 0.9, 0.5, ALWAYS, placement=placement)):
+        assert close(run(family, steps=2), expected)
+    with attach(families.build(family), NegToMe("first", 0.9, 0.5, ALWAYS)):
+        assert close(run(family, steps=2), expected) == (placement == "layer")
 
 
 @pytest.mark.parametrize("reference", ["first", "all"])

@@ -15,7 +15,7 @@ from negguide.methods.options import check_options, option
 from negguide.methods.reference_pictures import ReferencePictures, as_reference
 from negguide.methods.registry import register
 from negguide.methods.step import as_window
-from negguide.methods.tokens import Kind, Layer, Listen, RunContext, Tokens
+from negguide.methods.tokens import Kind, Layer, Listen, Placement, RunContext, Tokens
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,7 +48,8 @@ class NegToMe(Method):
     group, whichever matches best; pictures to avoid (a path, a PIL picture or latents, an `Avoid` with a mask, or a list);
     or a `Bank`, whose hardest pictures are picked. Pictures take no place in the result. "first" and "all" want several
     images per prompt. `alpha`, `threshold` and `window` None: the authors' values for the model (`ON_DIFFUSION`,
-    `ON_FLOW`). `alpha_stop` is reached in even steps. `match`: see `negguide.maths.negtome.Match`. `layers` None: the up
+    `ON_FLOW`). `alpha_stop` is reached in even steps. `match`: see `negguide.maths.negtome.Match`. `placement` None: with
+    match "release" in joint layers before the output projection, as the release does it, else behind it. `layers` None: the up
     blocks of UNets and all blocks of transformers; the release has `kinds` ("self", "cross", "joint"). `noise`
     "inverted": with the noise from which the model would make a picture, found once a call by DDIM inversion under the
     prompt (not for a `Bank`, whose pictures change as it goes).
@@ -93,6 +94,12 @@ class NegToMe(Method):
     noise: Literal["fixed", "clean", "inverted"] = option(
         "fixed",
         help="How pictures to avoid are shown to the model: with the same noise at each step, clean, or inverted.",
+    )
+    placement: Placement | None = option(
+        None,
+        help="Act on what attention gives, or on what the layer makes of it. Empty: with match release in joint layers the "
+        "former, as the release; else the latter.",
+        choices=("attention", "layer"),
     )
     seed: int = option(0, help="Seed of the noise of the pictures to avoid.", low=-(2**63), high=2**64 - 1)
 
@@ -139,7 +146,7 @@ class NegToMe(Method):
         memory["now"] = (alpha, strength.threshold)
         if "wants" not in memory:
             memory["wants"] = self._wants(context)
-        return Listen(memory["wants"], references=references)
+        return Listen(memory["wants"], references=references, placement=self._placement(context))
 
     def tokens(self, tokens: Tokens, state: dict[str, Any]) -> None:
         memory = self._memory(state)
@@ -191,6 +198,11 @@ class NegToMe(Method):
         length = window.stop - window.start
         share = 0.0 if length == 0 else min(1.0, max(0.0, (at - window.start) / length))
         return strength.alpha + share * (self.alpha_stop - strength.alpha)
+
+    def _placement(self, context: RunContext) -> Placement:
+        """The authors' Flux code acts before the output projection, their code for UNets behind it."""
+        joint = any(layer.kind == "joint" for layer in context.layers)
+        return self.placement or ("attention" if self.match == "release" and joint else "layer")
 
     def _wants(self, context: RunContext) -> Any:
         parts = self.layers
