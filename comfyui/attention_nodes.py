@@ -92,7 +92,7 @@ class NAGNode(io.ComfyNode):
             inputs=[
                 io.Model.Input("model"),
                 Negatives.Input("negatives", tooltip="What is not wanted, from Negative (negguide)."),
-                *inputs_of(NAG, leave_out=("negatives", "placement", "pooled"), defaults=USUAL),
+                *inputs_of(NAG, leave_out=("negatives", "part", "placement", "pooled"), defaults=USUAL),
             ],
             outputs=[io.Model.Output()],
         )
@@ -109,7 +109,7 @@ class NegToMeNode(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> Any:
         usual = {name: getattr(ON_DIFFUSION, name) for name in ("alpha", "threshold", "window")}
-        leave_out = ("alpha_stop", "mask", "layers", "kinds", "noise", "seed")
+        leave_out = ("alpha_stop", "mask", "layers", "kinds", "noise", "placement", "seed")
         return io.Schema(
             node_id="NegguideNegToMe",
             display_name="NegToMe: more variety in a batch (negguide)",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import families
 import pytest
@@ -42,8 +43,9 @@ def test_forwards_per_step(name: str) -> None:
             calls.clear()
             with attach(pipe, method) as attached:
                 families.run(name)
-            batched = name in MODES["batch"]
-            assert len(calls) == (len(attached.trace) if batched else attached.passes), method
+            # Two predictions at a time where the pipeline itself asks for two, else one.
+            rows = 2 if name in MODES["batch"] else 1
+            assert len(calls) == sum(math.ceil(step.passes / rows) for step in attached.trace), method
         calls.clear()
         with attach(pipe, PerpNeg(["cat", "hat"]), one_call=True) as attached:
             families.run(name)

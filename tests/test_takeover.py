@@ -17,6 +17,8 @@ from negguide.methods import APG, Negative, NegativePrompt, PerpNeg, Rescale
 
 W = 5.0
 KNOWN = {**families.FAMILIES, **families.MORE}
+COUNTED_FROM_0 = ("zimage", "krea2")
+"""Their guidance scale counts from the prompt on: `cond + s (cond - uncond)`."""
 GUIDED = [*KNOWN, *RELATIVES]
 
 
@@ -29,14 +31,14 @@ def _run(name: str, pipe: Any, guided: bool = True, **more: Any) -> torch.Tensor
         tiny = KNOWN[name]
         return families.run(name, pipe, **({} if guided else {tiny.scale: tiny.off}) | more)
     scale = "true_cfg_scale" if "true_cfg_scale" in RELATIVES[name].arguments else "guidance_scale"
-    off = 0.0 if name.startswith("zimage") else 1.0
+    off = 0.0 if name.startswith(COUNTED_FROM_0) else 1.0
     return run_relative(name, pipe, **({} if guided else {scale: off}) | more)
 
 
 def _scale(name: str) -> float:
-    """That of the calls, as `uncond + w (cond - uncond)`; Z-Image's counts from the prompt on."""
+    """That of the calls, as `uncond + w (cond - uncond)`; those of `COUNTED_FROM_0` are one less."""
     w = KNOWN[name].w if name in KNOWN else W
-    return w + 1 if name.startswith("zimage") else w
+    return w + 1 if name.startswith(COUNTED_FROM_0) else w
 
 
 def _takes_negative(name: str) -> bool:

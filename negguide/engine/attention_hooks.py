@@ -63,7 +63,7 @@ class AttentionHooks:
         self.plan = plan
         self.guard = guard
         self._known = known
-        self._modules: dict[str, DenoiserModules] = {}
+        self._of_denoisers: dict[str, DenoiserModules] = {}
         self._layers: dict[str, tuple[AttentionLayer, ...]] = {}
         self._compiled: dict[str, bool] = {}
         self._proven: set[tuple[torch.nn.Module, type]] = set()
@@ -87,9 +87,9 @@ class AttentionHooks:
         return self._layers[denoiser]
 
     def _modules_of(self, denoiser: str) -> DenoiserModules:
-        if denoiser not in self._modules:
-            self._modules[denoiser] = self._known.modules_of(self.plan.denoisers[denoiser])
-        return self._modules[denoiser]
+        if denoiser not in self._of_denoisers:
+            self._of_denoisers[denoiser] = self._known.modules_of(self.plan.denoisers[denoiser])
+        return self._of_denoisers[denoiser]
 
     @property
     def has_listeners(self) -> bool:
