@@ -19,6 +19,7 @@ if not hasattr(modular_pipelines, "Flux2KleinBaseAutoBlocks"):
 from negguide.engine import Unsupported, attach, detach  # noqa: E402
 from negguide.guiders import PerpNegGuidance  # noqa: E402
 from negguide.methods import APG, CADS, NAG, VSF, Mask, Method, Negative, NegToMe, PerpNeg, Window  # noqa: E402
+from negguide.pipeline.modular import in_one_piece  # noqa: E402
 
 BLOCKS = {
     "sdxl": "StableDiffusionXLAutoBlocks",
@@ -191,3 +192,11 @@ def test_a_pipeline_that_was_attached_is_not_kept_alive_and_its_plans_are_found_
     del pipe
     gc.collect()
     assert gone() is None
+
+
+def test_a_modular_pipeline_of_another_form_is_refused_with_the_remedy() -> None:
+    class ModularPipeline:
+        """As older diffusers have it: its blocks under another name."""
+
+    with pytest.raises(Unsupported, match="the pipeline class of the same model"):
+        in_one_piece(ModularPipeline())

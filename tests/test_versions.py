@@ -58,9 +58,10 @@ def _adapted(name: str) -> bool:
 
 
 def _modular_has(name: str) -> bool:
-    """Whether modular pipelines have it, or this diffusers has none."""
+    """Whether modular pipelines have it, or this diffusers has none of the form that is entered."""
     modular = getattr(diffusers, "ModularPipeline", None)
-    return modular is None or name in modular.__init__.__code__.co_names
+    known = hasattr(getattr(diffusers, "ClassifierFreeGuidance", None), "prepare_inputs_from_block_state")
+    return modular is None or not known or name in modular.__init__.__code__.co_names
 
 
 ALSO_OURS = {"_execution_device"}

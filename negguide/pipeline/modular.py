@@ -34,6 +34,11 @@ def in_one_piece(pipe: Any) -> Any:
     """
     if not is_modular(pipe):
         return pipe
+    if not hasattr(pipe, "_blocks"):
+        raise Unsupported(
+            f"{type(pipe).__name__}: modular pipelines of this diffusers have another form; take a newer one, or attach to "
+            "the pipeline class of the same model"
+        )
     inputs = tuple((given.name, _plain_default(given.default)) for given in pipe._blocks.inputs if given.name)
     kind, known = _stand_in(base_class(pipe), inputs), _known.get(pipe)
     if known is None or type(known) is not kind:
