@@ -63,7 +63,8 @@ def attach(
             needs their memory; rounding differs.
         max_batch: most rows of a forward, from 1. None: as many as the pipeline's own call has, so that methods need no more
             memory than it; none with `one_call`. Below the number of images these go one after the other, except at steps
-            where a method listens inside attention. Where memory runs out, a run goes on with half, and warns.
+            where a method listens inside attention. Where memory runs out in a forward of several conditions, half as many go
+            together from there on, and a warning tells; not where rows ride along for attention.
         seeded: noise that the scheduler would draw from the process's random state comes from the call's generators, so that
             a seed is a picture. False: as the pipeline does it; `Attachment.unseeded` tells.
 
