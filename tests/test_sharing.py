@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 import threading
+import time
 import warnings
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -90,6 +91,39 @@ def test_two_threads_on_one_denoiser_each_get_their_own_picture() -> None:
     assert torch.equal(found, alone_a) and attached.passes == 9
     assert torch.equal(in_b.get(), alone_b)
     assert untouched(a) and untouched(b) and torch.equal(run(a), plain)
+
+
+def test_two_threads_never_use_a_shared_tokenizer_at_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fast tokenizers keep the padding of the call before: another thread's length would come out now and then."""
+    a, b, plain = first(), first(), first()
+    tokenizer = a.tokenizer
+    inside: list[int] = []
+    most: list[int] = []
+    others: list[Elsewhere] = []
+
+    def slowly(work: Callable[..., Any]) -> Callable[..., Any]:
+        def working(*args: Any, **kwargs: Any) -> Any:
+            inside.append(threading.get_ident())
+            most.append(len(set(inside)))
+            if not others:
+                others.append(Elsewhere(lambda: guided(b, NegativePrompt("a tokenizer's hat"), prompt="one")))
+                others.append(Elsewhere(lambda: run(plain)))
+            time.sleep(0.003)
+            try:
+                return work(*args, **kwargs)
+            finally:
+                inside.remove(threading.get_ident())
+
+        return working
+
+    for name in ("_encode_plus", "_batch_encode_plus"):
+        if hasattr(tokenizer, name):
+            monkeypatch.setitem(tokenizer.__dict__, name, slowly(getattr(tokenizer, name)))
+    # Texts that no other test has used, so that nobody remembers them.
+    guided(a, PerpNeg("a tokenizer's cat"), prompt="another")
+    assert all(isinstance(other.get(), Tensor) for other in others)
+    assert len(most) > 4 and max(most) == 1
+    assert not intercept.is_intercepted(tokenizer)
 
 
 def _both(act: Callable[[], Any], event: threading.Event) -> Callable[[], Any]:

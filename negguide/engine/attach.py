@@ -32,6 +32,7 @@ from negguide.pipeline.probe import probe
 from negguide.pipeline.side_models import SideModel
 from negguide.pipeline.stale import Check, Rewind, Stale
 from negguide.pipeline.takeover import read_takeover
+from negguide.pipeline.tokenizers import one_at_a_time
 
 
 def attach(
@@ -174,7 +175,11 @@ class Attachment:
         return found
 
     def _run(self, original: Any, *args: Any, **kwargs: Any) -> Any:
-        with self._turns.take(self.pipe) as run, other_weights.at_rest(self.pipe, self.methods):
+        with (
+            self._turns.take(self.pipe) as run,
+            other_weights.at_rest(self.pipe, self.methods),
+            one_at_a_time(self.pipe),
+        ):
             return self._guided(run, original, Call(self._cls, args, kwargs))
 
     def _guided(self, run: intercept.Run, original: Any, call: Call) -> Any:

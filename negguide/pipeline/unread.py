@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from negguide.pipeline.intercept import base_class
 from negguide.pipeline.text_tokens import converted
+from negguide.pipeline.tokenizers import METHODS, is_tokenizer, lock_of
 
 _ENDS = ("", "_2", "_3", "_4")
 
@@ -29,7 +31,7 @@ def listening(pipe: Any, twin: Any, cuts: list[Cut]) -> None:
     """Let the twin of a pipeline use tokenizers that note in `cuts` what they cut; the pipeline's own stay as they are."""
     for end in _ENDS:
         tokenizer = getattr(pipe, f"tokenizer{end}", None)
-        if _is_tokenizer(tokenizer):
+        if is_tokenizer(tokenizer):
             twin.__dict__[f"tokenizer{end}"] = _noting(tokenizer, cuts)
 
 
@@ -46,7 +48,7 @@ def unread(pipe: Any, cuts: Iterable[Cut], text: str, others: Iterable[str], lim
     lost = {}
     for end in _ENDS:
         tokenizer = getattr(pipe, f"tokenizer{end}", None)
-        if _is_tokenizer(tokenizer):
+        if is_tokenizer(tokenizer):
             lost[end] = _lost(pipe, tokenizer, cuts, text, others, limit)
     least = min((len(words) for words, _ in lost.values()), default=0)
     shown = text if len(text) <= 40 else f"{text[:40]}..."
@@ -91,30 +93,35 @@ def _plain(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
-def _is_tokenizer(value: Any) -> bool:
-    from transformers import PreTrainedTokenizerBase
-
-    return isinstance(value, PreTrainedTokenizerBase)
-
-
 def _noting(tokenizer: Any, cuts: list[Cut]) -> Any:
     """The same tokenizer, with all that it holds, of a class that notes what is cut."""
-    twin: Any = object.__new__(_noting_class(type(tokenizer)))  # type: ignore[arg-type]
+    twin: Any = object.__new__(_noting_class(base_class(tokenizer)))
     twin.__dict__.update(tokenizer.__dict__, _negguide_cuts=cuts, _negguide_of=tokenizer)
     return twin
 
 
 @functools.lru_cache(maxsize=32)
-def _noting_class(cls: type) -> type:
+def _noting_class(cls: Any) -> type:
     def call(self: Any, text: Any = None, *args: Any, **kwargs: Any) -> Any:
         found = cls.__call__(self, text, *args, **kwargs)
         if kwargs.get("truncation") and (isinstance(text, str) or _are_texts(text)):
             _note(self._negguide_cuts, self._negguide_of, [text] if isinstance(text, str) else text, kwargs)
         return found
 
-    return type(
-        cls.__name__, (cls,), {"__call__": call, "__module__": cls.__module__, "__qualname__": cls.__qualname__}
-    )
+    methods = {"__call__": call} | {name: getattr(cls, name) for name in METHODS[1:] if hasattr(cls, name)}
+    body = {name: _in_turn(method) for name, method in methods.items()}
+    return type(cls.__name__, (cls,), {**body, "__module__": cls.__module__, "__qualname__": cls.__qualname__})
+
+
+def _in_turn(method: Callable[..., Any]) -> Callable[..., Any]:
+    """A method of a tokenizer's twin, which works with what that tokenizer holds."""
+
+    @functools.wraps(method)
+    def waiting(self: Any, *args: Any, **kwargs: Any) -> Any:
+        with lock_of(self._negguide_of):
+            return method(self, *args, **kwargs)
+
+    return waiting
 
 
 def _are_texts(value: Any) -> bool:
