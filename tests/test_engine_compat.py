@@ -226,6 +226,28 @@ def test_masks_reach_the_layout_of_the_family(name: str) -> None:
         assert close(families.run(name), families.run(name), 1e-4)
 
 
+def test_a_mask_is_resized_once_in_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    left, right = np.zeros((2, 64, 64), dtype=np.float32)
+    left[:, :32], right[:, 32:] = 1.0, 1.0
+    negatives = [
+        Negative("cat", mask=Mask(left)),
+        Negative("hat", mask=Mask(right)),
+        Negative("dog", mask=Mask(left.copy())),
+    ]
+    whole, resized = Mask.tensor, []
+
+    def counted(mask: Mask, height: int, width: int) -> torch.Tensor:
+        resized.append(mask)
+        return whole(mask, height, width)
+
+    monkeypatch.setattr(Mask, "tensor", counted)
+    with attach(families.build("sd15"), PerpNeg(negatives)):
+        families.run("sd15", steps=3)
+        assert resized == [Mask(left), Mask(right)]
+        families.run("sd15", steps=3)
+    assert len(resized) == 4, "a run remembers nothing of another"
+
+
 def test_prompt_embeds_instead_of_a_prompt() -> None:
     pipe = families.build("sd15")
     embeds = pipe.encode_prompt(["a pet", "an apple"], torch.device("cpu"), 1, False)[0]

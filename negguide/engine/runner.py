@@ -23,7 +23,7 @@ from negguide.engine.record import StepRecord
 from negguide.engine.replies import Replies
 from negguide.methods.base import Condition, Denoised, Guidance, Method, Step
 from negguide.pipeline.checks import check_foreseen
-from negguide.pipeline.layout import stacked
+from negguide.pipeline.layout import PlacedMasks, stacked
 from negguide.pipeline.live import LiveGuidance
 from negguide.pipeline.plan import OWN_KEY, Plan
 from negguide.pipeline.schedule import is_part, read_schedule
@@ -56,6 +56,7 @@ class Runner:
         self.own_used = False
         """Whether what the pipeline put in the negative place had a part in any step."""
         self._calls = 0
+        self._placed_masks = PlacedMasks(plan.layout)
         self._replies = Replies(plan, self.evaluator, self.guard)
         self._unscaled: Tensor | None = None
         self._noted: tuple[tuple[Condition, ...], tuple[str, ...]] = ((), ())
@@ -195,7 +196,7 @@ class Runner:
             prediction_type=schedule.prediction,
             to_denoised=functools.partial(schedule.to_denoised, sample=sample, index=i, sign=plan.sign),
             from_denoised=functools.partial(schedule.from_denoised, sample=sample, index=i, sign=plan.sign),
-            resize_mask=functools.partial(layout.mask, like=sample),
+            resize_mask=functools.partial(self._placed_masks, like=sample),
             before=schedule.before,
             whole=schedule.whole,
         )

@@ -118,6 +118,21 @@ class Layout:
         )
 
 
+class PlacedMasks:
+    """The regions of one run in the form of its predictions, each resized once: every step asks for the same ones."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._placed: dict[tuple[Mask, torch.device, torch.dtype], Tensor] = {}
+
+    def __call__(self, mask: Mask, like: Tensor) -> Tensor:
+        """`Layout.mask`; nobody may change the tensor, which others get too."""
+        key = mask, like.device, like.dtype
+        if key not in self._placed:
+            self._placed[key] = self._layout.mask(mask, like)
+        return self._placed[key]
+
+
 def token_grid(
     shape: tuple[int, ...], call: Mapping[str, Any], arguments: Mapping[str, Any]
 ) -> tuple[int, tuple[int, int] | None]:
