@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from typing import Any
 
 import families
@@ -11,6 +12,15 @@ import torch
 from torch import Tensor
 
 import negguide as ng
+
+
+@dataclasses.dataclass(frozen=True)
+class Dimmed(ng.Method):
+    """Makes the estimate of the clean picture smaller in the first two steps."""
+
+    def denoised(self, denoised: Any, state: dict[str, Any]) -> None:
+        if denoised.step.index < 2:
+            denoised.x0 = 0.8 * denoised.x0
 
 
 def loop(*methods: Any, scale: float = 5.0, **more: Any) -> tuple[Tensor, Any]:
@@ -50,8 +60,9 @@ def close(found: Tensor, expected: Tensor) -> bool:
         [ng.PerpNeg(ng.Negative("cat", mask=ng.Mask.of(families.region()))), ng.APG()],
         [ng.ContrastiveNegative("cat"), ng.Interval((0.0, 0.5))],
         [ng.PerpNeg("cat", unconditional="own")],
+        [ng.PerpNeg("cat"), Dimmed()],
     ],
-    ids=["perp_neg", "negative_prompt", "dynamic", "mask and apg", "interval", "own"],
+    ids=["perp_neg", "negative_prompt", "dynamic", "mask and apg", "interval", "own", "denoised"],
 )
 def test_guide_equals_attach(methods: list[Any]) -> None:
     with ng.attach(families.build("sd15"), *methods) as attached:
@@ -65,6 +76,27 @@ def test_without_methods_it_is_plain_guidance() -> None:
     assert close(loop()[0], families.run("sd15"))
     found, guided = loop(scale=1.0)
     assert close(found, families.run("sd15", guidance_scale=1.0)) and guided.passes == 3
+
+
+def test_a_method_acts_at_scale_1() -> None:
+    """Where guidance alone does nothing."""
+    with ng.attach(families.build("sd15"), ng.PerpNeg("cat"), guidance_scale=1.0):
+        expected = families.run("sd15", guidance_scale=1.0)
+    found, guided = loop(ng.PerpNeg("cat"), scale=1.0)
+    assert close(found, expected) and not close(found, families.run("sd15", guidance_scale=1.0))
+    assert guided.passes == 9
+
+
+def test_a_text_is_encoded_once() -> None:
+    pipe, asked = families.build("sd15"), []
+    encoded = pipe.encode_prompt("a pet", "cpu", 1, False)[0]
+
+    def encode(text: str) -> Tensor:
+        asked.append(text)
+        return encoded
+
+    loop(ng.PerpNeg("cat"), encode=encode)
+    assert sorted(asked) == ["", "a pet on grass", "cat"]
 
 
 def test_what_it_cannot_do_is_said() -> None:

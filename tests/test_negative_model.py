@@ -175,3 +175,15 @@ def test_what_cannot_be_is_told(worse: Any, lora: Any) -> None:
     lora.fuse_lora()
     with attach(lora, NegativeModel("npo")), pytest.raises(ValueError, match=r"unfuse_lora\(\)"):
         families.run("sd15", lora)
+
+
+def test_adapters_that_are_switched_off_stay_off(lora: Any) -> None:
+    """`disable_lora` holds for the prompt's rows, and again after the call; the negative has its adapter all the same."""
+    lora.disable_lora()
+    run = {"prompt": "a pet on grass"}
+    plain = families.run("sd15", lora, **run)
+    with attach(lora, NegativeModel("npo")):
+        found = families.run("sd15", lora, **run)
+    assert distance(found, plain) > 1e-3
+    assert torch.equal(families.run("sd15", lora, **run), plain)
+    assert all(layer._disable_adapters for layer in lora.unet.modules() if hasattr(layer, "_active_adapter"))
