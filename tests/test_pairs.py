@@ -6,6 +6,7 @@ import io
 import json
 import tarfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,11 @@ import pytest
 from PIL import Image
 
 from negguide.cli import main
+from negguide.experiment.arms import parse_arms
 from negguide.experiment.judges import Verdict
+from negguide.experiment.tasks import Task
 from negguide.methods import Negative
-from negguide.pairs.make import Pair, said, verdict_on
+from negguide.pairs.make import Pair, pairs, said, verdict_on
 from negguide.pairs.write import save
 
 THERE, GONE, LOST = (Image.new("RGB", (4, 4), (grey,) * 3) for grey in (200, 100, 0))
@@ -86,6 +89,33 @@ def test_what_is_written(tmp_path: Path) -> None:
         assert names == [f"{at:06d}.{end}" for at in (0, 2) for end in ("with.png", "without.png", "json")]
         told = json.load(io.BytesIO(tar.extractfile(names[2]).read()))  # type: ignore[union-attr]
         assert told["caption_with"] == "a face with a hat" and told["thing"] == "hat"
+
+
+def test_every_seed_has_its_pair_whatever_a_call_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five seeds, two in a call: thing by thing, seed by seed; only the second picture is made by the methods."""
+    calls: list[tuple[str, int, list[int]]] = []
+
+    def made(model: Any, settings: Any, prompt: str, methods: Any, seeds: list[int], tell: Any) -> Any:
+        calls.append((prompt, len(methods), seeds))
+        return SimpleNamespace(images=[THERE if not methods else GONE for _ in seeds])
+
+    monkeypatch.setattr("negguide.pairs.make.make", made)
+    model: Any = None
+    settings: Any = None
+    tasks = [Task("a face", (Negative("hat"), Negative("beard"))), Task("a pet", (Negative("hat"),))]
+    found = list(
+        pairs(model, tasks, range(5), *parse_arms("negative"), [_Greys()], settings, batch=2, say="{prompt}, {thing}")
+    )
+    told = [(pair.prompt, pair.thing, pair.seed) for pair in found]
+    things = [("a face", "hat"), ("a face", "beard"), ("a pet", "hat")]
+    assert told == [(*names, seed) for names in things for seed in range(5)]
+    assert all(pair.kept and pair.with_it is THERE and pair.without is GONE for pair in found)
+    assert calls[:4] == [
+        ("a face, a hat", 0, [0, 1]),
+        ("a face", 1, [0, 1]),
+        ("a face, a hat", 0, [2, 3]),
+        ("a face", 1, [2, 3]),
+    ]
 
 
 def test_the_command_makes_pairs_of_one_seed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
