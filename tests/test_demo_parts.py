@@ -13,6 +13,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 import negguide as ng
+from negguide.cli import main
 from negguide.demo.carried import KEY, from_link, from_png, to_link
 from negguide.demo.controls import all_controls, controls_of
 from negguide.demo.options import Options
@@ -245,3 +246,27 @@ def test_painted_masks_and_small_pictures() -> None:
     assert thumb(Image.new("RGB", (64, 64))).startswith("data:image/png") and "webp" in thumb(
         Image.new("RGB", (900, 600))
     )
+
+
+def test_limits_are_flags_and_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("gradio")
+    from negguide.demo.parts import initial
+
+    started: list[Options] = []
+
+    def build(options: Options) -> Any:
+        started.append(options)
+        raise ValueError("enough")
+
+    monkeypatch.setattr("negguide.demo.server.build", build)
+    words = "--max-pictures 2 --max-methods 1 --max-steps 9 --max-side 64 --max-upload 0.5 --max-seconds 30"
+    assert main(["demo"]) == 2 and main(["demo", *words.split()]) == 2
+    assert started[0] == Options()
+    options = started[1]
+    assert (options.upload, options.seconds) == (2**19, 30)
+    assert initial(options).count == 2, "the first screen keeps to them"
+    make_settings({"methods": ["perp_neg"], "count": 2, "steps": 9, "size": "64"}, options)
+    for more in ({"count": 3}, {"methods": ["perp_neg", "nag"]}, {"steps": 10}, {"size": "64x72"}):
+        with pytest.raises(ValueError, match=r"at most (2|1|9|64)"):
+            make_settings({"methods": ["perp_neg"], "count": 1, **more}, options)
+    assert main(["demo", "--max-side", "0"]) == 2

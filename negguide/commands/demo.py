@@ -57,6 +57,29 @@ Hosts = Annotated[
 ]
 Waiting = Annotated[int, typer.Option(min=1, help="Requests that may wait at once.", rich_help_panel=SAFE)]
 Each = Annotated[int, typer.Option(min=1, help="Of those, most from one person.", rich_help_panel=SAFE)]
+Pictures = Annotated[
+    int, typer.Option("--max-pictures", min=1, help="Most pictures of one request.", rich_help_panel=SAFE)
+]
+Methods = Annotated[
+    int, typer.Option("--max-methods", min=1, help="Most methods of one request, beside plain.", rich_help_panel=SAFE)
+]
+Steps = Annotated[
+    int,
+    typer.Option(
+        "--max-steps",
+        min=1,
+        help="Most steps that people may ask for instead of the model's own.",
+        rich_help_panel=SAFE,
+    ),
+]
+Side = Annotated[
+    int,
+    typer.Option("--max-side", min=8, help="Most pixels a side that they may ask for, likewise.", rich_help_panel=SAFE),
+]
+Upload = Annotated[float, typer.Option("--max-upload", min=0.1, help="Largest file, in MiB.", rich_help_panel=SAFE)]
+Seconds = Annotated[
+    float, typer.Option("--max-seconds", min=1, help="Longest run of one request.", rich_help_panel=SAFE)
+]
 Mcp = Annotated[bool, typer.Option("--mcp", help="Offer the API to agents as MCP tools too.")]
 Open = Annotated[bool, typer.Option("--open", help="Open the page in a browser.")]
 
@@ -74,6 +97,12 @@ def demo(
     auth: Auth = None,
     waiting: Waiting = 60,
     each: Each = 24,
+    max_pictures: Pictures = 8,
+    max_methods: Methods = 6,
+    max_steps: Steps = 100,
+    max_side: Side = 1536,
+    max_upload: Upload = 8.0,
+    max_seconds: Seconds = 600.0,
     mcp: Mcp = False,
     open_page: Open = False,
 ) -> None:
@@ -107,6 +136,12 @@ def demo(
             watchers=tuple(watcher or ("toybox",)),
             waiting=waiting,
             each=each,
+            pictures=max_pictures,
+            methods=max_methods,
+            steps=max_steps,
+            side=max_side,
+            upload=int(max_upload * 2**20),
+            seconds=max_seconds,
             hosts=tuple(allow_host or ()),
         )
         blocks, engine = build(options)
