@@ -165,7 +165,10 @@ class AttentionHooks:
                     [listener for listener in self._heard_by if listener.listen.layers(attention_layer.layer)],
                 )
             if shared is not None:
-                shared.set(self._modules_of(denoiser).of_images - self._heard_projections(denoiser))
+                modules = self._modules_of(denoiser)
+                shared.set(modules.of_images - self._heard_projections(denoiser))
+                layers, side = modules.of_shared_images
+                shared.set_attention(layers, seen.total, side)
             with whole_graphs_are_refused():
                 yield
         finally:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from negguide.methods.tokens import Layer, Placement
 from negguide.pipeline.families import Unsupported, image_modules_of, rules_of, tapped
-from negguide.pipeline.families.family import Place
+from negguide.pipeline.families.family import Place, Side
 from negguide.pipeline.families.parts import named_parts
 from negguide.pipeline.intercept import base_class
 from negguide.pipeline.layout import Layout, stacked
@@ -93,11 +93,21 @@ def attention_layers(denoiser: torch.nn.Module) -> tuple[AttentionLayer, ...]:
 def image_modules(denoiser: torch.nn.Module) -> tuple[torch.nn.Module, ...]:
     """The modules of a denoiser that see image tokens alone; none where that is not known."""
     inner = getattr(denoiser, "_orig_mod", denoiser)
-    pattern = image_modules_of(base_class(inner).__name__)
-    if pattern is None:
+    known = image_modules_of(base_class(inner).__name__)
+    if known is None:
         return ()
+    pattern = known.pattern
+    if known.last and (blocks := getattr(inner, known.last, ())):
+        pattern += rf"|{known.last}\.{len(blocks) - 1}\.(?:{known.behind})"
     fitting = re.compile(pattern)
     return tuple(module for path, module in named_parts(inner) if fitting.fullmatch(path.replace("_orig_mod.", "")))
+
+
+def image_side(denoiser: torch.nn.Module) -> Side:
+    """Where the image's tokens stand in the denoiser's joint attention, if `image_modules` knows any module of it."""
+    known = image_modules_of(base_class(getattr(denoiser, "_orig_mod", denoiser)).__name__)
+    assert known is not None
+    return known.side
 
 
 def text_path(denoiser: torch.nn.Module) -> tuple[torch.nn.Module, ...] | None:

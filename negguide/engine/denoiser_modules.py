@@ -7,8 +7,9 @@ from functools import cached_property
 
 import torch
 
-from negguide.engine.attention_layers import AttentionLayer, attention_layers, image_modules
+from negguide.engine.attention_layers import AttentionLayer, attention_layers, image_modules, image_side
 from negguide.engine.compiled import is_compiled, refuse_deaf
+from negguide.pipeline.families.family import Side
 from negguide.pipeline.families.parts import parts
 
 
@@ -33,6 +34,18 @@ class DenoiserModules:
     def of_images(self) -> Set[torch.nn.Module]:
         """The modules that see image tokens alone, in order."""
         return dict.fromkeys(image_modules(self.denoiser)).keys()
+
+    @cached_property
+    def of_shared_images(self) -> tuple[tuple[torch.nn.Module, ...], Side]:
+        """The joint layers whose image tokens all come from `of_images`, and where these stand among the layer's tokens."""
+        images = self.of_images
+        projections = ("to_q", "to_k", "to_v")
+        layers = tuple(
+            known.module
+            for known in (self.layers if images else ())
+            if known.layer.kind == "joint" and all(getattr(known.module, name, None) in images for name in projections)
+        )
+        return layers, image_side(self.denoiser) if layers else "last"
 
     def listenable(self) -> tuple[AttentionLayer, ...]:
         """The layers, where they can be heard; else raises `Unsupported`."""

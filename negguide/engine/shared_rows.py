@@ -2,7 +2,7 @@
 
 A companion that keeps the prompt's image tokens (`Listen.same_image`) has the same rows as the prompt in every module that the
 text does not reach: their norms, projections and feed-forward layers. Hooks hand such a module the rows that differ, and lay
-what it gives under the companion too.
+what it gives under the companion too. In joint attention the image's tokens then attend to each other once.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from negguide.engine.shared_attention import SharedAttention
 from negguide.methods.tokens import Label
+from negguide.pipeline.families.family import Side
 
 
 class SharedRows:
@@ -32,6 +34,7 @@ class SharedRows:
         start = labels.index(cond) * count
         self._cond = slice(start, start + count)
         self._thread = thread
+        self._compiled = compiled
         self._kept_out: Any = torch.compiler.disable if compiled else lambda hook: hook
         self._handles: list[Any] = []
 
@@ -43,6 +46,29 @@ class SharedRows:
         for module in modules:
             self._handles.append(module.register_forward_pre_hook(reduce, with_kwargs=True))
             self._handles.append(module.register_forward_hook(restore))
+
+    def set_attention(self, layers: Iterable[torch.nn.Module], image: int, side: Side) -> None:
+        """Hook joint layers whose image tokens, `image` of them at `side`, come from modules that are hooked."""
+        if not self._companions or self._compiled or self._behind.start < self._rows:
+            return
+        attention = SharedAttention(self._rows, self._cond, slice(self._before.stop, self._rows), image, side)
+        entered = False
+
+        def enter(module: torch.nn.Module, args: tuple[Any, ...]) -> None:
+            nonlocal entered
+            if not self._other_thread and not entered:
+                attention.__enter__()
+                entered = True
+
+        def leave(module: torch.nn.Module, args: tuple[Any, ...], output: Any) -> None:
+            nonlocal entered
+            if not self._other_thread and entered:
+                attention.__exit__(None, None, None)
+                entered = False
+
+        for layer in layers:
+            self._handles.append(layer.register_forward_pre_hook(enter))
+            self._handles.append(layer.register_forward_hook(leave, always_call=True))
 
     def remove(self) -> None:
         """Take the hooks away."""

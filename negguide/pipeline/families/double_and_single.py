@@ -12,7 +12,11 @@ def double_and_single(*denoisers: str) -> tuple[Rule, ...]:
 
 
 def image_modules(*denoisers: str) -> ImageModules:
-    """The image stream of the double blocks; single blocks have image and text in one stream."""
+    """The image stream of the double blocks, and what follows the last block; single blocks have one stream for both."""
     return ImageModules(
-        denoisers, r"transformer_blocks\.\d+\.(?:norm1|norm2|ff|attn\.(?:to_q|to_k|to_v|norm_q|norm_k|to_out\.0))"
+        denoisers,
+        r"transformer_blocks\.\d+\.(?:norm1|norm2|ff|attn\.(?:to_q|to_k|to_v|norm_q|norm_k|to_out\.0))|norm_out|proj_out",
+        "last",
+        last="single_transformer_blocks",
+        behind="proj_mlp|act_mlp|proj_out",
     )

@@ -17,6 +17,10 @@ Place = Literal["all", "first", "last", "behind"]
 its own text, as many as `encoder_attention_mask` says."""
 
 
+Side = Literal["first", "last"]
+"""Where the image's tokens stand beside those of the text."""
+
+
 class Unsupported(ValueError):
     """A pipeline, or a feature in use, that negguide cannot guide; says why and what is supported."""
 
@@ -46,6 +50,13 @@ class ImageModules:
 
     denoisers: tuple[str, ...]
     pattern: str
+    side: Side
+    """Where image tokens stand in joint attention, whose projections of them are among these modules."""
+    last: str = ""
+    """Beginning of the paths of blocks of one stream, if the model ends with them: behind the attention of the last one, what
+    companions become is read by nobody."""
+    behind: str = ""
+    """Names of that block's modules which lie behind its attention or beside it."""
 
 
 @dataclass(frozen=True)

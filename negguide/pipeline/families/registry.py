@@ -7,7 +7,7 @@ import importlib
 import pkgutil
 from pathlib import Path
 
-from negguide.pipeline.families.family import Family, Rule, Unsupported, names
+from negguide.pipeline.families.family import Family, ImageModules, Rule, Unsupported, names
 from negguide.plugins import load as load_plugins
 
 GENERIC = Family("generic", ())
@@ -110,10 +110,10 @@ def _class_names(cls: type) -> list[str]:
     return [ancestor.__name__ for ancestor in stock or pipelines]
 
 
-def image_modules_of(denoiser: str) -> str | None:
-    """The pattern of the paths of modules that see image tokens alone, by the name of the denoiser class."""
+def image_modules_of(denoiser: str) -> ImageModules | None:
+    """The modules that see image tokens alone, by the name of the denoiser class."""
     known = [family.image_modules for family in all_families() if family.image_modules]
-    return next((m.pattern for m in known if any(names(begin, denoiser) for begin in m.denoisers)), None)
+    return next((m for m in known if any(names(begin, denoiser) for begin in m.denoisers)), None)
 
 
 def rules_of(denoiser: str) -> list[Rule]:

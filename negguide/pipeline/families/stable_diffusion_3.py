@@ -16,6 +16,7 @@ FAMILY = Family(
         _DENOISER,
         r"transformer_blocks\.\d+\.(?:norm1|norm2|ff|attn2|attn\.(?:to_q|to_k|to_v|norm_q|norm_k|to_out\.0))"
         r"|norm_out|proj_out",
+        "first",
     ),
     defaults={"nag": {"pooled": "own"}},
 )
