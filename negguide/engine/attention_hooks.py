@@ -165,10 +165,7 @@ class AttentionHooks:
                     [listener for listener in self._heard_by if listener.listen.layers(attention_layer.layer)],
                 )
             if shared is not None:
-                modules = self._modules_of(denoiser)
-                shared.set(modules.of_images - self._heard_projections(denoiser))
-                layers, side = modules.of_shared_images
-                shared.set_attention(layers, seen.total, side)
+                self._share(shared, denoiser, seen.total)
             with whole_graphs_are_refused():
                 yield
         finally:
@@ -181,6 +178,18 @@ class AttentionHooks:
         if not self.wanted_rows.same_image or cond not in slots.labels:
             return None
         return SharedRows(slots.labels, self.plan.rows, cond, rows_of(main_input(named)[1]), self._thread, compiled)
+
+    def _share(self, shared: SharedRows, denoiser: str, image: int) -> None:
+        """Let modules compute the `image` tokens that all companions have once."""
+        modules = self._modules_of(denoiser)
+        if modules.shared is None:
+            return
+        heard = self._heard_projections(denoiser)
+        shared.set(modules.shared.alone - heard)
+        shared.set_attention(modules.of_two_streams, image, modules.shared.side)
+        if self.wanted_rows.pooled == "prompt":
+            shared.set_stream(modules.shared.stream - heard, image, modules.shared.side)
+            shared.set_attention(modules.of_one_stream, image, modules.shared.side)
 
     def _is_compiled(self, denoiser: str) -> bool:
         if denoiser not in self._compiled:

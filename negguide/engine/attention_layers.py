@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,24 +90,32 @@ def attention_layers(denoiser: torch.nn.Module) -> tuple[AttentionLayer, ...]:
     )
 
 
-def image_modules(denoiser: torch.nn.Module) -> tuple[torch.nn.Module, ...]:
-    """The modules of a denoiser that see image tokens alone; none where that is not known."""
+@dataclass(frozen=True)
+class SharedModules:
+    """The modules of a denoiser that need not compute the image of a companion again; see `ImageModules`."""
+
+    alone: Set[torch.nn.Module]
+    stream: Set[torch.nn.Module]
+    side: Side
+
+
+def shared_modules(denoiser: torch.nn.Module) -> SharedModules | None:
+    """Those of a denoiser; None where none are known."""
     inner = getattr(denoiser, "_orig_mod", denoiser)
     known = image_modules_of(base_class(inner).__name__)
     if known is None:
-        return ()
-    pattern = known.pattern
-    if known.last and (blocks := getattr(inner, known.last, ())):
-        pattern += rf"|{known.last}\.{len(blocks) - 1}\.(?:{known.behind})"
-    fitting = re.compile(pattern)
-    return tuple(module for path, module in named_parts(inner) if fitting.fullmatch(path.replace("_orig_mod.", "")))
+        return None
+    last = len(getattr(inner, "single_transformer_blocks", ())) - 1
+    unread = known.unread.replace("{last}", str(last))
 
+    def fitting(*patterns: str) -> dict[torch.nn.Module, None]:
+        whole = re.compile("|".join(filter(None, patterns)))
+        paths = ((path.replace("_orig_mod.", ""), module) for path, module in named_parts(inner))
+        return dict.fromkeys(module for path, module in paths if whole.fullmatch(path))
 
-def image_side(denoiser: torch.nn.Module) -> Side:
-    """Where the image's tokens stand in the denoiser's joint attention, if `image_modules` knows any module of it."""
-    known = image_modules_of(base_class(getattr(denoiser, "_orig_mod", denoiser)).__name__)
-    assert known is not None
-    return known.side
+    alone = fitting(known.alone, unread).keys()
+    stream = fitting(known.stream).keys() - alone if known.stream else set()
+    return SharedModules(alone, stream, known.side)
 
 
 def text_path(denoiser: torch.nn.Module) -> tuple[torch.nn.Module, ...] | None:

@@ -7,9 +7,8 @@ from functools import cached_property
 
 import torch
 
-from negguide.engine.attention_layers import AttentionLayer, attention_layers, image_modules, image_side
+from negguide.engine.attention_layers import AttentionLayer, SharedModules, attention_layers, shared_modules
 from negguide.engine.compiled import is_compiled, refuse_deaf
-from negguide.pipeline.families.family import Side
 from negguide.pipeline.families.parts import parts
 
 
@@ -31,21 +30,24 @@ class DenoiserModules:
         return attention_layers(self.denoiser)
 
     @cached_property
-    def of_images(self) -> Set[torch.nn.Module]:
-        """The modules that see image tokens alone, in order."""
-        return dict.fromkeys(image_modules(self.denoiser)).keys()
+    def shared(self) -> SharedModules | None:
+        """The modules that need not compute the image of a companion again; None where none are known."""
+        return shared_modules(self.denoiser)
 
     @cached_property
-    def of_shared_images(self) -> tuple[tuple[torch.nn.Module, ...], Side]:
-        """The joint layers whose image tokens all come from `of_images`, and where these stand among the layer's tokens."""
-        images = self.of_images
-        projections = ("to_q", "to_k", "to_v")
-        layers = tuple(
-            known.module
-            for known in (self.layers if images else ())
-            if known.layer.kind == "joint" and all(getattr(known.module, name, None) in images for name in projections)
-        )
-        return layers, image_side(self.denoiser) if layers else "last"
+    def of_one_stream(self) -> tuple[torch.nn.Module, ...]:
+        """The joint layers that project text and image together."""
+        return self._joint(self.shared.stream if self.shared is not None else set())
+
+    @cached_property
+    def of_two_streams(self) -> tuple[torch.nn.Module, ...]:
+        """The joint layers whose image tokens come from modules that see nothing else."""
+        return self._joint(self.shared.alone if self.shared is not None else set())
+
+    def _joint(self, projections: Set[torch.nn.Module]) -> tuple[torch.nn.Module, ...]:
+        """The joint layers that have some of these projections."""
+        joint = (known.module for known in (self.layers if projections else ()) if known.layer.kind == "joint")
+        return tuple(module for module in joint if not projections.isdisjoint(module._modules.values()))
 
     def listenable(self) -> tuple[AttentionLayer, ...]:
         """The layers, where they can be heard; else raises `Unsupported`."""

@@ -21,6 +21,7 @@ from torch.overrides import TorchFunctionMode
 
 from negguide.pipeline.families.family import Side
 
+
 class SharedAttention(TorchFunctionMode):
     """Takes the place of `scaled_dot_product_attention` while a joint layer runs whose companions have the prompt's image.
 
@@ -68,7 +69,7 @@ class SharedAttention(TorchFunctionMode):
         tokens = query.shape[-2]
         joint = query.ndim == 4 and query.shape == key.shape == value.shape and len(query) == self._rows
         usual = not dropout_p and not is_causal and not enable_gqa and not torch.is_grad_enabled()
-        if not joint or not usual or tokens <= self._image or not _is_of_keys(attn_mask, query):
+        if not joint or not usual or tokens <= self._image or not _is_of_rows(attn_mask, query):
             return None
         attend = partial_attention(query.device.type, query.dtype)
         if attend is None:
@@ -84,20 +85,24 @@ class SharedAttention(TorchFunctionMode):
                 query[rows], key[rows], value[rows], attn_mask=mask, scale=scale
             )
         cond = self._cond
-        asking = query[cond, :, span]
         among, sums = attend(
-            asking, key[cond, :, span], value[cond, :, span], _part(masked, cond, span), scale
+            query[cond, :, span], key[cond, :, span], value[cond, :, span], _part(masked, cond, span, span), scale
         )
         count = cond.stop - cond.start
         groups = (cond, *(slice(at, at + count) for at in range(self._companions.start, self._companions.stop, count)))
         for rows in groups:
+            # The row's own queries: where text stands first, its length turns those of the image (rotary positions).
             heard, sums_of_text = attend(
-                asking, key[rows, :, text], value[rows, :, text], _part(masked, rows, text), scale
+                query[rows, :, span], key[rows, :, text], value[rows, :, text], _part(masked, rows, span, text), scale
             )
             share = torch.sigmoid(sums - sums_of_text).unsqueeze(-1).to(among.dtype)
             torch.lerp(heard, among, share, out=result[rows, :, span])
             result[rows, :, text] = functional.scaled_dot_product_attention(
-                query[rows, :, text], key[rows], value[rows], attn_mask=_part(masked, rows, slice(None)), scale=scale
+                query[rows, :, text],
+                key[rows],
+                value[rows],
+                attn_mask=_part(masked, rows, text, slice(None)),
+                scale=scale,
             )
         return result
 
@@ -108,16 +113,20 @@ class SharedAttention(TorchFunctionMode):
         return [rows for rows in (before, between) if rows.start < rows.stop]
 
 
-def _is_of_keys(mask: Tensor | None, query: Tensor) -> bool:
-    """Whether a mask says the same for every query and head."""
+def _is_of_rows(mask: Tensor | None, query: Tensor) -> bool:
+    """Whether a mask says the same for every head, of keys or of pairs of tokens."""
     if mask is None:
         return True
     tokens = query.shape[-2]
-    return mask.ndim == 4 and mask.shape[1:] == (1, 1, tokens) and mask.shape[0] in (1, len(query))
+    return (
+        mask.ndim == 4 and mask.shape[0] in (1, len(query)) and mask.shape[1:] in ((1, 1, tokens), (1, tokens, tokens))
+    )
 
 
-def _part(mask: Tensor | None, rows: slice, keys: slice) -> Tensor | None:
-    return None if mask is None else mask[rows, :, :, keys]
+def _part(mask: Tensor | None, rows: slice, queries: slice, keys: slice) -> Tensor | None:
+    if mask is None:
+        return None
+    return mask[rows, :, queries if mask.shape[2] > 1 else slice(None), keys]
 
 
 Partial = Callable[[Tensor, Tensor, Tensor, "Tensor | None", "float | None"], "tuple[Tensor, Tensor]"]
@@ -157,7 +166,8 @@ def _bias(mask: Tensor | None, query: Tensor, key: Tensor) -> Tensor | None:
     if mask is None:
         return None
     if mask.dtype is torch.bool:
-        mask = torch.zeros_like(mask, dtype=query.dtype).masked_fill(~mask, float("-inf"))
+        # Not minus infinity, so that a text of which nothing counts weighs nothing beside the image instead of being no number.
+        mask = torch.zeros_like(mask, dtype=query.dtype).masked_fill(~mask, torch.finfo(query.dtype).min)
     return mask.to(query.dtype)
 
 

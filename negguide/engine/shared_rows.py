@@ -47,6 +47,43 @@ class SharedRows:
             self._handles.append(module.register_forward_pre_hook(reduce, with_kwargs=True))
             self._handles.append(module.register_forward_hook(restore))
 
+    def set_stream(self, modules: Iterable[torch.nn.Module], image: int, side: Side) -> None:
+        """Hook modules that see text and image in one stream, `image` tokens of it at `side`, each token by itself."""
+        if not self._companions or self._behind.start < self._rows:
+            return
+        tokens = 0
+        """Of a row that comes to the module which is running; 0 where it does not get what is expected."""
+
+        def reduce(module: torch.nn.Module, args: tuple[Any, ...]) -> Any:
+            nonlocal tokens
+            tokens = 0
+            if self._other_thread or not args or not isinstance(args[0], Tensor):
+                return None
+            whole = args[0]
+            if whole.ndim < 3 or whole.shape[0] != self._rows or whole.shape[1] <= image:
+                return None
+            tokens = whole.shape[1]
+            text = _text(tokens, image, side)
+            parts = whole[self._before], whole[self._before.stop :, text]
+            return (torch.cat([part.flatten(0, 1) for part in parts]).unsqueeze(0), *args[1:])
+
+        def restore(module: torch.nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+            if self._other_thread or not tokens:
+                return None
+            text, mains = _text(tokens, image, side), self._before.stop
+            before, behind = output[0].split([mains * tokens, (self._rows - mains) * (tokens - image)])
+            before = before.unflatten(0, (mains, tokens))
+            whole = output.new_empty(self._rows, tokens, *output.shape[2:])
+            whole[:mains] = before
+            whole[mains:] = before[self._cond].repeat(self._companions, *[1] * (before.ndim - 1))
+            whole[mains:, text] = behind.unflatten(0, ((self._rows - mains), tokens - image))
+            return whole
+
+        reduce, restore = self._kept_out(reduce), self._kept_out(restore)
+        for module in modules:
+            self._handles.append(module.register_forward_pre_hook(reduce))
+            self._handles.append(module.register_forward_hook(restore))
+
     def set_attention(self, layers: Iterable[torch.nn.Module], image: int, side: Side) -> None:
         """Hook joint layers whose image tokens, `image` of them at `side`, come from modules that are hooked."""
         if not self._companions or self._compiled or self._behind.start < self._rows:
@@ -91,7 +128,9 @@ class SharedRows:
         return tuple(map(self._all, output)) if isinstance(output, tuple) else self._all(output)
 
     def _different(self, value: Any) -> Any:
-        """The rows that are no companion's."""
+        """The rows that are no companion's, of tensors in tuples too."""
+        if type(value) is tuple:
+            return tuple(map(self._different, value))
         if not isinstance(value, Tensor) or not value.ndim or value.shape[0] != self._rows:
             return value
         behind = value[self._behind]
@@ -106,3 +145,8 @@ class SharedRows:
             # One image without guidance: its row stands for all others without a copy.
             return value.expand(1 + self._companions, *value.shape[1:])
         return torch.cat([value[:before], *[value[self._cond]] * self._companions, value[before:]])
+
+
+def _text(tokens: int, image: int, side: Side) -> slice:
+    """The tokens of a row that are not the image's."""
+    return slice(image, tokens) if side == "first" else slice(0, tokens - image)

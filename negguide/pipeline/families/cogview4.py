@@ -1,9 +1,17 @@
 """CogView 4."""
 
-from negguide.pipeline.families.family import Family, Rule
+from negguide.pipeline.families.family import Family, ImageModules, Rule
 
+_DENOISER = ("CogView4Transformer2DModel",)
 FAMILY = Family(
     "CogView4",
     ("CogView4",),
-    layers=(Rule(("CogView4Transformer2DModel",), r"transformer_blocks\.\d+\.attn1", "joint", values="last"),),
+    layers=(Rule(_DENOISER, r"transformer_blocks\.\d+\.attn1", "joint", values="last"),),
+    image_modules=ImageModules(
+        _DENOISER,
+        "",
+        "last",
+        stream=r"transformer_blocks\.\d+\.attn1\.(?:to_q|to_k|to_v|to_out\.0)",
+        unread="norm_out|proj_out",
+    ),
 )

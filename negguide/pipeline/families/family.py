@@ -43,20 +43,22 @@ class Rule:
 
 @dataclass(frozen=True)
 class ImageModules:
-    """Modules that see image tokens alone, row by row: of the denoiser classes `denoisers`, those whose path fits.
+    """Modules that need not compute the image of a companion again, which is the prompt's: of the denoiser classes `denoisers`.
 
-    What they give depends on no text, but for pooled text vectors in the modulation of norms.
+    Patterns of paths, of modules that work row by row.
     """
 
     denoisers: tuple[str, ...]
-    pattern: str
+    alone: str
+    """They see image tokens alone. What they give depends on no text, but for pooled text vectors in the modulation of norms."""
     side: Side
     """Where image tokens stand in joint attention, whose projections of them are among these modules."""
-    last: str = ""
-    """Beginning of the paths of blocks of one stream, if the model ends with them: behind the attention of the last one, what
-    companions become is read by nobody."""
-    behind: str = ""
-    """Names of that block's modules which lie behind its attention or beside it."""
+    stream: str = ""
+    """They see text and image in one stream, and treat each token by itself. Image tokens are the prompt's there too if a
+    companion has its pooled vector."""
+    unread: str = ""
+    """They stand behind the last attention that is known here, so that nobody reads what companions become. `{last}`: the number
+    of the last single block."""
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """HunyuanVideo and HunyuanImage."""
 
+from negguide.pipeline.families.double_and_single import image_modules
 from negguide.pipeline.families.family import Family, Rule
 
 _DENOISERS = (
@@ -15,4 +16,5 @@ FAMILY = Family(
         Rule(_DENOISERS, r"transformer_blocks\.\d+\.attn", "joint"),
         Rule(_DENOISERS, r"single_transformer_blocks\.\d+\.attn", "joint", values="first"),
     ),
+    image_modules=image_modules(*_DENOISERS, side="first"),
 )

@@ -14,9 +14,9 @@ FAMILY = Family(
     ),
     image_modules=ImageModules(
         _DENOISER,
-        r"transformer_blocks\.\d+\.(?:norm1|norm2|ff|attn2|attn\.(?:to_q|to_k|to_v|norm_q|norm_k|to_out\.0))"
-        r"|norm_out|proj_out",
+        r"transformer_blocks\.\d+\.(?:norm1|norm2|ff|attn2|attn\.(?:to_q|to_k|to_v|norm_q|norm_k|to_out\.0))",
         "first",
+        unread="norm_out|proj_out",
     ),
     defaults={"nag": {"pooled": "own"}},
 )

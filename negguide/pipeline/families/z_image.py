@@ -1,9 +1,10 @@
 """Z-Image."""
 
 from negguide.pipeline.argument_tree import RowLayout
-from negguide.pipeline.families.family import Family, Rule
+from negguide.pipeline.families.family import Family, ImageModules, Rule
 from negguide.pipeline.own_rescale import norm_at_most
 
+_DENOISER = ("ZImageTransformer2DModel",)
 FAMILY = Family(
     "Z-Image",
     ("ZImage",),
@@ -12,5 +13,11 @@ FAMILY = Family(
     live_scale=True,
     cfg_off={"guidance_scale": 0.0},
     post=norm_at_most,
-    layers=(Rule(("ZImageTransformer2DModel",), r"layers\.\d+\.attention", "joint", "first"),),
+    layers=(Rule(_DENOISER, r"layers\.\d+\.attention", "joint", "first"),),
+    image_modules=ImageModules(
+        _DENOISER,
+        r"all_final_layer\.[^.]+",
+        "first",
+        stream=r"layers\.\d+\.(?:attention\.(?:to_q|to_k|to_v|to_out\.0)|feed_forward)",
+    ),
 )
