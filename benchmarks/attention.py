@@ -1,10 +1,11 @@
 """What NAG costs, as a ratio to the plain pipeline and to a literal implementation of its equations in the same run.
 
-    python benchmarks/attention.py                    # all five pipelines, CPU, one thread
+    python benchmarks/attention.py                    # all seven pipelines, CPU, one thread
     python benchmarks/attention.py sd3 flux --rounds 9 --out attention.json
 
-Pipelines: Wan-, SD3- and Flux-type transformers with random weights at about a thousand tokens, and the Toybox's UNets. Arms:
-plain; NAG attached already; attached anew for the call; the rival, written from the paper's equations in `nag_rivals.py`.
+Pipelines: Wan-, SD3-, Flux-, Qwen-Image- and Z-Image-type transformers with random weights at about a thousand tokens, and the
+Toybox's UNets. Arms: plain; NAG attached already; attached anew for the call; the rival, written from the paper's equations in
+`nag_rivals.py`, for Qwen-Image and Z-Image our NAG with nothing shared (the negative has a whole row).
 Rounds are interleaved; a round's processor times are divided by its plain one, and the median is told. NAG and the rival must
 make the same latents: the largest difference is told too, and what NAG changes at all. Prints a Markdown table, writes JSON.
 """
@@ -30,10 +31,12 @@ from nag_rivals import CrossRival, Strength, flux_rival, sd3_rival
 from torch import Tensor
 
 import negguide as ng
+from negguide.engine import denoiser_modules
 from negguide.toybox.load import load_pipeline
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 import families
+import families_llms
 import families_transformers
 
 NEGATIVE = "cat"
@@ -147,10 +150,46 @@ def _unet(name: str, steps: int, guidance: float) -> Case:
     )
 
 
+def _rows_case(pipe: Any, call: dict[str, Any]) -> Case:
+    """A case whose rival gives the negative a whole row of its own, as releases for such models do."""
+
+    @contextmanager
+    def rival() -> Iterator[None]:
+        known = denoiser_modules.shared_modules
+        denoiser_modules.shared_modules = lambda denoiser: None
+        try:
+            with ng.attach(pipe, ng.NAG(NEGATIVE)):
+                yield
+        finally:
+            denoiser_modules.shared_modules = known
+
+    return Case(pipe, call, rival)
+
+
+def _qwen() -> Case:
+    model = diffusers.QwenImageTransformer2DModel(2, 16, 4, 6, 32, 8, 16, False, (8, 12, 12))
+    pipe = _alive(families_llms.qwen_image(), model)
+    side = 64 * pipe.vae_scale_factor
+    call = {"prompt": "a pet", "height": side, "width": side, "num_inference_steps": 4, "output_type": "latent"}
+    return _rows_case(pipe, call)
+
+
+def _zimage() -> Case:
+    model = diffusers.ZImageTransformer2DModel(
+        (2,), (1,), 4, 256, 6, 1, 8, 8, cap_feat_dim=32, axes_dims=[8, 12, 12], axes_lens=[512, 64, 64]
+    )
+    pipe = _alive(families_llms.z_image(), model)
+    side = 64 * pipe.vae_scale_factor
+    call = {"prompt": "a pet", "height": side, "width": side, "num_inference_steps": 4, "guidance_scale": 0.0}
+    return _rows_case(pipe, call | {"output_type": "latent"})
+
+
 CASES: dict[str, Callable[[], Case]] = {
     "wan": _wan,
     "sd3": _sd3,
     "flux": _flux,
+    "qwen": _qwen,
+    "zimage": _zimage,
     "few-step": lambda: _unet("few-step", 4, 1.0),
     "sd": lambda: _unet("sd", 8, 5.0),
 }

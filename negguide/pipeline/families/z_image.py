@@ -16,7 +16,7 @@ FAMILY = Family(
     layers=(Rule(_DENOISER, r"layers\.\d+\.attention", "joint", "first"),),
     image_modules=ImageModules(
         _DENOISER,
-        r"all_final_layer\.[^.]+",
+        r"noise_refiner\.\d+|all_final_layer\.[^.]+",
         "first",
         stream=r"layers\.\d+\.(?:attention\.(?:to_q|to_k|to_v|to_out\.0)|feed_forward)",
     ),
