@@ -23,6 +23,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from packaging.version import Version
 
 from negguide import versions
+from negguide.engine.shared_attention import partial_attention
 
 SOURCE = Path(versions.__file__).parent
 NO_NAMES = {"_modular", "_single_lora"}
@@ -94,6 +95,10 @@ PRIVATE: dict[str, Callable[[Path], bool]] = {
     "_prepare_batch": lambda _: _guider_has("_prepare_batch"),
     "_progress_bar_config": lambda _: "_progress_bar_config" in families.build("sd15").__dict__,
     "_reconstructor": lambda _: hasattr(copyreg, "_reconstructor"),
+    "_scaled_dot_product_efficient_attention": lambda _: hasattr(
+        torch.ops.aten, "_scaled_dot_product_efficient_attention"
+    ),
+    "_scaled_dot_product_flash_attention_for_cpu": lambda _: partial_attention("cpu", torch.float32) is not None,
     "_step_index": lambda _: hasattr(EulerDiscreteScheduler(), "_step_index"),
     "_timestep": lambda _: _guider_has("_timestep"),
 }

@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from negguide.pipeline.argument_tree import is_folded
+
 
 @dataclass
 class LayerCall:
@@ -64,7 +66,11 @@ class TextProjections:
             known = self._kept.get((projection, id(text)))
             if known is not None and known[1] is weight and known[2] == weight._version:
                 return known[3]
-            output = projection(value, *args, **kwargs)
+            if is_folded(value):
+                output = projection(value[:1], *args, **kwargs)
+                output = output.expand(value.shape[0], *output.shape[1:])
+            else:
+                output = projection(value, *args, **kwargs)
             self._keep((projection, id(text)), (text, weight, weight._version, output))
             return output
 
@@ -81,7 +87,7 @@ class TextProjections:
 
 
 def _bytes(tensor: Tensor) -> int:
-    return tensor.numel() * tensor.element_size()
+    return tensor.untyped_storage().nbytes()
 
 
 def _is_watched(module: torch.nn.Module) -> bool:

@@ -241,7 +241,15 @@ class Evaluator:
         remembered = self._layer_texts.get((denoiser_call.name, key))
         if remembered is not None and remembered[0] is source:
             return remembered[1]
-        text, bias = text_of_layers(denoiser_call.module, raw, mask)
+        if argument_tree.is_folded(source):
+            # One text for all images: it goes its way to the layers once.
+            mask = mask[:1] if isinstance(mask, Tensor) and mask.ndim == 2 else mask
+            text, bias = text_of_layers(denoiser_call.module, raw[:1], mask)
+            rows = raw.shape[0]
+            text = text.expand(rows, *text.shape[1:])
+            bias = None if bias is None else bias.expand(rows, *bias.shape[1:])
+        else:
+            text, bias = text_of_layers(denoiser_call.module, raw, mask)
         if source is not None:
             self._layer_texts[denoiser_call.name, key] = source, (text, bias)
         return text, bias

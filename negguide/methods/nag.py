@@ -59,8 +59,9 @@ class NAG(Method):
     after its abstract; without tau and alpha: tau=1e6, alpha=1).
 
     Cost: where text has layers of its own (UNets, PixArt, Sana, Wan, LTX, ...) its keys and values and one more attention for
-    each negative, a few percent of a pass; where it shares them with the image one row more per negative, of which layers that see
-    the image alone compute nothing (SD3, Flux's double blocks).
+    each negative, a few percent of a pass. Where it shares them with the image its own tokens and their attention; what image
+    tokens are and say to each other is computed once (SD3, Qwen-Image, Z-Image, Chroma, HunyuanVideo, ...; in Flux not in the
+    single blocks, unless `pooled="prompt"`). In some families one row more (HiDream, Lumina 2, Mochi, ...).
 
     Source: arXiv:2505.21179, section 3.
 
@@ -70,7 +71,7 @@ class NAG(Method):
 
     name: ClassVar[str] = "nag"
     summary: ClassVar[str] = "the negative works inside attention: also without guidance and in few steps"
-    cost: ClassVar[str] = "text layers of their own: attention to text once more per negative; joint ones: 1 row more"
+    cost: ClassVar[str] = "text layers of their own: attention to text once more per negative; joint ones: its tokens beside the image's"
     paper: ClassVar[str] = "arXiv:2505.21179"
     needs_guidance: ClassVar[bool] = False
 

@@ -97,7 +97,7 @@ def diff(before: Any, after: Any, batches: Collection[str] = (), path: Path = ()
 def overlaid(tree: Any, overlay: Overlay, path: Path = ()) -> Any:
     """A copy of `tree` with the overlay's values at their paths."""
     if path in overlay:
-        return overlay[path]
+        return spread(overlay[path])
     if isinstance(tree, dict):
         new = [key[-1] for key in overlay if len(key) == len(path) + 1 and key[:-1] == path and key[-1] not in tree]
         values = {key: overlaid(tree.get(key), overlay, (*path, key)) for key in [*tree, *new]}
@@ -105,6 +105,24 @@ def overlaid(tree: Any, overlay: Overlay, path: Path = ()) -> Any:
     if type(tree) in (list, tuple) and any(key[: len(path)] == path for key in overlay):
         return type(tree)(overlaid(value, overlay, (*path, index)) for index, value in enumerate(tree))
     return tree
+
+
+def folded(leaf: Any) -> Any:
+    """A tensor whose rows (B, ...) are all the same as one of them that stands for all; others as they are."""
+    if not isinstance(leaf, torch.Tensor) or leaf.ndim < 2 or leaf.shape[0] < 2:
+        return leaf
+    alike = leaf[:1].expand_as(leaf)
+    return leaf[:1].clone().expand_as(leaf) if torch.equal(leaf, alike) else leaf
+
+
+def spread(leaf: Any) -> Any:
+    """What `folded` made as a tensor that any module takes."""
+    return leaf.contiguous() if is_folded(leaf) else leaf
+
+
+def is_folded(leaf: Any) -> bool:
+    """Whether one row of a tensor stands for all."""
+    return isinstance(leaf, torch.Tensor) and leaf.ndim > 1 and leaf.shape[0] > 1 and not leaf.stride(0)
 
 
 def at(tree: Any, path: Path) -> Any:

@@ -71,7 +71,8 @@ class Plan(PlanData):
 
     def _added(self, overlay: dict[argument_tree.Path, Any]) -> int:
         key = 1 + max(self.overlays, default=OWN_KEY)
-        self.overlays[key] = overlay
+        # A text for all images is held once, not for each of them.
+        self.overlays[key] = {path: argument_tree.folded(value) for path, value in overlay.items()}
         return key
 
     def probe_of(self, prompt: str | None) -> Probe:
