@@ -71,7 +71,7 @@ class NAG(Method):
 
     name: ClassVar[str] = "nag"
     summary: ClassVar[str] = "the negative works inside attention: also without guidance and in few steps"
-    cost: ClassVar[str] = "text layers of their own: attention to text once more per negative; joint ones: its tokens beside the image's"
+    cost: ClassVar[str] = "text layers of their own: one more attention to text per negative; joint ones: its tokens"
     paper: ClassVar[str] = "arXiv:2505.21179"
     needs_guidance: ClassVar[bool] = False
 
