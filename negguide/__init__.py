@@ -5,7 +5,6 @@
 ...     images = pipe("a portrait of a person", num_images_per_prompt=4).images
 """
 
-from difflib import get_close_matches
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -128,8 +127,7 @@ def __getattr__(name: str) -> Any:
         methods = import_module("negguide.methods")
         known |= {entry.method.__name__ for entry in methods.METHODS.values()}
     if name not in known:
-        close = get_close_matches(name, known, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
+        hint = import_module("negguide.wording").did_you_mean(name, known)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}{hint}")
     value = getattr(import_module("negguide.engine" if name in _INTEGRATION else "negguide.methods"), name)
     globals()[name] = value

@@ -147,7 +147,8 @@ def test_the_command_makes_pairs_of_one_seed(tmp_path: Path, capsys: pytest.Capt
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["a face"], "has no thing to be with and without"),
+        (["a face"], "give --negative TEXT"),
+        (["a face", "-m", "cads"], "has no thing to be with and without"),
         (["a face --no hat", "-m", "plain"], "one is needed that takes a thing out"),
         (["a face --no hat", "-m", "nag,perp_neg"], "one is needed"),
         (["a face --no hat", "--export", "csv"], "possible: webdataset, datasets"),

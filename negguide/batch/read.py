@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +18,7 @@ from negguide.batch.yaml_plain import PlainLoader
 from negguide.experiment.files import write
 from negguide.experiment.tasks import read_prompts
 from negguide.experiment.textfile import lines_of, read_text
+from negguide.wording import did_you_mean
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -69,7 +69,7 @@ def load_preset(preset: str, changes: Mapping[str, Any] | None = None) -> Plan:
     """A plan that comes with the package, with changed fields. `PlanError` names the presets."""
     known = presets()
     if preset not in known:
-        raise PlanError(f"unknown preset {preset!r}{_hint(preset, list(known))} possible: {', '.join(known)}")
+        raise PlanError(f"unknown preset {preset!r}{did_you_mean(preset, known, ';')} possible: {', '.join(known)}")
     return load_plan(known[preset], changes)
 
 
@@ -222,7 +222,7 @@ def _tell(error: Any, name: str, lines: Mapping[Place, int], origins: Sequence[s
     message = str(error["msg"]).removeprefix("Value error, ")
     if error["type"] == "extra_forbidden":
         known = FIELDS.get(str(place[0]) if len(place) > 1 else "", ())
-        message = f"unknown field{_hint(str(place[-1]), known)} possible: {', '.join(known)}"
+        message = f"unknown field{did_you_mean(str(place[-1]), known, ';')} possible: {', '.join(known)}"
     elif error["type"] == "missing":
         message = "is missing"
     elif isinstance(error["input"], str | int | float | bool):
@@ -245,8 +245,3 @@ def _where(place: Place, name: str, lines: Mapping[Place, int], origins: Sequenc
 def _text(place: Place) -> str:
     """`("methods", 2, "sweep")` -> "methods[2].sweep"."""
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")
-
-
-def _hint(name: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else ";"

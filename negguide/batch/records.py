@@ -9,6 +9,7 @@ from negguide.batch.process import hardware
 from negguide.batch.store import Record, labels
 from negguide.batch.units import Unit
 from negguide.experiment.recipe import versions
+from negguide.wording import in_one_line
 
 
 def about_picture(unit: Unit, seed: int, result: Result) -> Record:
@@ -34,7 +35,7 @@ def about_picture(unit: Unit, seed: int, result: Result) -> Record:
 
 def about_failure(unit: Unit, error: BaseException) -> tuple[Record, str]:
     """What to record of a unit that could not be made, and the line that tells it."""
-    told = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    told = in_one_line(error)
     record = {"unit": unit.id, "error": told, **labels(unit, unit.seeds[0]), "group": list(unit.seeds)}
     return record, f"{unit.variant.label} on {unit.task.text!r}: {told}"
 

@@ -12,7 +12,8 @@ from typing import Any
 
 from negguide.batch.plan import ModelPlan, Plan, PromptPlan
 from negguide.batch.variants import Variant
-from negguide.experiment.tasks import STEPS, Task, slug
+from negguide.experiment.defaults import defaults_of
+from negguide.experiment.tasks import Task, slug
 from negguide.methods import Method, to_dict
 from negguide.names import bundled_model
 
@@ -98,7 +99,7 @@ class ModelUnits:
         self, plan: Plan, model: ModelPlan, machine: Machine, content: Callable[[str], str] | None = None
     ) -> None:
         self.plan, self.model, self.machine = plan, model, machine
-        batch = _first(model.batch, plan.batch, 8 if bundled_model(model.name) else 1)
+        batch = _first(model.batch, plan.batch, defaults_of(model.name).batch)
         self.groups = [plan.seeds[start : start + batch] for start in range(0, len(plan.seeds), batch)]
         self.dtype = model.dtype if model.dtype != "auto" else _dtype(model, machine)
         self.content = (content or fingerprint)(model.name)
@@ -145,13 +146,11 @@ def _dtype(model: ModelPlan, machine: Machine) -> str:
 
 
 def settings_of(plan: Plan, model: ModelPlan, variant: Variant) -> Settings:
-    """What holds for a row: its own value, else the model's, else the plan's, else the Toybox's."""
+    """What holds for a row: its own value, else the model's, else the plan's, else the default of the model."""
     guidance = _first(variant.guidance, model.guidance, plan.guidance)
     steps = _first(variant.steps, model.steps, plan.steps)
-    if bundled := bundled_model(model.name):
-        guidance = _first(guidance, bundled.sampling.guidance_scale)
-        steps = _first(steps, bundled.sampling.steps)
-    steps = _first(steps, STEPS)
+    defaults = defaults_of(model.name)
+    steps, guidance = _first(steps, defaults.steps), _first(guidance, defaults.guidance_scale)
     return Settings(steps, guidance, model.size or plan.size, plan.settings_takeover(model))
 
 

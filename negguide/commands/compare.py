@@ -38,12 +38,11 @@ from negguide.commands.compare_options import (
     UseJudge,
     Weight,
 )
+from negguide.commands.request import read_request
 from negguide.commands.terminal import in_flags, one_line, progress_bar, quiet_libraries
 
 if TYPE_CHECKING:
     from negguide.compare import Request, Results
-    from negguide.experiment.inputs import Inputs
-    from negguide.names import Sampling
 
 
 def compare(
@@ -103,25 +102,10 @@ def compare(
     """
     from negguide.experiment.inputs import Inputs, parse_loras
     from negguide.experiment.models import check_model
-    from negguide.experiment.tasks import STEPS
-    from negguide.names import bundled_model
+    from negguide.experiment.tasks import prepare_folder
 
     with one_line():
         check_model(model, dtype)
-        bundled = bundled_model(model)
-        usual = bundled.sampling if bundled else None
-        request = _request(
-            prompts or [],
-            prompts_file,
-            negative or [],
-            methods,
-            seeds,
-            weight,
-            steps=steps if steps is not None else (usual.steps if usual else STEPS),
-            size=size,
-            out=out,
-            watcher=bundled.bundle.name if bundled and bundled.bundle.watcher else None,
-        )
         inputs = Inputs(
             image=image,
             mask=mask,
@@ -133,8 +117,24 @@ def compare(
             loras=parse_loras(lora or []),
             scheduler=scheduler,
         )
+        request = read_request(
+            model,
+            methods,
+            out,
+            prompts,
+            prompts_file,
+            negative,
+            seeds,
+            weight,
+            steps=steps,
+            guidance=guidance,
+            size=size,
+            batch=batch,
+            takeover=takeover,
+            inputs=inputs,
+        )
         inputs.check()
-        request = _with_defaults(request, usual, guidance, batch, takeover, inputs)
+        prepare_folder(out)
     results, warned = _run(request, model, dtype, device, clip, judge)
     _tell(results, request.out)
     if results.earlier:
@@ -148,51 +148,6 @@ def compare(
         for error in results.errors:
             print(f"negguide: failed: {in_flags(error)}", file=sys.stderr)
         raise typer.Exit(1)
-
-
-def _request(
-    prompts: list[str],
-    prompts_file: Path | None,
-    negatives: list[str],
-    methods: str,
-    seeds: str,
-    weight: float,
-    steps: int,
-    size: str | None,
-    out: Path,
-    watcher: str | None,
-) -> Request:
-    """Everything that can be checked without a model, checked."""
-    from negguide.experiment.arms import parse_arms
-    from negguide.experiment.tasks import (
-        Request,
-        make_tasks,
-        parse_seeds,
-        parse_size,
-        prepare_folder,
-        read_prompts,
-    )
-
-    texts = [*prompts, *(read_prompts(prompts_file) if prompts_file else [])]
-    return Request(
-        tasks=make_tasks(texts, negatives, weight),
-        arms=parse_arms(methods, watcher),
-        seeds=parse_seeds(seeds),
-        out=prepare_folder(out),
-        steps=steps,
-        size=parse_size(size),
-    )
-
-
-def _with_defaults(
-    request: Request, usual: Sampling | None, guidance: float | None, batch: int | None, takeover: bool, inputs: Inputs
-) -> Request:
-    import dataclasses
-
-    if usual and guidance is None:
-        guidance = usual.guidance_scale
-    batch = batch if batch is not None else (8 if usual else 1)
-    return dataclasses.replace(request, guidance_scale=guidance, batch=batch, takeover=takeover, inputs=inputs)
 
 
 def _run(

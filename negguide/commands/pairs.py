@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,6 +22,7 @@ from negguide.commands.compare_options import (
     Size,
     Steps,
 )
+from negguide.commands.request import read_request
 from negguide.commands.terminal import one_line, progress_bar, quiet_libraries
 
 if TYPE_CHECKING:
@@ -79,94 +81,60 @@ def pairs(
 
     It writes pictures/, pairs.jsonl and rejected.jsonl, with the reason of each.
     """
-    with one_line():
-        _pairs(
-            (prompts or [], prompts_file, negative or [], method, seeds),
-            (say, caption_with, caption_without),
-            (steps, guidance, size),
-            (model, dtype, device),
-            (clip, judge),
-            export or [],
-            out,
-        )
-
-
-def _pairs(
-    what: tuple[list[str], Path | None, list[str], str, str],
-    words: tuple[str, str, str],
-    how: tuple[int | None, float | None, str | None],
-    which: tuple[str, str, str],
-    judged: tuple[str | None, str | None],
-    layouts: list[str],
-    out: Path,
-) -> None:
-    from negguide.experiment.arms import parse_arms
     from negguide.experiment.models import check_model, load_model
-    from negguide.experiment.tasks import (
-        STEPS,
-        Request,
-        make_tasks,
-        parse_seeds,
-        parse_size,
-        prepare_folder,
-        read_prompts,
-    )
-    from negguide.names import bundled_model
-    from negguide.pairs.write import LAYOUTS
+    from negguide.experiment.tasks import prepare_folder
+    from negguide.pairs.write import check_layouts
 
-    prompts, file, negatives, method, seeds = what
-    for layout in layouts:
-        if layout not in LAYOUTS:
-            raise ValueError(f"unknown layout {layout!r}; possible: {', '.join(LAYOUTS)}")
+    with one_line():
+        check_layouts(export or ())
+        words = (say, caption_with, caption_without)
+        _check_words(words)
+        check_model(model, dtype)
+        request = read_request(
+            model, method, out, prompts, prompts_file, negative, seeds, steps=steps, guidance=guidance, size=size
+        )
+        _check_request(request, method)
+        prepare_folder(out)
+        if any(out.iterdir()):
+            raise ValueError(f"{str(out)!r} is not empty; name a new folder with --out")
+        quiet_libraries()
+        _make(load_model(model, dtype, device), request, words, clip, judge, export or [])
+
+
+def _check_words(words: Sequence[str]) -> None:
     for text in words:
         if "{prompt}" not in text:
             raise ValueError(
                 f"{text!r} leaves the prompt out; write {{prompt}}, and {{thing}} where the thing is named"
             )
-    check_model(which[0], which[1])
-    bundled = bundled_model(which[0])
-    usual = bundled.sampling if bundled else None
-    tasks = make_tasks([*prompts, *(read_prompts(file) if file else [])], negatives)
-    arms = parse_arms(method, bundled.bundle.name if bundled and bundled.bundle.watcher else None)
-    if len(arms) != 1 or not arms[0].parts:
+
+
+def _check_request(request: Request, method: str) -> None:
+    if len(request.arms) != 1 or not request.arms[0].parts:
         raise ValueError(
             f"the method is {method!r}; one is needed that takes a thing out, such as recommended or perp_neg:weight=2"
         )
-    if lacking := [task.prompt for task in tasks if not task.negatives]:
+    if lacking := [task.prompt for task in request.tasks if not task.negatives]:
         raise ValueError(f"{lacking[0]!r} has no thing to be with and without; give -n THING, or write --no THING")
-    request = Request(
-        tasks,
-        arms,
-        parse_seeds(seeds),
-        out,
-        how[0] if how[0] is not None else (usual.steps if usual else STEPS),
-        how[1] if how[1] is not None else (usual.guidance_scale if usual else None),
-        parse_size(how[2]),
-        8 if bundled else 1,
-    )
-    if prepare_folder(out) and any(out.iterdir()):
-        raise ValueError(f"{str(out)!r} is not empty; name a new folder with --out")
-    quiet_libraries()
-    _make(load_model(*which), request, words, judged, layouts)
 
 
 def _make(
     model: Model,
     request: Request,
     words: tuple[str, str, str],
-    judged: tuple[str | None, str | None],
+    clip: str | None,
+    asked: str | None,
     layouts: list[str],
 ) -> None:
     from negguide.experiment.asked import AskedJudge, in_order
     from negguide.experiment.judges import choose_judges
-    from negguide.pairs.make import pairs as made
+    from negguide.pairs.make import pairs as make_pairs
     from negguide.pairs.write import LIST, save
 
-    clip, asked = judged
     judges = in_order([AskedJudge(asked)] if asked else [], choose_judges(model, clip))
     count = 2 * len(request.seeds) * sum(len(task.negatives) for task in request.tasks)
     with progress_bar(count) as tell:
-        found = made(
+        pairs_made = make_pairs(
             model,
             request.tasks,
             request.seeds,
@@ -178,7 +146,7 @@ def _make(
             words[1:],
             tell,
         )
-        counts = save(found, request.out, layouts)
+        counts = save(pairs_made, request.out, layouts)
     kept = counts.pop("kept", 0)
     typer.echo(f"{kept} of {kept + sum(counts.values())} pairs kept: {request.out / LIST}")
     for reason, number in counts.most_common():

@@ -25,6 +25,7 @@ from negguide.experiment.sampling import arguments, make, png
 from negguide.experiment.tasks import Request, Task, describe, slugs
 from negguide.experiment.textfile import printable
 from negguide.methods import to_dict
+from negguide.wording import in_one_line
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -167,7 +168,7 @@ def _fill(
         if judges:
             _judge(row, judges, pictures, task)
     except Exception as error:  # a method that fails must not take the others with it
-        row.error = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        row.error = in_one_line(error)
 
 
 def _judge(row: Row, judges: Sequence[Judge], pictures: Sequence[Image], task: Task) -> None:

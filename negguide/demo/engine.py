@@ -18,19 +18,19 @@ from negguide.demo.pictures import thumb
 from negguide.demo.remarks import of_all, of_one
 from negguide.demo.results import Board, Result, State, looks_of
 from negguide.demo.settings import Asked, Settings, request_of
-from negguide.demo.shelf import Shelf, free
+from negguide.demo.shelf import Shelf, free_memory
 from negguide.demo.turns import Job, Stopped, Turns
 from negguide.demo.watch import Onlooker
+from negguide.experiment.defaults import defaults_of
 from negguide.experiment.files import write
 from negguide.experiment.judges import Judge, judge_all, judges_for
 from negguide.experiment.metadata import PictureMetadata
 from negguide.experiment.models import Model, dtype_name
 from negguide.experiment.recipe import command_line, python_lines
 from negguide.experiment.sampling import Made, make, png
-from negguide.experiment.tasks import STEPS, slug
+from negguide.experiment.tasks import slug
 from negguide.methods import AdaptiveNegatives, Method
 from negguide.metrics import mss, pixels, vendi
-from negguide.names import bundled_model
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -96,7 +96,7 @@ class Engine:
             )
         except Exception as error:
             job.tell(run.ended("failed", explain(error)))
-            free()
+            free_memory()
         else:
             job.tell(run.board)
             if any(result.is_incomplete for result in run.board.results):
@@ -163,7 +163,7 @@ class _Run:
             except Stopped:
                 raise
             except Exception as error:  # a method that fails must not take the others with it
-                free()
+                free_memory()
                 self._put(at, state="failed", error=explain(error), previews=())
                 return
         told = [" ".join(str(one.message).split()) for one in heard if one.category is UserWarning]
@@ -265,17 +265,16 @@ class _Run:
 
 def asked_of(settings: Settings, options: Options) -> list[Asked]:
     """The arms with the steps and the guidance scale that the model is meant for, where none are set."""
-    bundled = bundled_model(settings.model)
-    usual = bundled.sampling if bundled else None
-    return request_of(settings, options, usual.steps if usual else STEPS, usual.guidance_scale if usual else None)
+    defaults = defaults_of(settings.model)
+    return request_of(settings, options, defaults.steps, defaults.guidance_scale)
 
 
 def explain(error: BaseException) -> str:
     """An error for the person at the page, in one line."""
-    import torch
+    from negguide.engine.memory import is_out_of_memory
 
     text = " ".join(str(error).split())
-    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in text:
+    if is_out_of_memory(error):
         return "The machine ran out of memory: ask for fewer pictures or a smaller size, or choose an offload"
     if isinstance(error, ValueError | TypeError | NotImplementedError | RuntimeError) and text:
         return text[:400]

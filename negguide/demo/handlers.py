@@ -82,7 +82,7 @@ class Handlers:
         blocks.load(self.open, None, {*fields, page.status, page.opened}, **quick).then(
             self.run_opened, page.settings | {page.opened}, outputs, **running
         )
-        blocks.unload(self.leave)
+        blocks.unload(self.halt)
 
     def settings_of(self, values: Mapping[Any, Any]) -> Settings:
         """The settings on the page. `ValueError` says what is wrong with them."""
@@ -138,11 +138,7 @@ class Handlers:
                 job.stop()
 
     def halt(self, request: gr.Request) -> None:
-        """Stop what this session has asked for."""
-        self.engine.turns.stop(person_of(request)[1])
-
-    def leave(self, request: gr.Request) -> None:
-        """The page was closed: nobody waits for its pictures."""
+        """Stop what this session has asked for; also where its page was closed, so that nobody waits for the pictures."""
         self.engine.turns.stop(person_of(request)[1])
 
     def show(self, values: dict[Any, Any]) -> Updates:

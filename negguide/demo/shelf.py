@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,17 @@ from typing import Any
 from negguide.demo.options import Options
 from negguide.experiment.models import Model, device_of, load_model
 from negguide.names import bundled_model
+from negguide.wording import first_line
 
 Spec = tuple[str, str, str]
 """Name, dtype, offload."""
+
+
+def free_memory() -> None:
+    """Give back what nobody holds any more; the library that knows how is imported when it is needed."""
+    from negguide.engine.memory import free
+
+    free()
 
 
 class Shelf:
@@ -41,11 +48,11 @@ class Shelf:
         self._fetch(name)
         self._check_offload(offload)
         before, self._spec, self._model = self._spec, None, None
-        free()
+        free_memory()
         try:
             self._model, self._spec = self._load(spec), spec
         except Exception as error:
-            free()
+            free_memory()
             if before is not None:
                 self._model, self._spec = self._load(before), before
             if isinstance(error, ValueError):
@@ -64,8 +71,7 @@ class Shelf:
             try:
                 folder = Path(DiffusionPipeline.download(name, use_safetensors=True))
             except Exception as error:  # the Hub raises all kinds
-                reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-                raise ValueError(f"the model {name!r} cannot be fetched: {reason[:200]}") from error
+                raise ValueError(f"the model {name!r} cannot be fetched: {first_line(error)[:200]}") from error
         if not (folder / "model_index.json").is_file():
             raise ValueError(f"{name!r} is no diffusers pipeline (model_index.json is missing)")
         pickles = [
@@ -98,12 +104,3 @@ class Shelf:
         else:
             pipe.enable_sequential_cpu_offload(device=device)
         return model
-
-
-def free() -> None:
-    """Give memory back that nothing holds any more."""
-    import torch
-
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

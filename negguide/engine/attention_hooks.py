@@ -233,8 +233,3 @@ def groups_of(plan: Plan) -> tuple[tuple[int, ...], ...]:
         same = tuple(t[at] for t in texts) if texts else at
         found.setdefault(same, []).extend(range(at * each, (at + 1) * each))
     return tuple(tuple(rows) for rows in found.values())
-
-
-def conditions_of(methods: Sequence[Method]) -> list[Condition]:
-    """Every text that methods may want inside the denoiser."""
-    return list(dict.fromkeys(condition for method in methods for condition in method.companions()))

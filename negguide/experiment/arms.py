@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from negguide.methods import METHODS, Method, Negative, from_dict
 from negguide.methods.registry import Entry
+from negguide.wording import did_you_mean
 
 PLAIN = "plain"
 """The arm without any method: the pipeline as it is, without a negative."""
@@ -204,5 +204,4 @@ def _split(text: str, mark: str) -> list[str]:
 
 
 def _closest(name: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    return (f"; did you mean {close[0]!r}?" if close else ";") + f" known: {', '.join(known)}"
+    return f"{did_you_mean(name, known, ';')} known: {', '.join(known)}"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from negguide.versions import dtype_argument
+from negguide.wording import first_line
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -100,8 +101,9 @@ class Inputs:
                 repository, subfolder, file = self._ip_adapter()
                 prepared.load_ip_adapter(repository, subfolder=subfolder, weight_name=file)
         except Exception as error:  # diffusers, peft and the Hub raise all kinds
-            line = next(iter(str(error).splitlines()), type(error).__name__)
-            raise ValueError(f"{' '.join(self.words())} cannot be used with {type(pipe).__name__}: {line}") from error
+            raise ValueError(
+                f"{' '.join(self.words())} cannot be used with {type(pipe).__name__}: {first_line(error)}"
+            ) from error
         return prepared
 
     def _scheduler(self, pipe: Any) -> Any:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from negguide.experiment.inputs import NOTHING, Inputs
 from negguide.names import BundledModel, bundled_model
 from negguide.versions import dtype_argument
+from negguide.wording import first_line
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -133,7 +134,7 @@ def _looks_like_path(name: str) -> bool:
 
 def _short(error: BaseException) -> str:
     """The first line of a message, and of a long one the first sentence."""
-    line = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    line = first_line(error)
     if len(line) > LONG:
         line = re.split(r" \(|[.;] ", line)[0][:LONG]
     return line.rstrip(".")

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from negguide.experiment.arms import Arm
+from negguide.experiment.defaults import STEPS
 from negguide.experiment.inputs import NOTHING, Inputs
 from negguide.experiment.textfile import lines_of, read_text
 from negguide.methods import Negative, Window, format_prompt, parse_prompt
@@ -17,9 +18,6 @@ from negguide.methods.checks import encodable
 
 MOST_SEEDS = 100_000
 """As many a range of seeds may name."""
-
-STEPS = 25
-"""Steps of sampling where neither the user nor the model says otherwise."""
 
 
 @dataclasses.dataclass(frozen=True)

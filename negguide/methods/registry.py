@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import inspect
 import json
 from collections.abc import Mapping
@@ -21,6 +20,7 @@ from negguide.methods.reference import Reference
 from negguide.methods.step import Embedded
 from negguide.watchers.protocol import Question
 from negguide.watchers.registry import WatcherConfig
+from negguide.wording import did_you_mean
 
 M = TypeVar("M", bound=type[Method])
 
@@ -70,7 +70,7 @@ def get_method(name: str) -> Entry:
     """The method of that name; `ValueError` names the known ones and the closest."""
     if name in METHODS:
         return METHODS[name]
-    raise ValueError(f"no method is called {name!r}{_hint(str(name), list(METHODS))} Known: {', '.join(METHODS)}")
+    raise ValueError(f"no method is called {name!r}{did_you_mean(str(name), METHODS, '.')} Known: {', '.join(METHODS)}")
 
 
 def to_dict(method: Method) -> dict[str, Any]:
@@ -98,7 +98,9 @@ def from_dict(data: Mapping[str, Any]) -> Method:
     options = {key: _decode(value) for key, value in data.items() if key != "method"}
     for option in options:
         if option not in known:
-            raise ValueError(f"{entry.name} has no option {option!r}{_hint(option, known)} Known: {', '.join(known)}")
+            raise ValueError(
+                f"{entry.name} has no option {option!r}{did_you_mean(option, known, '.')} Known: {', '.join(known)}"
+            )
     return entry(**options)
 
 
@@ -125,11 +127,6 @@ def _add(entry: Entry) -> None:
     if not entry.name or (taken is not None and taken.method.__qualname__ != entry.method.__qualname__):
         raise ValueError(f"{entry.method.__name__} needs a name of its own; {entry.name!r} is empty or taken")
     METHODS[entry.name] = entry
-
-
-def _hint(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else "."
 
 
 def _encode(value: Any) -> Any:

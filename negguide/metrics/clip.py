@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from negguide.wording import first_line
+
 if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
@@ -40,8 +42,7 @@ class Clip:
             model, preprocess = open_clip.create_model_from_pretrained(architecture, pretrained=weights, device=device)
             return cls(name, model, preprocess, open_clip.get_tokenizer(architecture))
         except Exception as error:  # open_clip raises many kinds, for unknown names and failed downloads alike
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise ValueError(f"CLIP model {name!r} cannot be loaded ({reason}); {_POSSIBLE}") from error
+            raise ValueError(f"CLIP model {name!r} cannot be loaded ({first_line(error)}); {_POSSIBLE}") from error
 
     @property
     def scale(self) -> float:

@@ -19,6 +19,13 @@ LIST, REJECTED, METADATA, TAR = "pairs.jsonl", "rejected.jsonl", "metadata.jsonl
 LAYOUTS = ("webdataset", "datasets")
 
 
+def check_layouts(layouts: Iterable[str]) -> None:
+    """`ValueError` for a layout that `save` does not know."""
+    for layout in layouts:
+        if layout not in LAYOUTS:
+            raise ValueError(f"unknown layout {layout!r}; possible: {', '.join(LAYOUTS)}")
+
+
 def save(found: Iterable[Pair], out: Path, layouts: Iterable[str] = ()) -> Counter[str]:
     """Write every pair into a folder; how many there are by their reasons (`"kept"` for those that are kept).
 

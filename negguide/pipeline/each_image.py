@@ -11,6 +11,7 @@ from negguide.methods.base import EachImage
 from negguide.methods.step import Embedded
 from negguide.pipeline import argument_tree, text_tokens
 from negguide.pipeline.plan_data import EncodedText, PlanData, Row
+from negguide.pipeline.unread import bare
 from negguide.pipeline.unread import unread as unread_words
 
 if TYPE_CHECKING:
@@ -105,17 +106,12 @@ def refuse_silence(plan: PlanData, prompt: Prompt) -> None:
     else:
         own, known = plan.call.own_prompts(plan.rows), plan.call.complete.get("prompt") is not None
     for text, there in zip(spread(plan, prompt), own, strict=True):
-        if known and text is not None and _words(text) != _words(there):
+        if known and text is not None and bare(text) != bare(there):
             raise ValueError(
                 f"the text {text!r} changes nothing of what {plan.call.cls.__name__} asks its denoiser, so it would have no "
                 f"effect: the pipeline feeds for it what it feeds for {there!r}. Perhaps its __call__ does not hand "
                 f"{plan.through}= on, or its text encoder does not read these words"
             )
-
-
-def _words(text: str) -> str:
-    """A text without what tokenizers pass over."""
-    return " ".join(text.casefold().split())
 
 
 def forget_old(plan: PlanData) -> None:

@@ -16,6 +16,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from negguide import maths
+
 Form = Literal["vp", "scaled", "edm", "flow", "unknown"]
 
 _FLOW = ("FlowMatch", "FlowMap", "LTXEulerAncestralRF")
@@ -57,7 +59,7 @@ class Schedule:
     def noised(self, x0: Tensor, noise: Tensor, index: int) -> Tensor:
         """The sample that holds clean latents and standard noise at a step; dtype of `x0`."""
         a, b = self.coefficients(index)
-        return (a * _wide(x0) + b * _wide(noise)).to(x0.dtype)
+        return (a * maths.widen(x0) + b * maths.widen(noise)).to(x0.dtype)
 
     def model_input(self, sample: Tensor, index: int) -> Tensor:
         """A sample as the denoiser gets it: schedulers that hold x0 + sigma eps bring it to unit variance."""
@@ -67,17 +69,17 @@ class Schedule:
     def to_denoised(self, prediction: Tensor, sample: Tensor, index: int, sign: float = 1.0) -> Tensor:
         """Clean estimate x0 of a prediction made at `sample`; at least float32. `sign`: the pipeline's own flip."""
         offset, factor = self._affine(sample, index)
-        return offset + (sign * factor) * _wide(prediction)
+        return offset + (sign * factor) * maths.widen(prediction)
 
     def from_denoised(self, x0: Tensor, sample: Tensor, index: int, sign: float = 1.0) -> Tensor:
         """The prediction that means `x0` at `sample`; the inverse of `to_denoised`."""
         offset, factor = self._affine(sample, index)
-        return (_wide(x0) - offset) / (sign * factor)
+        return (maths.widen(x0) - offset) / (sign * factor)
 
     def _affine(self, sample: Tensor, index: int) -> tuple[Tensor, float]:
         """x0 = offset + factor * prediction."""
         a, b = self.coefficients(index)
-        sample = _wide(sample)
+        sample = maths.widen(sample)
         if self.form == "edm":
             data, length = self.sigma_data, math.hypot(self.sigmas[index], self.sigma_data)
             out = b * data / length
@@ -92,10 +94,6 @@ class Schedule:
             alpha, s = a / length, b / length
             return (alpha / length) * sample, -s
         return sample / a, -b / a
-
-
-def _wide(tensor: Tensor) -> Tensor:
-    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
 def read_schedule(scheduler: Any, first_timestep: float, count: int | None, part: bool = False) -> Schedule:

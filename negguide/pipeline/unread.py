@@ -69,12 +69,12 @@ def _lost(
 ) -> tuple[str, int]:
     """(words that a tokenizer leaves out, tokens that it lets through)."""
     text = converted(pipe, text, tokenizer)
-    wanted, ids = _plain(text), tokenizer(text, add_special_tokens=False, verbose=False).input_ids
+    wanted, ids = bare(text), tokenizer(text, add_special_tokens=False, verbose=False).input_ids
     # Longer texts that hold these words may have been cut: prompts of the call, other negatives.
-    longer = [plain for plain in map(_plain, others) if plain != wanted and wanted in plain]
+    longer = [plain for plain in map(bare, others) if plain != wanted and wanted in plain]
     lost = [("", 0)]
     for cut in cuts:
-        given = _plain(cut.text)
+        given = bare(cut.text)
         if cut.tokenizer is not tokenizer or wanted not in given or any(other in given for other in longer):
             continue
         behind = given.rpartition(wanted)[2]  # of a template
@@ -88,8 +88,8 @@ def _lost(
     return max(lost, key=lambda one: len(one[0]))
 
 
-def _plain(text: str) -> str:
-    """As pipelines that clean their captions see it."""
+def bare(text: str) -> str:
+    """A text without what tokenizers pass over, as pipelines that clean their captions see it."""
     return " ".join(text.casefold().split())
 
 

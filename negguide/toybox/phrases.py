@@ -7,12 +7,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from difflib import get_close_matches
 from typing import Final
 
 from negguide.toybox.world import bias
 from negguide.toybox.world.captions import PLURALS, words
 from negguide.toybox.world.scene import Scene
+from negguide.wording import did_you_mean
 
 NONE: Final = "none"
 """The kind of a picture on which no thing of the world can be recognised."""
@@ -119,9 +119,7 @@ def parse(text: str) -> Asked:
 
 
 def _unknown(word: str, text: str) -> str:
-    near = get_close_matches(word, MEANINGS, 1)
-    hint = f" (did you mean {near[0]!r}?)" if near else ""
-    return f"unknown word {word!r} in {text!r}{hint}; possible: {_possible()}"
+    return f"unknown word {word!r} in {text!r}{did_you_mean(word, MEANINGS, ';')} possible: {_possible()}"
 
 
 def _possible() -> str:

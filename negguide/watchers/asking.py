@@ -10,6 +10,7 @@ from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from negguide.watchers.protocol import Answers, Question, Watcher, as_answers
+from negguide.wording import first_line
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -76,9 +77,8 @@ class Look:
                 answers = _asked(self._watcher, self._images, self._questions)
             self._found = Outcome(answers, seconds=time.monotonic() - begin)
         except Exception as error:
-            text = str(error).strip().splitlines()
-            what = f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
-            self._found = Outcome(error=what, seconds=time.monotonic() - begin)
+            name, line = type(error).__name__, first_line(error)
+            self._found = Outcome(error=name if line == name else f"{name}: {line}", seconds=time.monotonic() - begin)
 
 
 def _asked(watcher: Watcher, images: Sequence[Image], questions: Sequence[tuple[Question, ...]]) -> Answers:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from negguide.versions import dtype_argument
 from negguide.watchers.protocol import Answer
+from negguide.wording import first_line
 
 if TYPE_CHECKING:
     import torch
@@ -52,9 +53,8 @@ def load(auto: str, model: str, device: str | None, dtype: str | None) -> Loaded
         loaded = getattr(transformers, auto).from_pretrained(model, **dtype_argument(transformers, kind))
         processor = transformers.AutoProcessor.from_pretrained(model)
     except (OSError, ValueError, ImportError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(
-            f"the watcher's model {model!r} cannot be loaded as {auto} ({reason}); possible: a folder that "
+            f"the watcher's model {model!r} cannot be loaded as {auto} ({first_line(error)}); possible: a folder that "
             "save_pretrained wrote, or the id of a public model on the hub"
         ) from error
     return Loaded(loaded.to(place).eval().requires_grad_(False), processor)
