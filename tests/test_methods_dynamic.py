@@ -124,7 +124,7 @@ def test_towards_the_negative_is_pushed_harder() -> None:
         method.combine(guidance, state)
         method.denoised(Denoised(step, step.to_denoised(guidance.result())), state)
     (memory,) = state.values()
-    (log_p,) = memory["log_p"].values()
+    (log_p,) = memory.log_p.values()
     assert log_p[0] > math.log(0.1) > log_p[1]
 
 
@@ -163,7 +163,7 @@ def test_a_mask_looks_only_at_its_region() -> None:
             guidance = Guidance(step, noise(0), noise(1), W, {UNCONDITIONAL: noise(1), Condition("cat"): n})
             method.combine(guidance, state)
             method.denoised(Denoised(step, step.to_denoised(guidance.result())), state)
-        posteriors.append(next(iter(next(iter(state.values()))["log_p"].values())))
+        posteriors.append(next(iter(next(iter(state.values())).log_p.values())))
     assert torch.equal(posteriors[0], posteriors[1])
     assert not torch.allclose(posteriors[0], torch.tensor(math.log(0.2)))
 

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from negguide import maths
 from negguide.methods.base import Guidance, Method
 from negguide.methods.options import check_options, option
 from negguide.methods.registry import register
+from negguide.methods.state import RunState, memory_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclasses.dataclass
+class _Memory:
+    """What is remembered in a run: the update of the last step, (B, ...), with its momentum."""
+
+    update: Tensor | None = None
 
 
 @register
@@ -45,7 +56,7 @@ class APG(Method):
     def __post_init__(self) -> None:
         check_options(self)
 
-    def combine(self, guidance: Guidance, state: dict[str, Any]) -> None:
+    def combine(self, guidance: Guidance, state: RunState) -> None:
         if self.eta == 1 and self.norm_threshold == 0 and self.momentum == 0:
             return
         step, base = guidance.step, maths.widen(guidance.base)
@@ -53,9 +64,9 @@ class APG(Method):
         d_0, d_c = step.to_denoised(base), step.to_denoised(target)
         update = d_c - d_0
         if self.momentum != 0:
-            key = f"{self.name}@{id(self)}"
-            update = update + self.momentum * state[key] if key in state else update
-            state[key] = update
+            memory = memory_of(state, self, _Memory)
+            update = update if memory.update is None else update + self.momentum * memory.update
+            memory.update = update
         update = maths.apg(update, step.to_denoised(maths.widen(guidance.cond)), self.eta, self.norm_threshold)
         direction = step.from_denoised(d_0 + update) - step.from_denoised(d_0)
         dtype = guidance.cond.dtype

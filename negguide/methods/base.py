@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from negguide.methods.events import Denoised, Embeddings, Guidance
+from negguide.methods.state import RunState
 from negguide.methods.step import OWN, UNCONDITIONAL, Condition, EachImage, Step, Window
 
 __all__ = [
@@ -35,7 +36,8 @@ class Method:
     """Base of all methods: a frozen, JSON-able config; override the events it answers.
 
     A method holds no state of a run: what it must remember between steps goes into `state`, a dict that the runner
-    makes anew for each call of the pipeline and hands to every event. What it appends to `state["notes"]` (a list, of
+    makes anew for each call of the pipeline and hands to every event; `negguide.methods.state.memory_of(state, self, Memory)`
+    gives an object of its own type in it. What it appends to `state["notes"]` (a list, of
     JSON-able dicts) is handed on in the record of the step. A note with an `error` says that something it relies on failed
     (a watcher, say), so that the picture is not what the method makes: experiments then do not count it as made.
     """
@@ -69,7 +71,7 @@ class Method:
         """
         return False
 
-    def conditions(self, step: Step, state: dict[str, Any]) -> Sequence[Condition]:
+    def conditions(self, step: Step, state: RunState) -> Sequence[Condition]:
         """Conditions wanted at this step. Nothing wanted, nothing paid: answer () when the window is closed."""
         return ()
 
@@ -93,7 +95,7 @@ class Method:
         """
         return True
 
-    def guides_now(self, step: Step, state: dict[str, Any]) -> bool:
+    def guides_now(self, step: Step, state: RunState) -> bool:
         """What the runner asks instead of `guides`; for methods whose answer depends on what happened in the run."""
         return self.guides(step)
 
@@ -101,14 +103,14 @@ class Method:
         """Every condition whose text it may ever want inside the denoiser (see `Listen`), encoded before the first step."""
         return ()
 
-    def listens(self, step: Step, context: RunContext, state: dict[str, Any]) -> Listen | None:
+    def listens(self, step: Step, context: RunContext, state: RunState) -> Listen | None:
         """Whether, and after which attention layers, it wants to hear this step. None costs nothing."""
         return None
 
-    def tokens(self, tokens: Tokens, state: dict[str, Any]) -> None:
+    def tokens(self, tokens: Tokens, state: RunState) -> None:
         """See or change image tokens right after one of the layers it listens to."""
 
-    def values(self, values: Values, state: dict[str, Any]) -> None:
+    def values(self, values: Values, state: RunState) -> None:
         """See or change the values of the text tokens in one of the cross or joint layers it listens to."""
 
     @property
@@ -116,10 +118,10 @@ class Method:
         """Whether `embeddings` is to be called."""
         return type(self).embeddings is not Method.embeddings
 
-    def embeddings(self, embeddings: Embeddings, state: dict[str, Any]) -> None:
+    def embeddings(self, embeddings: Embeddings, state: RunState) -> None:
         """See or change the prompt's embeddings of this step, before any prediction."""
 
-    def combine(self, guidance: Guidance, state: dict[str, Any]) -> None:
+    def combine(self, guidance: Guidance, state: RunState) -> None:
         """Edit the guidance of this step; leave it untouched to change nothing, bit for bit."""
 
     @property
@@ -127,9 +129,9 @@ class Method:
         """Whether `denoised` is called at all; where no method says so, no clean estimate is computed."""
         return type(self).denoised is not Method.denoised
 
-    def looks_at(self, step: Step, state: dict[str, Any]) -> bool:
+    def looks_at(self, step: Step, state: RunState) -> bool:
         """Whether `denoised` is to be called at this step; asked after `conditions`, if `sees_denoised`."""
         return True
 
-    def denoised(self, denoised: Denoised, state: dict[str, Any]) -> None:
+    def denoised(self, denoised: Denoised, state: RunState) -> None:
         """See or change the clean estimate, per image."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from negguide import maths
 from negguide.methods.base import Embeddings, Method
@@ -11,6 +11,7 @@ from negguide.methods.checks import finite
 from negguide.methods.image_noise import generator_of, identities
 from negguide.methods.options import check_options, option
 from negguide.methods.registry import register
+from negguide.methods.state import RunState, memory_of
 
 if TYPE_CHECKING:
     import torch
@@ -61,17 +62,16 @@ class CADS(Method):
     def edits_embeddings(self) -> bool:
         return self.scale > 0 and self.tau_1 < 1.0
 
-    def embeddings(self, embeddings: Embeddings, state: dict[str, Any]) -> None:
+    def embeddings(self, embeddings: Embeddings, state: RunState) -> None:
         import torch
 
         step = embeddings.step
-        if (key := f"{self.name}@{id(self)}") not in state:
-            state[key] = identities(step.sample)
+        images = memory_of(state, self, lambda: identities(step.sample))
         gamma = maths.cads_gamma(1.0 - step.progress, self.tau_1, self.tau_2)
         if gamma == 1.0:
             return
         y = embeddings.text
-        noise = torch.stack([self._noise(image, step.index, y.shape[1:]) for image in state[key]]).to(y.device)
+        noise = torch.stack([self._noise(image, step.index, y.shape[1:]) for image in images]).to(y.device)
         embeddings.text = maths.cads(y, noise, gamma, self.scale, self.psi)
 
     def _noise(self, image: bytes, index: int, shape: torch.Size) -> Tensor:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from negguide import maths
 from negguide.methods.base import Guidance, Method, Step
 from negguide.methods.negative import move_base
 from negguide.methods.options import check_options, option
 from negguide.methods.registry import register
+from negguide.methods.state import RunState
 
 
 @register
@@ -40,7 +41,7 @@ class CFGZeroStar(Method):
     def __post_init__(self) -> None:
         check_options(self)
 
-    def combine(self, guidance: Guidance, state: dict[str, Any]) -> None:
+    def combine(self, guidance: Guidance, state: RunState) -> None:
         import torch
 
         if self.optimal_scale:

@@ -4,31 +4,28 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from negguide import maths
-from negguide.methods.base import Condition, Guidance, Method, Step
+from negguide.methods.base import Condition, Guidance
 from negguide.methods.negative import (
     UNCONDITIONAL_HELP,
-    ConceptLike,
-    Negative,
-    as_negatives,
+    Concept,
     as_unconditional,
     difference,
-    live,
     origin,
     start_from,
     subtract,
-    wanted,
 )
-from negguide.methods.options import check_options, option
+from negguide.methods.negative_method import EditsGuidance
+from negguide.methods.options import option
 from negguide.methods.registry import register
-from negguide.methods.spared import sparing, where_said
+from negguide.methods.state import RunState
 
 
 @register
 @dataclasses.dataclass(frozen=True)
-class ContrastiveNegative(Method):
+class ContrastiveNegative(EditsGuidance):
     """`eps_0 + w d_+ - sum_i w_i s lambda_-(d_i) d_i`, `d = eps - eps_0`, `lambda_- = 2 / (1 + exp(tau |d_i|^2))`.
 
     `tau` (0 or more) sets how soon a negative lets go: 0.2 fits epsilon of 4x64x64 latents (the authors' code); |d|^2
@@ -44,9 +41,8 @@ class ContrastiveNegative(Method):
     summary: ClassVar[str] = "a signed negative that fades once the picture is far from it"
     cost: ClassVar[str] = "2 + K (live negatives)"
     paper: ClassVar[str] = "arXiv:2411.17077"
-    acts_alone: ClassVar[bool] = False
+    takes_anchors: ClassVar[bool] = True
 
-    negatives: ConceptLike | Sequence[ConceptLike]
     tau: float = option(
         0.2,
         help="How soon a negative lets go; smaller for larger latents (0.2 fits 4x64x64), 0 never lets go.",
@@ -57,28 +53,14 @@ class ContrastiveNegative(Method):
     unconditional: str | tuple[str, ...] | None = option(None, help=UNCONDITIONAL_HELP)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "negatives", as_negatives(self.negatives, type(self).__name__, anchors=True))
-        check_options(self)
+        super().__post_init__()
         object.__setattr__(self, "unconditional", as_unconditional(self.unconditional))
 
-    def conditions(self, step: Step, state: dict[str, Any]) -> Sequence[Condition]:
-        negatives = self._live(step)
-        return (origin(self.unconditional), *wanted(negatives), *sparing(negatives)) if negatives else ()
-
-    def prompts(self) -> Sequence[Condition]:
-        conditions = () if self.scale == 0 else wanted(self._all)
-        return (origin(self.unconditional), *conditions, *sparing(self._all)) if conditions else ()
-
-    def combine(self, guidance: Guidance, state: dict[str, Any]) -> None:
-        if negatives := self._live(guidance.step):
-            with where_said(negatives, guidance):
-                self._edit(guidance, negatives)
-
-    def _edit(self, guidance: Guidance, negatives: Sequence[Negative]) -> None:
-        eps_0 = maths.widen(start_from(guidance, origin(self.unconditional)))
+    def _edit(self, guidance: Guidance, concepts: Sequence[Concept], state: RunState) -> None:
+        eps_0 = maths.widen(start_from(guidance, self._origin))
         d_pos = maths.widen(guidance.cond) - eps_0
         terms, weights = [], []
-        for negative in negatives:
+        for negative in concepts:
             d = difference(guidance, negative, eps_0)
             if negative.mask is not None:
                 d = d * guidance.step.resize_mask(negative.mask)
@@ -89,9 +71,10 @@ class ContrastiveNegative(Method):
             guidance.direction = (maths.widen(guidance.direction) * boost).to(guidance.cond.dtype)
         subtract(guidance, maths.sum_terms(terms, weights), self.scale)
 
-    def _live(self, step: Step) -> tuple[Negative, ...]:
-        return () if self.scale == 0 else live(self._all, step)
+    @property
+    def _origin(self) -> Condition:
+        return origin(self.unconditional)
 
     @property
-    def _all(self) -> tuple[Negative, ...]:
-        return as_negatives(self.negatives, self.name, anchors=True)
+    def _acts(self) -> bool:
+        return self.scale != 0

@@ -4,36 +4,59 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from negguide import maths
-from negguide.methods.base import Condition, Denoised, Guidance, Method, Step
+from negguide.methods.base import Condition, Denoised, Guidance, Step
 from negguide.methods.checks import finite
 from negguide.methods.negative import (
     UNCONDITIONAL_HELP,
-    ConceptLike,
-    Negative,
-    as_negatives,
+    Concept,
     as_unconditional,
-    live,
     origin,
     start_from,
     strength,
     subtract,
-    wanted,
 )
-from negguide.methods.options import check_options, option
+from negguide.methods.negative_method import EditsGuidance
+from negguide.methods.options import option
 from negguide.methods.registry import register
-from negguide.methods.spared import sparing, where_said
+from negguide.methods.state import RunState, memory_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
+@dataclasses.dataclass(frozen=True)
+class _Seen:
+    """A step before it is taken: what was predicted without and with each negative, (B, ...)."""
+
+    step: Step
+    eps_0: Tensor
+    predictions: Mapping[Concept, Tensor]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Evidence:
+    """Squared distances, (B,), of the clean estimate that was taken from the one without and the one with each negative."""
+
+    step: Step
+    distances: Mapping[Concept, tuple[Tensor, Tensor]]
+
+
+@dataclasses.dataclass
+class _Posteriors:
+    """What is remembered in a run; `log_p`: negative -> (B,) log posterior."""
+
+    log_p: dict[Concept, Tensor] = dataclasses.field(default_factory=dict)
+    seen: _Seen | None = None
+    evidence: _Evidence | None = None
+
+
 @register
 @dataclasses.dataclass(frozen=True)
-class DynamicNegative(Method):
+class DynamicNegative(EditsGuidance):
     """`eps_0 + w d_+ - sum_i w_i s p_i / (1 - p_i) d_i`, `d = eps - eps_0`, p_i = p(negative i | x_t) of each image.
 
     The posterior starts at `prior` and is updated by Bayes after every step from how the step taken compares with the
@@ -57,9 +80,7 @@ class DynamicNegative(Method):
     summary: ClassVar[str] = "pushes each image as hard as it is likely to show the negative"
     cost: ClassVar[str] = "2 + K (live negatives)"
     paper: ClassVar[str] = "arXiv:2410.14398"
-    acts_alone: ClassVar[bool] = False
 
-    negatives: ConceptLike | Sequence[ConceptLike]
     prior: float = option(
         0.01,
         help="How common the negative is among the pictures of this prompt; at most p_max, 0 never acts.",
@@ -90,87 +111,66 @@ class DynamicNegative(Method):
     unconditional: str | tuple[str, ...] | None = option(None, help=UNCONDITIONAL_HELP)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "negatives", as_negatives(self.negatives, type(self).__name__))
+        super().__post_init__()
         object.__setattr__(self, "unconditional", as_unconditional(self.unconditional))
-        check_options(self)
         finite("p_min", self.p_min, low=1e-30, high=self.p_max)
         finite("prior", self.prior, low=0.0, high=self.p_max)
 
-    def conditions(self, step: Step, state: dict[str, Any]) -> Sequence[Condition]:
-        negatives = self._live(step)
-        return (origin(self.unconditional), *wanted(negatives), *sparing(negatives)) if negatives else ()
-
-    def prompts(self) -> Sequence[Condition]:
-        conditions = wanted(self._all) if self._acts else ()
-        return (origin(self.unconditional), *conditions, *sparing(self._all)) if conditions else ()
-
-    def combine(self, guidance: Guidance, state: dict[str, Any]) -> None:
-        if negatives := self._live(guidance.step):
-            with where_said(negatives, guidance):
-                self._edit(guidance, negatives, state)
-
-    def _edit(self, guidance: Guidance, negatives: Sequence[Negative], state: dict[str, Any]) -> None:
-        eps_0 = maths.widen(start_from(guidance, origin(self.unconditional)))
+    def _edit(self, guidance: Guidance, concepts: Sequence[Concept], state: RunState) -> None:
+        eps_0 = maths.widen(start_from(guidance, self._origin))
         memory = self._advance(state, guidance.step)
         terms, weights = [], []
-        for negative in negatives:
+        for negative in concepts:
             prediction = maths.widen(guidance[negative.condition])
-            log_p = memory["log_p"].setdefault(negative, self._start(prediction))
+            log_p = memory.log_p.setdefault(negative, self._start(prediction))
             odds = maths.dng_odds(log_p).view(-1, *(1,) * (prediction.ndim - 1))
             terms.append(prediction - eps_0)
             weights.append(-odds * strength(negative, guidance.step))
         subtract(guidance, maths.sum_terms(terms, weights), self.scale)
-        memory["seen"] = (guidance.step, eps_0, {negative: guidance[negative.condition] for negative in negatives})
+        memory.seen = _Seen(guidance.step, eps_0, {negative: guidance[negative.condition] for negative in concepts})
 
-    def denoised(self, denoised: Denoised, state: dict[str, Any]) -> None:
+    def denoised(self, denoised: Denoised, state: RunState) -> None:
         """Remember how far the step taken is from the one without and the one with each negative."""
-        memory = self._memory(state)
-        if (seen := memory.pop("seen", None)) is None or seen[0].index != denoised.step.index:
+        memory = memory_of(state, self, _Posteriors)
+        seen, memory.seen = memory.seen, None
+        if seen is None or seen.step.index != denoised.step.index:
             return
-        step, eps_0, predictions = seen
-        plain, distances = step.to_denoised(eps_0), {}
-        for negative, prediction in predictions.items():
+        step, plain, distances = seen.step, seen.step.to_denoised(seen.eps_0), {}
+        for negative, prediction in seen.predictions.items():
             mask = None if negative.mask is None else step.resize_mask(negative.mask).float()
             distances[negative] = (
                 maths.squared_distance(denoised.x0, plain, mask),
                 maths.squared_distance(denoised.x0, step.to_denoised(maths.widen(prediction)), mask),
             )
-        memory["evidence"] = (step, distances)
+        memory.evidence = _Evidence(step, distances)
 
-    def _advance(self, state: dict[str, Any], step: Step) -> dict[str, Any]:
+    def _advance(self, state: RunState, step: Step) -> _Posteriors:
         """Bring the posteriors to this step: now its noise level, and so the last transition, is known."""
-        memory = self._memory(state)
-        if (evidence := memory.pop("evidence", None)) is not None:
-            last, distances = evidence
-            snr_from, snr_to = _snr(last), _snr(step)
+        memory = memory_of(state, self, _Posteriors)
+        evidence, memory.evidence = memory.evidence, None
+        if evidence is not None:
+            snr_from, snr_to = _snr(evidence.step), _snr(step)
             drift = maths.dng_drift(self.offset, snr_from, snr_to, self.offset_form)
-            for negative, (to_plain, to_negative) in distances.items():
+            for negative, (to_plain, to_negative) in evidence.distances.items():
                 ratio = maths.log_likelihood_ratio(to_plain, to_negative, snr_from, snr_to)
-                log_p = memory["log_p"][negative]
-                memory["log_p"][negative] = maths.dng_update(
+                log_p = memory.log_p[negative]
+                memory.log_p[negative] = maths.dng_update(
                     log_p, self.temperature * ratio + drift, self.p_min, self.p_max
                 )
         return memory
-
-    def _memory(self, state: dict[str, Any]) -> dict[str, Any]:
-        """This method's own part of the state of a run; `log_p`: negative -> (B,) log posterior."""
-        return state.setdefault(f"{self.name}@{id(self)}", {"log_p": {}})
 
     def _start(self, like: Tensor) -> Tensor:
         import torch
 
         return torch.full((like.shape[0],), math.log(self.prior), dtype=like.dtype, device=like.device)
 
-    def _live(self, step: Step) -> tuple[Negative, ...]:
-        return live(self._all, step) if self._acts else ()
-
     @property
     def _acts(self) -> bool:
         return self.prior > 0 and self.scale != 0
 
     @property
-    def _all(self) -> tuple[Negative, ...]:
-        return as_negatives(self.negatives, self.name)
+    def _origin(self) -> Condition:
+        return origin(self.unconditional)
 
 
 def _snr(step: Step) -> float:

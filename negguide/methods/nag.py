@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 from negguide import maths
-from negguide.methods.base import Condition, Method, Step
-from negguide.methods.negative import ConceptLike, Negative, anchor_of, as_negatives, live, wanted
-from negguide.methods.options import check_options, option
+from negguide.methods.base import Condition, Step
+from negguide.methods.negative import Negative, anchor_of, wanted
+from negguide.methods.negative_method import NegativeMethod
+from negguide.methods.options import option
 from negguide.methods.registry import register
+from negguide.methods.state import RunState, memory_of
 from negguide.methods.tokens import Kind, Listen, Placement, Pooled, RunContext, Tokens
 
 if TYPE_CHECKING:
@@ -36,12 +38,19 @@ class _Now(NamedTuple):
     """All of these, each once."""
 
 
+@dataclasses.dataclass
+class _Memory:
+    """What is remembered in a run."""
+
+    now: _Now | None = None
+
+
 _USUAL = {"cross": _Strength(3.0, 2.5, 0.5), "joint": _Strength(5.0, 2.5, 0.25)}
 
 
 @register
 @dataclasses.dataclass(frozen=True)
-class NAG(Method):
+class NAG(NegativeMethod):
     """Pushes the picture from a negative inside the attention to text, so that it needs no guidance and works in few steps.
 
     `z = s z_pos - (s - 1) z_neg`, shortened to `tau |z_pos|` and blended by `alpha`, for every image token of every layer that
@@ -74,8 +83,8 @@ class NAG(Method):
     cost: ClassVar[str] = "text layers of their own: one more attention to text per negative; joint ones: its tokens"
     paper: ClassVar[str] = "arXiv:2505.21179"
     needs_guidance: ClassVar[bool] = False
+    takes_anchors: ClassVar[bool] = True
 
-    negatives: ConceptLike | Sequence[ConceptLike]
     scale: float | None = option(
         None,
         help="How far attention moves from the negative; raise it first, up to 11. Empty: the family's (3, 5 or 9).",
@@ -100,15 +109,11 @@ class NAG(Method):
         "all", help="What of the negative acts: all of it, or what is orthogonal to the prompt's features (ONG)."
     )
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "negatives", as_negatives(self.negatives, type(self).__name__, anchors=True))
-        check_options(self)
-
     def companions(self) -> Sequence[Condition]:
         return wanted(self._all) if self._acts else ()
 
-    def listens(self, step: Step, context: RunContext, state: dict[str, Any]) -> Listen | None:
-        if not self._acts or not (negatives := live(self._all, step)):
+    def listens(self, step: Step, context: RunContext, state: RunState) -> Listen | None:
+        if not (negatives := self._live(step)):
             return None
         kind = kind_of(context)
         companions = (
@@ -122,12 +127,13 @@ class NAG(Method):
             pooled=self.pooled or context.defaults.get(self.name, {}).get("pooled", "prompt"),
         )
 
-    def tokens(self, tokens: Tokens, state: dict[str, Any]) -> None:
+    def tokens(self, tokens: Tokens, state: RunState) -> None:
         if "cond" not in tokens:
             return
-        now: _Now | None = state.get("now")
-        if now is None or now.step is not tokens.step:
-            now = state["now"] = self._now(tokens.step)
+        memory = memory_of(state, self, _Memory)
+        if memory.now is None or memory.now.step is not tokens.step:
+            memory.now = self._now(tokens.step)
+        now = memory.now
         z_pos, asked = tokens["cond"], tokens.layer.reads_any_text
         outputs = {condition: tokens.attend_to(condition) if asked else tokens[condition] for condition in now.wanted}
         weights = [_weight(negative, z_pos, tokens) for negative in now.negatives]
@@ -145,7 +151,7 @@ class NAG(Method):
             tokens[condition] = guided
 
     def _now(self, step: Step) -> _Now:
-        negatives = live(self._all, step)
+        negatives = self._live(step)
         conditions = [negative.condition for negative in negatives]
         return _Now(step, negatives, conditions, [anchor_of(negative) for negative in negatives], wanted(negatives))
 
@@ -159,10 +165,6 @@ class NAG(Method):
     @property
     def _acts(self) -> bool:
         return self.scale != 1 and self.alpha != 0
-
-    @property
-    def _all(self) -> tuple[Negative, ...]:
-        return cast("tuple[Negative, ...]", self.negatives)
 
 
 def kind_of(context: RunContext) -> Kind:

@@ -11,6 +11,7 @@ from negguide.methods.checks import encodable
 from negguide.methods.negative import move_base
 from negguide.methods.options import check_options, option
 from negguide.methods.registry import register
+from negguide.methods.state import RunState
 from negguide.methods.step import OtherWeights, as_window
 
 
@@ -72,13 +73,13 @@ class NegativeModel(Method):
         if any(isinstance(other, NegativeModel) for other in others):
             raise ValueError("two NegativeModels want the place of the unconditional, and only one can have it")
 
-    def conditions(self, step: Step, state: dict[str, Any]) -> Sequence[Condition]:
+    def conditions(self, step: Step, state: RunState) -> Sequence[Condition]:
         return (self._condition,) if self._acts and self.window.is_open(step) else ()
 
     def prompts(self) -> Sequence[Condition]:
         return (self._condition,) if self._acts else ()
 
-    def combine(self, guidance: Guidance, state: dict[str, Any]) -> None:
+    def combine(self, guidance: Guidance, state: RunState) -> None:
         if self._acts and self.window.is_open(guidance.step):
             move_base(guidance, guidance[self._condition])
 

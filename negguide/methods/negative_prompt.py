@@ -5,19 +5,17 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from itertools import product
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from negguide import maths
 from negguide.methods.base import OWN, Condition, Guidance, Method, Step
 from negguide.methods.negative import (
     UNCONDITIONAL_HELP,
-    ConceptLike,
+    Concept,
     Negative,
-    as_negatives,
     as_unconditional,
     difference,
     is_base_chosen,
-    live,
     move_base,
     origin,
     start_from,
@@ -25,9 +23,10 @@ from negguide.methods.negative import (
     subtract,
     wanted,
 )
-from negguide.methods.options import check_options, option
+from negguide.methods.negative_method import EditsGuidance
+from negguide.methods.options import option
 from negguide.methods.registry import register, register_preset
-from negguide.methods.spared import sparing, where_said
+from negguide.methods.state import RunState
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
 
 @register
 @dataclasses.dataclass(frozen=True)
-class NegativePrompt(Method):
+class NegativePrompt(EditsGuidance):
     """Push away from negative texts, in one of two ways. For negatives that overlap with the prompt prefer `PerpNeg`.
 
     `mode="replace"`: `eps_n + w (eps_+ - eps_n)`; the negative stands where the unconditional stood. This is the
@@ -59,9 +58,7 @@ class NegativePrompt(Method):
     summary: ClassVar[str] = "the negative stands in the place of the unconditional; K are mixed by weight"
     cost: ClassVar[str] = "2 (one negative of weight 1); 1 + K (largest weight 1); 2 + K otherwise or with masks"
     paper: ClassVar[str] = "arXiv:2207.12598"
-    acts_alone: ClassVar[bool] = False
 
-    negatives: ConceptLike | Sequence[ConceptLike]
     mode: Literal["replace", "signed"] = option(
         "replace", help="Whether the negative stands where the unconditional stood, or is subtracted from it."
     )
@@ -69,8 +66,7 @@ class NegativePrompt(Method):
     unconditional: str | tuple[str, ...] | None = option(None, help=f"Signed only. {UNCONDITIONAL_HELP}")
 
     def __post_init__(self) -> None:
-        negatives = as_negatives(self.negatives, type(self).__name__, anchors=self.mode == "signed")
-        object.__setattr__(self, "negatives", negatives)
+        super().__post_init__()
         object.__setattr__(self, "unconditional", as_unconditional(self.unconditional))
         if self.mode not in ("replace", "signed"):
             raise ValueError(
@@ -79,38 +75,34 @@ class NegativePrompt(Method):
             )
         if self.mode == "replace" and (self.scale is not None or self.unconditional is not None):
             raise ValueError("scale and unconditional act only with mode='signed'; with mode='replace' use the weights")
-        check_options(self)
 
     def check_beside(self, others: Sequence[Method]) -> None:
         rivals = [other for other in others if isinstance(other, NegativePrompt) and other.mode == "replace"]
         if self.mode == "replace" and any(
-            _meet(one, two) for other in rivals for one, two in product(self._all, other._all)
+            _meet(ours, theirs) for other in rivals for ours, theirs in product(self._all, other._all)
         ):
             raise ValueError(
                 "two NegativePrompt(mode='replace') want the whole place of the unconditional at the same steps, and only "
                 "the last would have it: give all negatives to one NegativePrompt([...]), or let their windows not meet"
             )
 
-    def conditions(self, step: Step, state: dict[str, Any]) -> Sequence[Condition]:
-        if not (negatives := self._live(step)):
-            return ()
-        if self.mode == "signed":
-            return (origin(self.unconditional), *wanted(negatives), *sparing(negatives))
+    def conditions(self, step: Step, state: RunState) -> Sequence[Condition]:
+        negatives = self._live(step)
+        if self.mode == "signed" or not negatives:
+            return super().conditions(step, state)
         if _fills(negatives):
             return tuple(dataclasses.replace(condition, role="base") for condition in wanted(negatives))
         return (OWN, *wanted(negatives))
 
     def prompts(self) -> Sequence[Condition]:
-        if not (negatives := wanted(self._all)) or self.scale == 0:
+        if not (negatives := wanted(self._all)) or not self._acts:
             return ()
-        return (origin(self.unconditional) if self.mode == "signed" else OWN, *negatives)
+        return (self._origin, *negatives)
 
-    def combine(self, guidance: Guidance, state: dict[str, Any]) -> None:
-        if negatives := self._live(guidance.step):
-            with where_said(negatives, guidance):
-                (self._subtract if self.mode == "signed" else self._replace)(guidance, negatives)
+    def _edit(self, guidance: Guidance, concepts: Sequence[Concept], state: RunState) -> None:
+        (self._subtract if self.mode == "signed" else self._replace)(guidance, concepts)
 
-    def _replace(self, guidance: Guidance, negatives: Sequence[Negative]) -> None:
+    def _replace(self, guidance: Guidance, negatives: Sequence[Concept]) -> None:
         predictions = [guidance[negative.condition] for negative in negatives]
         if _fills(negatives) and len(negatives) == 1:
             base = predictions[0]
@@ -119,18 +111,23 @@ class NegativePrompt(Method):
             base = maths.compose(predictions, weights, base=None if _fills(negatives) else _stood_there(guidance))
         move_base(guidance, base.to(guidance.cond.dtype))
 
-    def _subtract(self, guidance: Guidance, negatives: Sequence[Negative]) -> None:
-        eps_0 = maths.widen(start_from(guidance, origin(self.unconditional)))
+    def _subtract(self, guidance: Guidance, negatives: Sequence[Concept]) -> None:
+        eps_0 = maths.widen(start_from(guidance, self._origin))
         others = [difference(guidance, negative, eps_0) for negative in negatives]
         term = maths.signed(others, [strength(negative, guidance.step) for negative in negatives])
         subtract(guidance, term, self.scale)
 
-    def _live(self, step: Step) -> tuple[Negative, ...]:
-        return () if self.scale == 0 else live(self._all, step)
+    @property
+    def _takes_anchors_now(self) -> bool:
+        return self.mode == "signed"
 
     @property
-    def _all(self) -> tuple[Negative, ...]:
-        return as_negatives(self.negatives, self.name, anchors=True)
+    def _acts(self) -> bool:
+        return self.scale != 0
+
+    @property
+    def _origin(self) -> Condition:
+        return origin(self.unconditional) if self.mode == "signed" else OWN
 
 
 def _stood_there(guidance: Guidance) -> Tensor:
@@ -138,17 +135,17 @@ def _stood_there(guidance: Guidance) -> Tensor:
     return guidance.base if is_base_chosen(guidance) else guidance[OWN]
 
 
-def _meet(one: Negative, other: Negative) -> bool:
+def _meet(negative: Negative, other: Negative) -> bool:
     """Whether both take the whole place at some step, as far as their windows tell."""
-    if not (_fills([one]) and _fills([other])) or one.is_idle or other.is_idle:
+    if not (_fills([negative]) and _fills([other])) or negative.is_idle or other.is_idle:
         return False
-    if one.window.unit != other.window.unit:
+    if negative.window.unit != other.window.unit:
         return False
-    pairs = sorted(sorted((n.window.start, n.window.stop)) for n in (one, other))
+    pairs = sorted(sorted((n.window.start, n.window.stop)) for n in (negative, other))
     return pairs[1][0] < pairs[0][1]
 
 
-def _fills(negatives: Sequence[Negative]) -> bool:
+def _fills(negatives: Sequence[Concept]) -> bool:
     """Whether the mixture takes the whole place, so that nothing of the prediction that stood there is needed."""
     return max(negative.weight for negative in negatives) == 1 and all(negative.mask is None for negative in negatives)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from negguide import maths
 from negguide.methods.bank import Bank
@@ -14,6 +14,7 @@ from negguide.methods.mask import Mask
 from negguide.methods.options import check_options, option
 from negguide.methods.reference_pictures import ReferencePictures, as_reference
 from negguide.methods.registry import register
+from negguide.methods.state import RunState, memory_of
 from negguide.methods.step import as_window
 from negguide.methods.tokens import Kind, Layer, Listen, Placement, RunContext, Tokens
 
@@ -34,6 +35,18 @@ ON_DIFFUSION = Strength(0.9, 0.7, Window(0.0, 0.2))
 """Stable Diffusion, SDXL, PixArt: the release's timesteps 1000 to 800 are the first fifth of the steps."""
 ON_FLOW = Strength(0.9, 0.65, Window(1.0, 0.9, "sigma"))
 """Flux and other flow models: the release's timesteps 1000 to 900."""
+
+
+@dataclasses.dataclass
+class _Memory:
+    """What is remembered in a run: the strength of this step, the layers, pictures to avoid, and the mask by token grids."""
+
+    alpha: float = 0.0
+    threshold: float = 1.0
+    wants: Callable[[Layer], bool] | None = None
+    pictures: ReferencePictures | None = None
+    regions: dict[tuple[int, int], Tensor] = dataclasses.field(default_factory=dict)
+    warned: bool = False
 
 
 @register
@@ -130,27 +143,27 @@ class NegToMe(Method):
     def couples(self) -> bool:
         return self._in_batch
 
-    def listens(self, step: Step, context: RunContext, state: dict[str, Any]) -> Listen | None:
+    def listens(self, step: Step, context: RunContext, state: RunState) -> Listen | None:
         strength = self._strength(step)
         alpha = self._alpha(step, strength)
         if alpha == 0 or strength.threshold >= 1 or not strength.window.is_open(step):
             return None
-        memory = self._memory(state)
+        memory = memory_of(state, self, _Memory)
         references = None
         if self._in_batch:
             if all(len(group) == 1 for group in context.groups):
-                _warn_once(memory, self.reference)
+                _warn_once(memory, cast(str, self.reference))
                 return None
         elif (references := self._pictures(memory).latents(step, context)) is None:
             return None
-        memory["now"] = (alpha, strength.threshold)
-        if "wants" not in memory:
-            memory["wants"] = self._wants(context)
-        return Listen(memory["wants"], references=references, placement=self._placement(context))
+        memory.alpha, memory.threshold = alpha, strength.threshold
+        if memory.wants is None:
+            memory.wants = self._wants(context)
+        return Listen(memory.wants, references=references, placement=self._placement(context))
 
-    def tokens(self, tokens: Tokens, state: dict[str, Any]) -> None:
-        memory = self._memory(state)
-        alpha, threshold = memory["now"]
+    def tokens(self, tokens: Tokens, state: RunState) -> None:
+        memory = memory_of(state, self, _Memory)
+        alpha, threshold = memory.alpha, memory.threshold
         region = None if self.mask is None else self._region(tokens, memory)
         for branch in tokens.branches:
             before = tokens[branch]
@@ -174,8 +187,8 @@ class NegToMe(Method):
     def sees_denoised(self) -> bool:
         return isinstance(self.reference, Bank)
 
-    def denoised(self, denoised: Denoised, state: dict[str, Any]) -> None:
-        self._pictures(self._memory(state)).x0 = denoised.x0
+    def denoised(self, denoised: Denoised, state: RunState) -> None:
+        self._pictures(memory_of(state, self, _Memory)).x0 = denoised.x0
 
     @property
     def _in_batch(self) -> bool:
@@ -204,7 +217,7 @@ class NegToMe(Method):
         joint = any(layer.kind == "joint" for layer in context.layers)
         return self.placement or ("attention" if self.match == "release" and joint else "layer")
 
-    def _wants(self, context: RunContext) -> Any:
+    def _wants(self, context: RunContext) -> Callable[[Layer], bool]:
         parts = self.layers
         if parts is None:
             parts = ("up_blocks",) if any(layer.name.startswith("up_blocks") for layer in context.layers) else ("",)
@@ -222,27 +235,22 @@ class NegToMe(Method):
 
         return wanted
 
-    def _memory(self, state: dict[str, Any]) -> dict[str, Any]:
-        return state.setdefault(f"{self.name}@{id(self)}", {})
+    def _pictures(self, memory: _Memory) -> ReferencePictures:
+        if memory.pictures is None:
+            memory.pictures = ReferencePictures(self.reference, self.noise, self.seed)
+        return memory.pictures
 
-    def _pictures(self, memory: dict[str, Any]) -> ReferencePictures:
-        if "pictures" not in memory:
-            memory["pictures"] = ReferencePictures(self.reference, self.noise, self.seed)
-        pictures: ReferencePictures = memory["pictures"]
-        return pictures
-
-    def _region(self, tokens: Tokens, memory: dict[str, Any]) -> Tensor:
+    def _region(self, tokens: Tokens, memory: _Memory) -> Tensor:
         """The mask as (N,) floats on this layer's grid."""
         if tokens.grid is None:
             raise ValueError(
                 f"the token grid at {tokens.layer.name} is not known (a video?), so no mask can be laid on it"
             )
-        key = f"region {tokens.grid}"
-        if key not in memory:
+        if tokens.grid not in memory.regions:
             assert self.mask is not None
-            memory[key] = self.mask.tensor(*tokens.grid).flatten().to(tokens[tokens.branches[0]].device)
-        region: Tensor = memory[key]
-        return region
+            region = self.mask.tensor(*tokens.grid).flatten()
+            memory.regions[tokens.grid] = region.to(tokens[tokens.branches[0]].device)
+        return memory.regions[tokens.grid]
 
 
 def _texts(what: str, values: Sequence[str]) -> tuple[str, ...]:
@@ -258,9 +266,9 @@ def _rows(group: Sequence[int]) -> slice | list[int]:
     return slice(group[0], group[-1] + 1) if together else list(group)
 
 
-def _warn_once(memory: dict[str, Any], reference: str) -> None:
-    if "warned" not in memory:
-        memory["warned"] = True
+def _warn_once(memory: _Memory, reference: str) -> None:
+    if not memory.warned:
+        memory.warned = True
         warnings.warn(
             f"NegToMe({reference!r}) has no effect: every prompt has one image only. Ask for several "
             "(num_images_per_prompt=4), or give pictures to keep away from",

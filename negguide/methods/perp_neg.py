@@ -4,28 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from negguide import maths
-from negguide.methods.base import Condition, Guidance, Method, Step
+from negguide.methods.base import Condition, Guidance, Step
 from negguide.methods.negative import (
     UNCONDITIONAL_HELP,
     Concept,
     ConceptLike,
-    Negative,
     Positive,
     as_concepts,
-    as_negatives,
     as_unconditional,
     difference,
-    live,
     origin,
     start_from,
-    wanted,
 )
+from negguide.methods.negative_method import EditsGuidance
 from negguide.methods.options import option
 from negguide.methods.registry import register
-from negguide.methods.spared import sparing, where_said
+from negguide.methods.state import RunState
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,7 +30,7 @@ if TYPE_CHECKING:
 
 @register
 @dataclasses.dataclass(frozen=True)
-class PerpNeg(Method):
+class PerpNeg(EditsGuidance):
     """`eps_0 + w [ d_+ - sum_i w_i perp(d_i, d_+) + sum_j v_j perp(d_j, d_+) ]`, `d = eps - eps_0`; perp per sample.
 
     `negatives`: weights w_i are **positive** here for what is to go (the paper writes -1.5 for what is 1.5 here);
@@ -52,34 +49,20 @@ class PerpNeg(Method):
     summary: ClassVar[str] = "removes only what the negative does not share with the prompt"
     cost: ClassVar[str] = "2 + K (live negatives, positives, and texts of instead_of)"
     paper: ClassVar[str] = "arXiv:2304.04968"
-    acts_alone: ClassVar[bool] = False
+    takes_anchors: ClassVar[bool] = True
 
-    negatives: ConceptLike | Sequence[ConceptLike]
     positives: ConceptLike | Sequence[ConceptLike] = option(
         (), help="Further wishes; they add only what the prompt does not say already."
     )
     unconditional: str | tuple[str, ...] | None = option(None, help=UNCONDITIONAL_HELP)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "negatives", as_negatives(self.negatives, type(self).__name__, anchors=True))
+        super().__post_init__()
         object.__setattr__(self, "positives", as_concepts(self.positives, Positive))
         object.__setattr__(self, "unconditional", as_unconditional(self.unconditional))
 
-    def conditions(self, step: Step, state: dict[str, Any]) -> Sequence[Condition]:
-        concepts = live(self._all, step)
-        return (origin(self.unconditional), *wanted(concepts), *sparing(concepts)) if concepts else ()
-
-    def prompts(self) -> Sequence[Condition]:
-        conditions = wanted(self._all)
-        return (origin(self.unconditional), *conditions, *sparing(self._all)) if conditions else ()
-
-    def combine(self, guidance: Guidance, state: dict[str, Any]) -> None:
-        if concepts := live(self._all, guidance.step):
-            with where_said(concepts, guidance):
-                self._edit(guidance, concepts)
-
-    def _edit(self, guidance: Guidance, concepts: Sequence[Concept]) -> None:
-        eps_0 = maths.widen(start_from(guidance, origin(self.unconditional)))
+    def _edit(self, guidance: Guidance, concepts: Sequence[Concept], state: RunState) -> None:
+        eps_0 = maths.widen(start_from(guidance, self._origin))
         d_pos = maths.widen(guidance.cond) - eps_0
         direction = maths.widen(guidance.direction)
         for concept in concepts:
@@ -89,9 +72,12 @@ class PerpNeg(Method):
         guidance.direction = direction.to(guidance.cond.dtype)
 
     @property
-    def _all(self) -> tuple[Concept, ...]:
-        negatives: tuple[Concept, ...] = as_concepts(self.negatives, Negative)
-        return negatives + as_concepts(self.positives, Positive)
+    def _origin(self) -> Condition:
+        return origin(self.unconditional)
+
+    @property
+    def _concepts(self) -> tuple[Concept, ...]:
+        return (*self._all, *cast("tuple[Positive, ...]", self.positives))
 
 
 def _perpendicular(concept: Concept, d: Tensor, d_pos: Tensor, step: Step) -> Tensor:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from negguide.methods.base import Condition, Method, Step, Window
 from negguide.methods.nag import NAG, kind_of
-from negguide.methods.negative import ConceptLike, Negative, as_negatives, wanted
+from negguide.methods.negative import ConceptLike, wanted
+from negguide.methods.negative_method import NegativeMethod
 from negguide.methods.perp_neg import PerpNeg
 from negguide.methods.registry import register
+from negguide.methods.state import RunState, memory_of
 from negguide.methods.tokens import Kind, Listen, RunContext, Tokens
 
 if TYPE_CHECKING:
@@ -28,7 +30,7 @@ BESIDE_GUIDANCE: Mapping[Kind, dict[str, float]] = {
 
 @register
 @dataclasses.dataclass(frozen=True)
-class Recommended(Method):
+class Recommended(NegativeMethod):
     """A negative by the method, strength and window that did best on the bundled models, for the pipeline at hand.
 
     Where the attention of a model is known it is `NAG`: beside guidance in the first half of sampling, without guidance at the
@@ -45,11 +47,7 @@ class Recommended(Method):
     cost: ClassVar[str] = "as nag; where attention is not known, as perp_neg"
     paper: ClassVar[str] = "arXiv:2505.21179"
     needs_guidance: ClassVar[bool] = False
-
-    negatives: ConceptLike | Sequence[ConceptLike]
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "negatives", as_negatives(self.negatives, type(self).__name__, anchors=True))
+    takes_anchors: ClassVar[bool] = True
 
     def for_layers(self, kinds: Collection[Kind]) -> Method:
         return self if set(kinds) - {"self"} else PerpNeg(self.negatives)
@@ -57,13 +55,16 @@ class Recommended(Method):
     def companions(self) -> Sequence[Condition]:
         return wanted(self._all)
 
-    def listens(self, step: Step, context: RunContext, state: dict[str, Any]) -> Listen | None:
-        return self._nag(context).listens(step, context, state)
+    def listens(self, step: Step, context: RunContext, state: RunState) -> Listen | None:
+        return self._nag(context, state).listens(step, context, state)
 
-    def tokens(self, tokens: Tokens, state: dict[str, Any]) -> None:
-        self._nag(tokens.context).tokens(tokens, state)
+    def tokens(self, tokens: Tokens, state: RunState) -> None:
+        self._nag(tokens.context, state).tokens(tokens, state)
 
-    def _nag(self, context: RunContext) -> NAG:
+    def _nag(self, context: RunContext, state: RunState) -> NAG:
+        return memory_of(state, self, lambda: self._nag_for(context))
+
+    def _nag_for(self, context: RunContext) -> NAG:
         if not context.guided:
             return NAG(self._all)
         early = [
@@ -72,10 +73,6 @@ class Recommended(Method):
         ]
         beside = BESIDE_GUIDANCE[kind_of(context)]
         return NAG(early, scale=beside["scale"], alpha=beside["alpha"])
-
-    @property
-    def _all(self) -> tuple[Negative, ...]:
-        return cast("tuple[Negative, ...]", self.negatives)
 
 
 def negatives(*texts: ConceptLike | Sequence[ConceptLike]) -> Recommended:

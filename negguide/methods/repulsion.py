@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from negguide import maths
 from negguide.methods.base import Denoised, Method, Window
@@ -12,6 +12,7 @@ from negguide.methods.checks import finite
 from negguide.methods.options import check_options, option
 from negguide.methods.reference import Reference, ReferenceLike, as_references, latents_of
 from negguide.methods.registry import register
+from negguide.methods.state import RunState, memory_of
 from negguide.methods.step import as_window
 
 if TYPE_CHECKING:
@@ -45,14 +46,14 @@ class _Repulsion(Method):
     def sees_denoised(self) -> bool:
         return self._acts and not self.window.is_empty
 
-    def denoised(self, denoised: Denoised, state: dict[str, Any]) -> None:
+    def denoised(self, denoised: Denoised, state: RunState) -> None:
         if not self._acts or not self.window.is_open(denoised.step):
             return
         others, sees = self._surroundings(denoised, state)
         if others is not None:
             denoised.x0 = denoised.x0 + self._push(denoised.x0, others, sees).to(denoised.x0.dtype)
 
-    def _surroundings(self, denoised: Denoised, state: dict[str, Any]) -> tuple[Tensor | None, Tensor]:
+    def _surroundings(self, denoised: Denoised, state: RunState) -> tuple[Tensor | None, Tensor]:
         """Points (K, ...) that images are pushed from, and (B, K) which image from which; None where there are none."""
         import torch
 
@@ -62,12 +63,10 @@ class _Repulsion(Method):
             parts.append(x0)
             sees.append(_neighbours(denoised.context.groups, len(x0)).to(x0.device))
         if self.references:
-            key = f"{self.name}@{id(self)}"
-            if key not in state:
-                references: tuple[Reference, ...] = as_references(self.references)
-                state[key] = latents_of(references, denoised.context.encode, x0)
-            parts.append(state[key])
-            sees.append(torch.ones(len(x0), len(state[key]), dtype=torch.bool, device=x0.device))
+            references = cast("tuple[Reference, ...]", self.references)
+            points = memory_of(state, self, lambda: latents_of(references, denoised.context.encode, x0))
+            parts.append(points)
+            sees.append(torch.ones(len(x0), len(points), dtype=torch.bool, device=x0.device))
         return (torch.cat(parts), torch.cat(sees, 1)) if parts else (None, x0.new_zeros(0))
 
     def _push(self, x0: Tensor, others: Tensor, sees: Tensor) -> Tensor:

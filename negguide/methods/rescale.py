@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from negguide import maths
 from negguide.methods.base import Guidance, Method
 from negguide.methods.options import check_options, option
 from negguide.methods.registry import register
+from negguide.methods.state import RunState
 
 
 @register
@@ -37,7 +38,7 @@ class Rescale(Method):
     def is_neutral(self) -> bool:
         return self.guidance_rescale == 0
 
-    def combine(self, guidance: Guidance, state: dict[str, Any]) -> None:
+    def combine(self, guidance: Guidance, state: RunState) -> None:
         if self.guidance_rescale != 0:
             cond, phi = guidance.cond, self.guidance_rescale
             guidance.add_post(lambda guided: maths.rescale(guided, cond, phi).to(guided.dtype))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from negguide import maths
 from negguide.methods.base import Embeddings, Method, Window
 from negguide.methods.image_noise import generator_of, identities
 from negguide.methods.options import check_options, option
 from negguide.methods.registry import register
+from negguide.methods.state import RunState, memory_of
 from negguide.methods.step import as_window
 
 if TYPE_CHECKING:
@@ -57,16 +58,15 @@ class SeedVariance(Method):
     def edits_embeddings(self) -> bool:
         return self.strength > 0 and self.share > 0 and not self.window.is_empty
 
-    def embeddings(self, embeddings: Embeddings, state: dict[str, Any]) -> None:
+    def embeddings(self, embeddings: Embeddings, state: RunState) -> None:
         import torch
 
         step = embeddings.step
-        if (key := f"{self.name}@{id(self)}") not in state:
-            state[key] = identities(step.sample)
+        images = memory_of(state, self, lambda: identities(step.sample))
         if not self.window.is_open(step):
             return
         y = embeddings.text
-        noise = torch.stack([self._noise(image, y.shape[1:]) for image in state[key]]).to(y.device)
+        noise = torch.stack([self._noise(image, y.shape[1:]) for image in images]).to(y.device)
         embeddings.text = maths.seed_variance(y, noise, self.strength)
 
     def _noise(self, image: bytes, shape: torch.Size) -> Tensor:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from negguide import maths
-from negguide.methods.base import Condition, Method, Step
-from negguide.methods.negative import ConceptLike, Negative, as_negatives, live, wanted
-from negguide.methods.options import check_options, option
+from negguide.methods.base import Condition, Step
+from negguide.methods.negative import wanted
+from negguide.methods.negative_method import NegativeMethod
+from negguide.methods.options import option
 from negguide.methods.registry import register, register_preset
+from negguide.methods.state import RunState
 from negguide.methods.step import Embedded
 from negguide.methods.tokens import Listen, RunContext, Values
 
@@ -19,7 +21,7 @@ _SCALES = {"cross": 1.5, "joint": 3.5}
 
 @register
 @dataclasses.dataclass(frozen=True)
-class VSF(Method):
+class VSF(NegativeMethod):
     """`softmax(q [k_pos, k_neg]) [v_pos, -alpha w v_neg]`: image tokens that look at the negative move away from it.
 
     The negatives' words (no padding, no begin or end mark) are appended to the prompt's embeddings, and the values of
@@ -45,7 +47,6 @@ class VSF(Method):
     paper: ClassVar[str] = "arXiv:2508.10931"
     needs_guidance: ClassVar[bool] = False
 
-    negatives: ConceptLike | Sequence[ConceptLike]
     scale: float | None = option(
         None,
         help="How strongly the negative's values are turned round; 0 is off. Empty: 3.5 or 1.5, by the model.",
@@ -54,8 +55,7 @@ class VSF(Method):
     )
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "negatives", as_negatives(self.negatives, type(self).__name__))
-        check_options(self)
+        super().__post_init__()
         for negative in self._all:
             if isinstance(negative.prompt, Embedded):
                 raise ValueError(
@@ -67,14 +67,14 @@ class VSF(Method):
                 raise ValueError(f"VSF cannot confine {negative.prompt!r} to a mask; use NAG or PerpNeg for that")
 
     def companions(self) -> Sequence[Condition]:
-        return wanted(self._all) if self.scale != 0 else ()
+        return wanted(self._all) if self._acts else ()
 
-    def listens(self, step: Step, context: RunContext, state: dict[str, Any]) -> Listen | None:
-        if self.scale == 0 or not (negatives := live(self._all, step)):
+    def listens(self, step: Step, context: RunContext, state: RunState) -> Listen | None:
+        if not (negatives := self._live(step)):
             return None
         return Listen(lambda layer: layer.kind != "self", appended=wanted(negatives))
 
-    def values(self, values: Values, state: dict[str, Any]) -> None:
+    def values(self, values: Values, state: RunState) -> None:
         import torch
 
         if "cond" not in values:
@@ -82,13 +82,13 @@ class VSF(Method):
         scale = _SCALES[values.layer.kind] if self.scale is None else self.scale
         v = values["cond"]
         weights = torch.ones(v.shape[1], device=v.device)
-        for negative in live(self._all, values.step):
+        for negative in self._live(values.step):
             weights[values.part(negative.condition)] = -scale * negative.weight
         values["cond"] = maths.flip_values(v, weights).to(v.dtype)
 
     @property
-    def _all(self) -> tuple[Negative, ...]:
-        return as_negatives(self.negatives, self.name)
+    def _acts(self) -> bool:
+        return self.scale != 0
 
 
 register_preset(

@@ -12,6 +12,7 @@ from negguide.methods.adaptive.session import Inner, Session
 from negguide.methods.base import Condition, Denoised, Guidance, Method, Step
 from negguide.methods.registry import register, register_preset
 from negguide.methods.rows import estimate_of_rows, guidance_of_rows, tokens_of_rows, without_guidance
+from negguide.methods.state import RunState, memory_of
 from negguide.methods.tokens import Kind, Listen, RunContext, Tokens
 from negguide.watchers.registry import as_watcher
 
@@ -92,26 +93,26 @@ class AdaptiveNegatives(AdaptiveOptions):
                 "kind='signed' or 'perp_neg', or give the other negatives as the call's negative_prompt"
             ) from error
 
-    def guides_now(self, step: Step, state: dict[str, Any]) -> bool:
+    def guides_now(self, step: Step, state: RunState) -> bool:
         inner = self._ready(step, state).inner
         # Images in which nothing is seen stay guided: their step is not given up, `combine` parts them from the others.
         return inner is None or None in inner.texts or inner.guides(step)
 
-    def conditions(self, step: Step, state: dict[str, Any]) -> Sequence[Condition]:
+    def conditions(self, step: Step, state: RunState) -> Sequence[Condition]:
         inner = self._ready(step, state).inner
         return () if inner is None or not inner.guides(step) else inner.method.conditions(step, inner.state)
 
-    def listens(self, step: Step, context: RunContext, state: dict[str, Any]) -> Listen | None:
+    def listens(self, step: Step, context: RunContext, state: RunState) -> Listen | None:
         inner = self._ready(step, state).inner
         return None if inner is None else inner.method.listens(step, context, inner.state)
 
-    def tokens(self, tokens: Tokens, state: dict[str, Any]) -> None:
+    def tokens(self, tokens: Tokens, state: RunState) -> None:
         if (inner := self._memory(state).inner) is not None:
             with tokens_of_rows(tokens, inner.on(tokens["cond"] if "cond" in tokens else tokens[tokens.branches[0]])):
                 inner.method.tokens(tokens, inner.state)
             _hand_on_notes(inner, state)
 
-    def combine(self, guidance: Guidance, state: dict[str, Any]) -> None:
+    def combine(self, guidance: Guidance, state: RunState) -> None:
         memory = self._memory(state)
         memory.plain = None
         if (inner := memory.inner) is None:
@@ -130,11 +131,11 @@ class AdaptiveNegatives(AdaptiveOptions):
     def sees_denoised(self) -> bool:
         return self.acts
 
-    def looks_at(self, step: Step, state: dict[str, Any]) -> bool:
+    def looks_at(self, step: Step, state: RunState) -> bool:
         memory = self._memory(state)
         return memory.is_due(step) or (memory.inner is not None and memory.inner.looks_at(step))
 
-    def denoised(self, denoised: Denoised, state: dict[str, Any]) -> None:
+    def denoised(self, denoised: Denoised, state: RunState) -> None:
         if not self.acts:
             return
         memory = self._memory(state)
@@ -145,7 +146,7 @@ class AdaptiveNegatives(AdaptiveOptions):
         if memory.is_due(denoised.step):
             memory.look(denoised)
 
-    def _ready(self, step: Step, state: dict[str, Any]) -> Session:
+    def _ready(self, step: Step, state: RunState) -> Session:
         """The memory of the run, with all answers in force that are due at this step."""
         memory = self._memory(state)
         for note in memory.collect(step):
@@ -154,12 +155,8 @@ class AdaptiveNegatives(AdaptiveOptions):
                 memory.warn_once(warning)
         return memory
 
-    def _memory(self, state: dict[str, Any]) -> Session:
-        key = f"{self.name}@{id(self)}"
-        if key not in state:
-            state[key] = Session(self, as_watcher(self.watcher) if self.acts else None)
-        memory: Session = state[key]
-        return memory
+    def _memory(self, state: RunState) -> Session:
+        return memory_of(state, self, lambda: Session(self, as_watcher(self.watcher) if self.acts else None))
 
     @property
     def _sample(self) -> Method:
@@ -180,7 +177,7 @@ def _warning(note: Mapping[str, Any], options: AdaptiveOptions) -> str | None:
     )
 
 
-def _hand_on_notes(inner: Inner, state: dict[str, Any]) -> None:
+def _hand_on_notes(inner: Inner, state: RunState) -> None:
     """What the method that acts has to tell stands among our own notes."""
     if notes := inner.state.pop("notes", None):
         state.setdefault("notes", []).extend(notes)

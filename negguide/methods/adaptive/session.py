@@ -22,6 +22,7 @@ from negguide.methods.adaptive.policy import (
 )
 from negguide.methods.base import Denoised, EachImage, Method, Step
 from negguide.methods.looks import passed
+from negguide.methods.state import RunState
 from negguide.watchers import questions as asking
 from negguide.watchers.asking import Look, Outcome
 from negguide.watchers.protocol import Answer, Question, Watcher
@@ -38,7 +39,7 @@ class Inner:
 
     method: Method
     texts: tuple[str | None, ...]
-    state: dict[str, Any] = dataclasses.field(default_factory=dict)
+    state: RunState = dataclasses.field(default_factory=dict)
 
     _on: Tensor | None = None
 
