@@ -122,12 +122,12 @@ _INTEGRATION = frozenset(
 
 def __getattr__(name: str) -> Any:
     """Names are imported when they are first used, so that `import negguide` costs next to nothing."""
-    known = set(__all__)
-    if name not in known and name[0].isupper():  # perhaps the class of a method from a new file or a plug-in
+    names = set(__all__)
+    if name not in names and name[0].isupper():  # perhaps the class of a method from a new file or a plug-in
         methods = import_module("negguide.methods")
-        known |= {entry.method.__name__ for entry in methods.METHODS.values()}
-    if name not in known:
-        hint = import_module("negguide.wording").did_you_mean(name, known)
+        names |= {entry.method.__name__ for entry in methods.METHODS.values()}
+    if name not in names:
+        hint = import_module("negguide.wording").did_you_mean(name, names)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}{hint}")
     value = getattr(import_module("negguide.engine" if name in _INTEGRATION else "negguide.methods"), name)
     globals()[name] = value

@@ -72,11 +72,11 @@ class Address:
         """Name -> what is told of each file of a folder without opening it; another text once it was written again."""
         self._fs.invalidate_cache()
         try:
-            found = self._fs.ls(self._path(folder), detail=True)
+            entries = self._fs.ls(self._path(folder), detail=True)
         except FileNotFoundError:
             return {}
-        told = {info["name"].rstrip("/").rpartition("/")[2]: repr(sorted(info.items(), key=str)) for info in found}
-        return {name: stamp for name, stamp in told.items() if name[:1] != "."}
+        stamps = {info["name"].rstrip("/").rpartition("/")[2]: repr(sorted(info.items(), key=str)) for info in entries}
+        return {name: stamp for name, stamp in stamps.items() if name[:1] != "."}
 
     def remove(self, name: str) -> None:
         """Take a file away, if it is there."""

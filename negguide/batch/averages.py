@@ -32,11 +32,11 @@ def means(groups: Sequence[Group], labels: Sequence[str]) -> Table:
 
 def differences(pairs: Mapping[str, Sequence[Pair]], labels: Sequence[str], baseline: str) -> Table:
     """Each label's scores less the baseline's on the same prompt and seeds, averaged over the prompts that both have."""
-    found = {}
+    intervals = {}
     for label in labels:
         both = [(own.scores, base.scores) for own, base in pairs.get(label, ())]
-        found[label] = _intervals([{key: a[key] - b[key] for key in a if key in b} for a, b in both])
-    return {label: row for label, row in found.items() if label != baseline}
+        intervals[label] = _intervals([{key: a[key] - b[key] for key in a if key in b} for a, b in both])
+    return {label: row for label, row in intervals.items() if label != baseline}
 
 
 def by_tag(
@@ -46,28 +46,28 @@ def by_tag(
     tags = list(dict.fromkeys(group.tag for group in groups))
     if len(tags) < 2:
         return {}
-    found = {}
+    by_value = {}
     for tag in tags:
         own = [group for group in groups if group.tag == tag]
         there = [label for label in labels if any(group.label == label for group in own)]
         both = {label: [pair for pair in several if pair[0].tag == tag] for label, several in pairs.items()}
         compared = {label: row for label, row in differences(both, there, baseline).items() if row}
-        found[tag] = Part(len({group.row for group in own}), means(own, there), compared)
-    return found
+        by_value[tag] = Part(len({group.row for group in own}), means(own, there), compared)
+    return by_value
 
 
 def _means(groups: Sequence[Group]) -> dict[str, Interval]:
     """Student's interval over prompts; Wilson's where every value is a share of pictures."""
-    found = {}
+    intervals = {}
     for key in dict.fromkeys(key for group in groups for key in group.scores):
         those = [group for group in groups if key in group.scores]
         values, counts = [group.scores[key] for group in those], [len(group.seeds) for group in those]
         is_share = key in RATES or key.startswith(EACH)
         if is_share and all(_is_share(value, count) for value, count in zip(values, counts, strict=True)):
-            found[key] = rate(values, counts)
+            intervals[key] = rate(values, counts)
         else:
-            found[key] = dataclasses.replace(student(values), p=None)
-    return found
+            intervals[key] = dataclasses.replace(student(values), p=None)
+    return intervals
 
 
 def _is_share(value: float, count: int) -> bool:

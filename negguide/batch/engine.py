@@ -87,24 +87,26 @@ def run(
     with pinned_threads(plan.threads), Claims(root, lease=plan.lease * 60) as claims:
         store = Store(root, claims.name)
         outcome = Outcome(is_main=place.is_main)
-        found, loaded = _units(plan, place.device, load, only)
+        all_units, loaded = _units(plan, place.device, load, only)
         if place.is_main and only is None:
             store.save_plan(plan)
         begun = time.monotonic()
-        todo = store.missing(found)
+        todo = store.missing(all_units)
         outcome.checking = time.monotonic() - begun
-        outcome.pictures, outcome.there = count(found), count(found) - count(todo)
-        outcome.notes += notes_before(store, found)
+        outcome.pictures, outcome.there = count(all_units), count(all_units) - count(todo)
+        outcome.notes += notes_before(store, all_units)
         worker = _Worker(store, claims, outcome, progress, place.rank, stop)
         try:
             for index, model in enumerate(plan.models):
-                mine = [unit for unit in todo if unit.model == model]
-                start = place.rank * len(mine) // place.world  # ranks begin apart, so that they seldom want the same
+                of_model = [unit for unit in todo if unit.model == model]
+                start = (
+                    place.rank * len(of_model) // place.world
+                )  # ranks begin apart, so that they seldom want the same
                 ready = partial(_ready, loaded.pop(index, None), partial(load, model, place.device))
-                worker.work(mine[start:] + mine[:start], ready)
+                worker.work(of_model[start:] + of_model[:start], ready)
         except DiskFull as full:
             outcome.errors.append(str(full))
-        _finish(store, outcome, found, place.is_main and only is None)
+        _finish(store, outcome, all_units, place.is_main and only is None)
     if not claims.others():  # whoever leaves last puts out the light
         store.tidy()
         claims.clear()
@@ -116,9 +118,9 @@ def conclude(plan: Plan, only: str | None = None) -> Outcome:
     """What is there of a plan when others have worked on it; writes its table."""
     store = Store(plan.folder)
     outcome = Outcome()
-    found, _ = _units(plan, plan.device, load_here, only)
-    outcome.pictures = count(found)
-    _finish(store, outcome, found, only is None)
+    all_units, _ = _units(plan, plan.device, load_here, only)
+    outcome.pictures = count(all_units)
+    _finish(store, outcome, all_units, only is None)
     return outcome
 
 
@@ -225,9 +227,9 @@ def note_split(outcome: Outcome, unit: Unit, result: Result) -> None:
 
 def note_warnings(outcome: Outcome, unit: Unit, heard: Sequence[warnings.WarningMessage]) -> None:
     """Keep what a method warned of (a setting without effect, a watcher that cannot be had), for the end."""
-    for one in heard:
-        note = f"{unit.variant.label}: {' '.join(str(one.message).split())}"
-        if issubclass(one.category, UserWarning) and note not in outcome.notes and len(outcome.notes) < NOTES:
+    for warning in heard:
+        note = f"{unit.variant.label}: {' '.join(str(warning.message).split())}"
+        if issubclass(warning.category, UserWarning) and note not in outcome.notes and len(outcome.notes) < NOTES:
             outcome.notes.append(note)
 
 
@@ -257,21 +259,21 @@ def load_unknown(plan: Plan, device: str, load: Load) -> dict[int, Model]:
 def _units(plan: Plan, device: str, load: Load, only: str | None) -> tuple[list[Unit], dict[int, Model]]:
     """The units of a plan, and the models that had to be loaded to know them."""
     loaded = load_unknown(plan, device, load)
-    found = list(units(plan, machine_of(device)))
+    all_units = list(units(plan, machine_of(device)))
     if only is not None:
-        found = [unit for unit in found if any(unit.key(seed).startswith(only) for seed in unit.seeds)]
-        if not found:
+        all_units = [unit for unit in all_units if any(unit.key(seed).startswith(only) for seed in unit.seeds)]
+        if not all_units:
             raise ValueError(f"no picture of this plan has a key that begins with {only!r}")
-    return found, loaded
+    return all_units, loaded
 
 
-def _finish(store: Store, outcome: Outcome, found: Sequence[Unit], merges: bool) -> None:
+def _finish(store: Store, outcome: Outcome, all_units: Sequence[Unit], merges: bool) -> None:
     """See what is there now, and put the table beside it (if `merges`)."""
     store.reload()
-    outcome.missing = sum(unit.key(seed) not in store.records for unit in found for seed in unit.seeds)
+    outcome.missing = sum(unit.key(seed) not in store.records for unit in all_units for seed in unit.seeds)
     if not merges:
         return
     try:
-        store.merge(found)
+        store.merge(all_units)
     except OSError as error:
         outcome.errors.append(f"the table of pictures: {error.strerror or error}")

@@ -29,7 +29,7 @@ class Estimate:
 
 
 def estimate(
-    found: Sequence[Unit], missing: Sequence[Unit], store: Store, load: Callable[[ModelPlan], Model]
+    all_units: Sequence[Unit], missing: Sequence[Unit], store: Store, load: Callable[[ModelPlan], Model]
 ) -> Estimate:
     """The cost of the missing units, timed by pictures of this folder, else by a short call of each model.
 
@@ -44,17 +44,17 @@ def estimate(
         passes[id(unit)] = of_a_picture[key] * len(unit.seeds)
     seconds, source = 0.0, set()
     for model in dict.fromkeys(unit.model for unit in missing):
-        mine = [unit for unit in missing if unit.model == model]
+        of_model = [unit for unit in missing if unit.model == model]
         pace = _recorded(store, model)
-        told = "by the pictures that are there"
+        how_timed = "by the pictures that are there"
         if pace is None:
-            pace, told = _tried(mine[0], load), f"by a call of {TRIED_STEPS} steps"
+            pace, how_timed = _tried(of_model[0], load), f"by a call of {TRIED_STEPS} steps"
         if pace is None:
-            return Estimate(count(found), count(missing), len(missing), sum(passes.values()), None, "not timed")
-        seconds += pace * sum(passes[id(unit)] for unit in mine)
-        source.add(told)
+            return Estimate(count(all_units), count(missing), len(missing), sum(passes.values()), None, "not timed")
+        seconds += pace * sum(passes[id(unit)] for unit in of_model)
+        source.add(how_timed)
     total = sum(passes.values())
-    return Estimate(count(found), count(missing), len(missing), total, seconds, ", ".join(sorted(source)))
+    return Estimate(count(all_units), count(missing), len(missing), total, seconds, ", ".join(sorted(source)))
 
 
 def expected_passes(unit: Unit) -> float:
@@ -105,10 +105,10 @@ def _tried(unit: Unit, load: Callable[[ModelPlan], Model]) -> float | None:
         model = load(unit.model)
         settings = dataclasses.replace(unit.settings, steps=min(TRIED_STEPS, unit.settings.steps))
         make(model, settings, unit.task.prompt, (), unit.seeds)  # the first call sets things up
-        made = make(model, settings, unit.task.prompt, (), unit.seeds)
+        result = make(model, settings, unit.task.prompt, (), unit.seeds)
     except Exception:  # whatever it is, the run will tell it
         return None
-    return made.seconds / (made.passes * len(unit.seeds)) if made.passes else None
+    return result.seconds / (result.passes * len(unit.seeds)) if result.passes else None
 
 
 def in_words(seconds: float) -> str:

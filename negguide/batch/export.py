@@ -40,12 +40,12 @@ def geneval(root: Path, records: list[Record]) -> Path:
     several = len({model for model, _, _ in groups}) > 1
     arms = list(dict.fromkeys((model, label) for model, label, _ in groups))
     names = slugs([f"{Path(model).name} {label}" if several else label for model, label in arms])
-    for (model, label, row), mine in groups.items():
+    for (model, label, row), records_of_model in groups.items():
         folder = out / names[arms.index((model, label))] / f"{row:05d}"
         (folder / "samples").mkdir(parents=True, exist_ok=True)
-        about = {**mine[0]["metadata"], "prompt": mine[0]["prompt"]}
+        about = {**records_of_model[0]["metadata"], "prompt": records_of_model[0]["prompt"]}
         write(folder / "metadata.jsonl", (json.dumps(about, ensure_ascii=False) + "\n").encode())
-        files = [root / record["file"] for record in mine]
+        files = [root / record["file"] for record in records_of_model]
         for place, file in enumerate(files):
             _link(file, folder / "samples" / f"{place:04d}.png")
         write(folder / "grid.png", _grid(files))

@@ -103,14 +103,14 @@ def _foreign(root: Path, prompt: str | None, negatives: Sequence[str]) -> Gather
         text = prompt or _prompt_of(file, root, info)
         asked, own = parse_prompt(text) if text else ("", ())
         group = text or folder.as_posix()
-        every_negative = [*own, *(one for text in negatives for one in parse_prompt(f"--no {text}")[1])]
+        every_negative = [*own, *(negative for text in negatives for negative in parse_prompt(f"--no {text}")[1])]
         records.append(
             {
                 "file": file.relative_to(root).as_posix(),
                 "model": "",
                 "prompt": asked,
                 "text": format_prompt(asked, every_negative),
-                "negatives": [str(one.prompt) for one in every_negative],
+                "negatives": [str(negative.prompt) for negative in every_negative],
                 "label": folder.parts[0] if folder.parts else root.name,
                 "row": rows.setdefault(group, len(rows)),
                 "metadata": {},

@@ -58,7 +58,7 @@ class Judging:
         members: dict[tuple[str, int], list[Record]] = defaultdict(list)
         for record in records:
             members[record["label"], record["row"]].append(record)
-        found = []
+        groups = []
         for (label, row), several in members.items():
             pictures, broken = Pictures.readable([self.root / record["file"] for record in several])
             for place in broken:
@@ -67,22 +67,22 @@ class Judging:
             good = [record for record in several if "broken" not in record]
             if good:
                 self._members[label, row] = {record["seed"]: record for record in good}
-                found.append(self._group(good, pictures))
-        return found
+                groups.append(self._group(good, pictures))
+        return groups
 
     def pairs(self, groups: Sequence[Group], baseline: str) -> dict[str, list[Pair]]:
         """Each label's groups beside the baseline's, judged again on the seeds that both have where one has others."""
         base = {group.row: group for group in groups if group.label == baseline}
         again: dict[tuple[str, int, tuple[int, ...]], Group] = {}
-        found: dict[str, list[Pair]] = defaultdict(list)
+        pairs: dict[str, list[Pair]] = defaultdict(list)
         for group in groups:
             if group.label == baseline or group.row not in base:
                 continue
             common = tuple(seed for seed in group.seeds if seed in base[group.row].seeds)
             if common:
-                both = [self._on(one, common, again) for one in (group, base[group.row])]
-                found[group.label].append((both[0], both[1]))
-        return found
+                both = [self._on(judged, common, again) for judged in (group, base[group.row])]
+                pairs[group.label].append((both[0], both[1]))
+        return pairs
 
     def _on(self, group: Group, seeds: tuple[int, ...], again: dict[tuple[str, int, tuple[int, ...]], Group]) -> Group:
         if set(seeds) == set(group.seeds):

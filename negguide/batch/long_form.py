@@ -61,11 +61,11 @@ def read_pictures(root: Path) -> dict[str, Record]:
     """What was measured on each picture, by its file: `note`, `shows_negative`, costs, and all else in `scores`."""
     import pyarrow.parquet
 
-    found: dict[str, Record] = {}
+    records: dict[str, Record] = {}
     columns = ["picture", "method", "measure", "value", "note"]
     for batch in pyarrow.parquet.ParquetFile(root / MEASURED).iter_batches(columns=columns):
         for row in batch.to_pylist():
-            record = found.setdefault(row["picture"], {"label": row["method"], NOTE: "", SHOWS: None, "scores": {}})
+            record = records.setdefault(row["picture"], {"label": row["method"], NOTE: "", SHOWS: None, "scores": {}})
             if row["measure"] == NOTE:
                 record[NOTE] = row["note"]
             elif row["measure"] == SHOWS:
@@ -74,4 +74,4 @@ def read_pictures(root: Path) -> dict[str, Record]:
                 record[row["measure"]] = row["value"]
             else:
                 record["scores"][row["measure"]] = row["value"]
-    return found
+    return records

@@ -78,7 +78,7 @@ def _make(model: Model, unit: Unit, methods: Sequence[Method], seeds: Sequence[i
             without_room.add((kind, len(seeds), rows))
         free()
     half = len(seeds) // 2
-    return [made for part in (seeds[:half], seeds[half:]) for made in _make(model, unit, methods, part, tell)]
+    return [result for part in (seeds[:half], seeds[half:]) for result in _make(model, unit, methods, part, tell)]
 
 
 def _rows(count: int) -> list[int | None]:
@@ -94,8 +94,8 @@ def summarise(trace: Sequence[StepRecord]) -> list[dict[str, Any]]:
     """Steps in runs of the same passes and methods: `{"steps": [0, 9], "passes": 3, "methods": ["perp_neg"]}`."""
     runs = []
     for (passes, methods), steps in itertools.groupby(trace, key=lambda step: (step.passes, step.methods)):
-        found = [step.index for step in steps]
-        runs.append({"steps": [found[0], found[-1]], "passes": passes, "methods": list(methods)})
+        indices = [step.index for step in steps]
+        runs.append({"steps": [indices[0], indices[-1]], "passes": passes, "methods": list(methods)})
     return runs
 
 

@@ -94,9 +94,9 @@ class Measures:
                 tag: Part(part["prompts"], _table(part["means"]), _table(part["differences"]))
                 for tag, part in data.get("tags", {}).items()
             }
-            detections = {thing: Detection(**one) for thing, one in data.get("detections", {}).items()}
+            detections = {thing: Detection(**fields) for thing, fields in data.get("detections", {}).items()}
             groups = [Group(**{**group, "seeds": tuple(group.get("seeds", ()))}) for group in data["groups"]]
-            shares = {label: Share(**one) for label, one in data.get("shares", {}).items()}
+            shares = {label: Share(**fields) for label, fields in data.get("shares", {}).items()}
             return cls(**{**data, **tables, "groups": groups, "detections": detections, "shares": shares, "tags": tags})
         except (AttributeError, KeyError, TypeError) as error:
             raise ValueError(
@@ -132,29 +132,29 @@ def measure(
     extra, absent = extra_judges(more.names)
     asked = [AskedJudge(more.judge)] if more.judge else []
     models = {bundle_of(record): record["model"] for record in records}
-    found = {
+    judges_of = {
         bundle: [*in_order(asked, judges if judges is not None else judges_for(model, clip)), *extra]
         for bundle, model in models.items()
     }
-    kept = _keep_features(found)
+    kept = _keep_features(judges_of)
     against = pictures_of(more.against) if more.against else []
     references = kept.images(pictures_of(more.references)) if more.references and kept is not None else None
     if more.references and kept is None:
         absent.append("likeness to references needs a CLIP: name one with --clip")
-    judging = Judging(root, found, kept)
+    judging = Judging(root, judges_of, kept)
     groups = judging.groups(records)
     pairs = judging.pairs(groups, baseline)
     every = _every(groups, pairs)
-    known, untold = detections(records)
+    thresholds, untold = detections(records)
     if more.truth is not None:
-        apply_thresholds(records, every, known)
+        apply_thresholds(records, every, thresholds)
     whole = {id(group) for group in groups}
     add_novelty([(group, id(group) not in whole) for group in every], _features(records), baseline)
     if references is not None:
         add_references(records, every, references)
     sets, missing = set_scores(root, records, against, kept)
     measures = Measures(
-        judge="; ".join(dict.fromkeys(judge.name for some in found.values() for judge in some)),
+        judge="; ".join(dict.fromkeys(judge.name for some in judges_of.values() for judge in some)),
         baseline=baseline,
         pictures=sum("broken" not in record for record in records),
         prompts=len({record["row"] for record in records}),
@@ -163,7 +163,7 @@ def measure(
         groups=groups,
         skipped=judging.skipped,
         absent=[*absent, *missing, *untold],
-        detections=known,
+        detections=thresholds,
         planned=gathered.planned,
         notes=list(gathered.notes),
         shares=_shares(groups, pairs, labels),
@@ -175,16 +175,16 @@ def measure(
 
 
 def _table(data: Mapping[str, Mapping[str, Any]]) -> Table:
-    return {label: {key: Interval(**one) for key, one in row.items()} for label, row in data.items()}
+    return {label: {key: Interval(**fields) for key, fields in row.items()} for label, row in data.items()}
 
 
 def _baseline(labels: Sequence[str], wanted: str | None) -> str:
     """The label that is meant; with several models, that of the first one."""
     name = wanted or "plain"
-    found = name if name in labels else next((label for label in labels if label.endswith(f" · {name}")), None)
-    if found is None and wanted is not None:
+    label_of_name = name if name in labels else next((label for label in labels if label.endswith(f" · {name}")), None)
+    if label_of_name is None and wanted is not None:
         raise ValueError(f"the baseline {wanted!r} is not there; possible: {', '.join(labels)}")
-    return found or labels[0]
+    return label_of_name or labels[0]
 
 
 def _every(groups: Sequence[Group], pairs: Mapping[str, Sequence[Pair]]) -> list[Group]:
@@ -194,12 +194,12 @@ def _every(groups: Sequence[Group], pairs: Mapping[str, Sequence[Pair]]) -> list
 
 
 def _shares(groups: Sequence[Group], pairs: Mapping[str, Sequence[Pair]], labels: Sequence[str]) -> dict[str, Share]:
-    found = {}
+    shares = {}
     for label in labels:
         own = [group for group in groups if group.label == label]
         paired = [group for group, _ in pairs.get(label, ())]
-        found[label] = Share(_pictures(own), len(own), _pictures(paired), len(paired))
-    return found
+        shares[label] = Share(_pictures(own), len(own), _pictures(paired), len(paired))
+    return shares
 
 
 def _pictures(groups: Iterable[Group]) -> int:
@@ -217,8 +217,8 @@ def _keep_features(judges: Mapping[str, Sequence[Judge]]) -> Kept | None:
 
 def _features(records: Sequence[Record]) -> dict[tuple[str, int], dict[int, Tensor]]:
     """Features by label and row, then by seed."""
-    found: dict[tuple[str, int], dict[int, Tensor]] = defaultdict(dict)
+    features: dict[tuple[str, int], dict[int, Tensor]] = defaultdict(dict)
     for record in records:
         if "features" in record:
-            found[record["label"], record["row"]][record["seed"]] = record["features"]
-    return found
+            features[record["label"], record["row"]][record["seed"]] = record["features"]
+    return features

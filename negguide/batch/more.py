@@ -70,9 +70,11 @@ class More:
     def __post_init__(self) -> None:
         for asked in self.names:
             name, _, option = asked.partition("=")
-            known = metrics()
-            if name not in known or (option and not known[name].options):
-                raise ValueError(f"unknown measure {asked!r}; possible: {'; '.join(m.asked for m in known.values())}")
+            registered = metrics()
+            if name not in registered or (option and not registered[name].options):
+                raise ValueError(
+                    f"unknown measure {asked!r}; possible: {'; '.join(m.asked for m in registered.values())}"
+                )
 
 
 class SetJudge:
@@ -114,10 +116,10 @@ def pictures_of(folder: Path) -> Pictures:
     """All pictures of a folder that can be read. `ValueError` when there is none."""
     if not folder.is_dir():
         raise ValueError(f"there is no folder {str(folder)!r}")
-    found, _ = Pictures.readable([folder / record["file"] for record in gather(folder)])
-    if not found:
+    pictures, _ = Pictures.readable([folder / record["file"] for record in gather(folder)])
+    if not pictures:
         raise ValueError(f"no picture in {str(folder)!r} can be read")
-    return found
+    return pictures
 
 
 def add_novelty(
@@ -155,9 +157,9 @@ def add_references(records: Sequence[Record], groups: Sequence[Any], references:
 def _add_means(groups: Sequence[Any], values: Mapping[tuple[str, int], Mapping[int, float]], name: str) -> None:
     """The mean of what is known of a group's pictures, by (label, row) and seed, as a score of it."""
     for group in groups:
-        known = values.get((group.label, group.row), {})
-        if found := [known[seed] for seed in group.seeds if seed in known]:
-            group.scores[name] = sum(found) / len(found)
+        by_seed = values.get((group.label, group.row), {})
+        if scores := [by_seed[seed] for seed in group.seeds if seed in by_seed]:
+            group.scores[name] = sum(scores) / len(scores)
 
 
 def set_scores(
@@ -170,28 +172,28 @@ def set_scores(
     for record in records:
         if "broken" not in record:
             sets[record["label"]].append(record)
-    found: dict[str, dict[str, Interval]] = {label: {} for label in sets}
+    scores_of: dict[str, dict[str, Interval]] = {label: {} for label in sets}
     absent: list[str] = []
     theirs = clip.images(against) if against and clip is not None else None
-    for label, mine in sets.items():
-        rows = [record["features"] for record in mine if "features" in record]
+    for label, pictures in sets.items():
+        rows = [record["features"] for record in pictures if "features" in record]
         if len(rows) > 1:
             ours = torch.stack(rows)
             scores = {"variance": total_variance(ours)}
             if theirs is not None:
                 scores |= {"novelty_against": novelty(ours, theirs), **_distances(ours, theirs, "_clip", absent)}
-            found[label] |= {key: Interval(value, None, None, len(rows)) for key, value in scores.items()}
+            scores_of[label] |= {key: Interval(value, None, None, len(rows)) for key, value in scores.items()}
     if against:
         try:
             seen = inception()
             other = seen(against)
-            for label, mine in sets.items():
-                opened = Pictures([root / record["file"] for record in mine])
+            for label, pictures in sets.items():
+                opened = Pictures([root / record["file"] for record in pictures])
                 scores = _distances(seen(opened), other, "", absent)
-                found[label] |= {key: Interval(value, None, None, len(opened)) for key, value in scores.items()}
+                scores_of[label] |= {key: Interval(value, None, None, len(opened)) for key, value in scores.items()}
         except Absent as error:
             absent.append(str(error))
-    return found, list(dict.fromkeys(absent))
+    return scores_of, list(dict.fromkeys(absent))
 
 
 def _distances(ours: Tensor, theirs: Tensor, ending: str, absent: list[str]) -> dict[str, float]:
@@ -208,7 +210,7 @@ def _distances(ours: Tensor, theirs: Tensor, ending: str, absent: list[str]) -> 
 
 def read_truth(file: Path, records: Sequence[Record]) -> None:
     """Note at each picture what a person saw on it. `ValueError` for lines that cannot be read or mean no picture."""
-    known = {record["file"]: record for record in records}
+    by_file = {record["file"]: record for record in records}
     for number, line in enumerate(lines_of(read_text(file, "the truth")), 1):
         if not line.strip():
             continue
@@ -219,9 +221,9 @@ def read_truth(file: Path, records: Sequence[Record]) -> None:
             raise ValueError(
                 f'{file}, line {number}: an object like {{"file": "a/1.png", "shows": ["hat"]}} is needed'
             ) from error
-        if name not in known:
+        if name not in by_file:
             raise ValueError(f"{file}, line {number}: no measured picture is {name!r}; files are told from the folder")
-        record = known[name]
+        record = by_file[name]
         if wrong := shows - set(record["negatives"]):
             raise ValueError(
                 f"{file}, line {number}: {min(wrong)!r} is no negative of it; possible: {record['negatives']}"
@@ -231,28 +233,30 @@ def read_truth(file: Path, records: Sequence[Record]) -> None:
 
 def detections(records: Sequence[Record]) -> tuple[dict[str, Detection], list[str]]:
     """For each negative with a known truth, how far zero-shot CLIP can be trusted; and why it cannot be told for others."""
-    found, untold = {}, []
+    by_thing, untold = {}, []
     things = dict.fromkeys(thing for record in records for thing in record.get("truth", {}))
     for thing in things:
-        mine = [r for r in records if thing in r.get("truth", {}) and ZERO_SHOT + thing in r.get("scores", {})]
-        if not mine:
+        labelled = [r for r in records if thing in r.get("truth", {}) and ZERO_SHOT + thing in r.get("scores", {})]
+        if not labelled:
             continue
-        scores, truth = [r["scores"][ZERO_SHOT + thing] for r in mine], [r["truth"][thing] for r in mine]
+        scores, truth = [r["scores"][ZERO_SHOT + thing] for r in labelled], [r["truth"][thing] for r in labelled]
         try:
-            found[thing] = detect(scores, truth, [r["seed"] for r in mine])
+            by_thing[thing] = detect(scores, truth, [r["seed"] for r in labelled])
         except ValueError as error:
             untold.append(f"trust in zero-shot {thing!r}: {error}")
-    return found, untold
+    return by_thing, untold
 
 
-def apply_thresholds(records: Sequence[Record], groups: Sequence[Any], found: Mapping[str, Detection]) -> None:
+def apply_thresholds(records: Sequence[Record], groups: Sequence[Any], by_thing: Mapping[str, Detection]) -> None:
     """Replace CLIP's probabilities by yes and no at calibrated thresholds, where all negatives of a prompt have one."""
     shown: dict[tuple[str, int], dict[int, float]] = defaultdict(dict)
     for record in records:
         things = record["negatives"]
-        if not things or not all(thing in found and ZERO_SHOT + thing in record.get("scores", {}) for thing in things):
+        if not things or not all(
+            thing in by_thing and ZERO_SHOT + thing in record.get("scores", {}) for thing in things
+        ):
             continue
-        seen = {thing: record["scores"][ZERO_SHOT + thing] > found[thing].threshold for thing in things}
+        seen = {thing: record["scores"][ZERO_SHOT + thing] > by_thing[thing].threshold for thing in things}
         record["scores"] |= {f"presence of {thing}": float(value) for thing, value in seen.items()}
         record["shows_negative"] = any(seen.values())
         shown[record["label"], record["row"]][record["seed"]] = float(record["shows_negative"])

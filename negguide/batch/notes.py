@@ -13,11 +13,11 @@ from negguide.batch.units import Unit
 from negguide.experiment.recipe import versions
 
 
-def notes_before(store: Store, found: Sequence[Unit]) -> list[str]:
+def notes_before(store: Store, all_units: Sequence[Unit]) -> list[str]:
     """A line for each thing that the plan and what is there have between them."""
-    keys = {unit.key(seed) for unit in found for seed in unit.seeds}
+    keys = {unit.key(seed) for unit in all_units for seed in unit.seeds}
     orphans = [record for key, record in store.records.items() if key not in keys and "methods" in record]
-    return [*_other_versions(store, found), *_why_again(store, found, orphans), *_orphans(orphans)]
+    return [*_other_versions(store, all_units), *_why_again(store, all_units, orphans), *_orphans(orphans)]
 
 
 REASONS = {
@@ -36,16 +36,16 @@ LISTED = 3
 """So many files of orphans are named."""
 
 
-def _why_again(store: Store, found: Sequence[Unit], orphans: Sequence[Record]) -> list[str]:
+def _why_again(store: Store, all_units: Sequence[Unit], orphans: Sequence[Record]) -> list[str]:
     """Why pictures are made that seem to be there: what else than the prompt, the method and the seed differs."""
     if not orphans:
         return []
-    known: dict[str, Record] = {_same(record, record["seed"]): record for record in orphans if "seed" in record}
+    by_likeness: dict[str, Record] = {_same(record, record["seed"]): record for record in orphans if "seed" in record}
     reasons: Counter[tuple[str, ...]] = Counter()
-    for unit in found:
+    for unit in all_units:
         about = {**unit.about, **about_unit(unit), "takeover": unit.settings.takeover}
         for seed in unit.seeds:
-            if unit.key(seed) not in store.records and (old := known.get(_same(about, seed))):
+            if unit.key(seed) not in store.records and (old := by_likeness.get(_same(about, seed))):
                 reasons[tuple(name for name in REASONS if _differ(name, about.get(name), old.get(name)))] += 1
     return [
         f"{number} pictures are made again: {', '.join(REASONS[name] for name in names) or 'the content of the model changed'}"
@@ -74,16 +74,18 @@ def _orphans(orphans: Sequence[Record]) -> list[str]:
     return [f"{len(files)} pictures there are not of this plan: {', '.join(files[:LISTED])}{more}"]
 
 
-def _other_versions(store: Store, found: Sequence[Unit]) -> list[str]:
+def _other_versions(store: Store, all_units: Sequence[Unit]) -> list[str]:
     """Whether pictures of this plan were made with other versions than those at work here."""
     here: Mapping[str, str] = versions()
     others: dict[str, set[str]] = {}
-    for unit in found:
+    for unit in all_units:
         record = store.records.get(unit.key(unit.seeds[0]))
         for name, version in (record or {}).get("versions", {}).items():
             if here.get(name) != version:
                 others.setdefault(name, set()).add(version)
-    told = [f"{name} {', '.join(sorted(seen))} (now {here.get(name)})" for name, seen in others.items()]
+    changes = [f"{name} {', '.join(sorted(seen))} (now {here.get(name)})" for name, seen in others.items()]
     return (
-        [f"pictures that are there were made with {'; '.join(told)}: for one version, use a new folder"] if told else []
+        [f"pictures that are there were made with {'; '.join(changes)}: for one version, use a new folder"]
+        if changes
+        else []
     )

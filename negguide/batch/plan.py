@@ -91,13 +91,13 @@ class PromptPlan(_Part):
     def _gather(cls, value: Any) -> Any:
         if not isinstance(value, Mapping):
             return {"prompt": value}
-        known = {"prompt", "negatives", "metadata"}
+        own_fields = {"prompt", "negatives", "metadata"}
         value = {("negatives" if key == "negative" else key): item for key, item in value.items()}
-        more = {key: item for key, item in value.items() if key not in known}
+        more = {key: item for key, item in value.items() if key not in own_fields}
         metadata = value.get("metadata", {})
         if not isinstance(metadata, Mapping):
             raise ValueError(f"metadata is {metadata!r}; an object is needed")
-        return {**{key: item for key, item in value.items() if key in known}, "metadata": {**metadata, **more}}
+        return {**{key: item for key, item in value.items() if key in own_fields}, "metadata": {**metadata, **more}}
 
     @model_validator(mode="after")
     def _can_be_read(self) -> PromptPlan:
@@ -190,11 +190,16 @@ class Plan(_Part):
         if not isinstance(value, Mapping):
             raise ValueError(f"a plan is an object with prompts, methods, seeds, ..., not {value!r}")
         value = dict(value)
-        for one, many in (("model", "models"), ("prompt", "prompts"), ("negative", "negatives"), ("method", "methods")):
-            if one in value and many in value:
-                raise ValueError(f"both {one!r} and {many!r} are given; one of them is enough")
-            if one in value:
-                value[many] = value.pop(one)
+        for singular, many in (
+            ("model", "models"),
+            ("prompt", "prompts"),
+            ("negative", "negatives"),
+            ("method", "methods"),
+        ):
+            if singular in value and many in value:
+                raise ValueError(f"both {singular!r} and {many!r} are given; one of them is enough")
+            if singular in value:
+                value[many] = value.pop(singular)
         for key in ("models", "prompts", "methods", "exports"):
             if key in value:
                 value[key] = _as_list(value[key])

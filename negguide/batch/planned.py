@@ -19,12 +19,12 @@ def of_plan(plan: Plan, records: Mapping[str, Record]) -> tuple[list[Record], in
     found by its request; of several that answer to it the latest counts.
     """
     try:
-        found = list(units(plan, machine_of(plan.device)))
+        all_units = list(units(plan, machine_of(plan.device)))
     except ValueError:  # the plan's device is not here
-        found = list(units(plan, Machine("", ""), lambda name: name))
+        all_units = list(units(plan, Machine("", ""), lambda name: name))
     by_request: dict[str, list[Record]] | None = None
     rows = []
-    for unit in found:
+    for unit in all_units:
         about = None
         for seed in unit.seeds:
             record = records.get(unit.key(seed))
@@ -32,20 +32,25 @@ def of_plan(plan: Plan, records: Mapping[str, Record]) -> tuple[list[Record], in
                 by_request = by_request if by_request is not None else _by_request(records.values())
                 about = about or about_unit(unit)
                 record = next(
-                    (one for one in by_request.get(_asked(about, seed), ()) if _agrees(one, unit, plan)), None
+                    (
+                        candidate
+                        for candidate in by_request.get(_asked(about, seed), ())
+                        if _agrees(candidate, unit, plan)
+                    ),
+                    None,
                 )
             if record is not None:
                 rows.append({**record, **labels(unit, seed)})
-    return rows, count(found)
+    return rows, count(all_units)
 
 
 def _by_request(records: Iterable[Record]) -> dict[str, list[Record]]:
     """Records that say what was asked for, the latest first."""
-    known: dict[str, list[Record]] = defaultdict(list)
+    by_request: dict[str, list[Record]] = defaultdict(list)
     for record in sorted(records, key=lambda record: str(record.get("time", "")), reverse=True):
         if "methods" in record and "seed" in record:
-            known[_asked(record, record["seed"])].append(record)
-    return known
+            by_request[_asked(record, record["seed"])].append(record)
+    return by_request
 
 
 def about_unit(unit: Unit) -> Record:
@@ -65,8 +70,8 @@ def about_unit(unit: Unit) -> Record:
 def _asked(record: Mapping[str, Any], seed: int) -> str:
     """All that a record says of what was asked for, and that a plan says without a model or a device."""
     names = ("model", "prompt", "steps", "guidance", "size", "group")
-    told = {name: record.get(name) for name in names} | {"methods": without_content(record.get("methods"))}
-    return json.dumps({**told, "seed": seed}, sort_keys=True, ensure_ascii=False)
+    request = {name: record.get(name) for name in names} | {"methods": without_content(record.get("methods"))}
+    return json.dumps({**request, "seed": seed}, sort_keys=True, ensure_ascii=False)
 
 
 def without_content(value: Any) -> Any:

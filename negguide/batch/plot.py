@@ -96,8 +96,10 @@ def _line(line: Sequence[Point], colour: str, x_axis: _Axis, y_axis: _Axis, acro
                 else f'x1="{x:.1f}" x2="{x:.1f}" y1="{a:.1f}" y2="{b:.1f}"'
             )
             parts.append(f'<line {ends} stroke="{colour}" stroke-opacity=".35"/>')
-        told = f"{point.label}: {across.title} {across.write(point.x.mean)}, {up.title} {up.write(point.y.mean)}"
-        parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="{colour}"><title>{escape(told)}</title></circle>')
+        tooltip = f"{point.label}: {across.title} {across.write(point.x.mean)}, {up.title} {up.write(point.y.mean)}"
+        parts.append(
+            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="{colour}"><title>{escape(tooltip)}</title></circle>'
+        )
         if point.note:
             side, anchor = (8, "start") if x < WIDTH * 0.8 else (-8, "end")  # inside the picture
             parts.append(f'<text x="{x + side:.1f}" y="{y - 6:.1f}" text-anchor="{anchor}">{escape(point.note)}</text>')
@@ -119,12 +121,12 @@ class _Axis:
         """Round values inside the axis, at most so many."""
         span = self.high - self.low
         power = 10.0 ** math.floor(math.log10(span / most))
-        step = next(power * one for one in (1, 2, 2.5, 5, 10) if span / (power * one) <= most)
+        step = next(power * digit for digit in (1, 2, 2.5, 5, 10) if span / (power * digit) <= most)
         return [step * place for place in range(math.ceil(self.low / step), math.floor(self.high / step) + 1)]
 
 
-def _values(one: Interval) -> list[float]:
-    return [value for value in (one.low, one.mean, one.high) if value is not None]
+def _values(interval: Interval) -> list[float]:
+    return [value for value in (interval.low, interval.mean, interval.high) if value is not None]
 
 
 def _column(key: str) -> Column:

@@ -67,10 +67,10 @@ def _fetched(url: str) -> Path:
 
 def load_preset(preset: str, changes: Mapping[str, Any] | None = None) -> Plan:
     """A plan that comes with the package, with changed fields. `PlanError` names the presets."""
-    known = presets()
-    if preset not in known:
-        raise PlanError(f"unknown preset {preset!r}{did_you_mean(preset, known, ';')} possible: {', '.join(known)}")
-    return load_plan(known[preset], changes)
+    names = presets()
+    if preset not in names:
+        raise PlanError(f"unknown preset {preset!r}{did_you_mean(preset, names, ';')} possible: {', '.join(names)}")
+    return load_plan(names[preset], changes)
 
 
 def title_of(preset: Path) -> str:
@@ -86,9 +86,14 @@ def presets() -> dict[str, Path]:
 
 def _make(name: str, folder: Path, data: dict[str, Any], lines: dict[Place, int], changes: Mapping[str, Any]) -> Plan:
     for key, value in changes.items():
-        for one, many in (("model", "models"), ("prompt", "prompts"), ("negative", "negatives"), ("method", "methods")):
+        for singular, many in (
+            ("model", "models"),
+            ("prompt", "prompts"),
+            ("negative", "negatives"),
+            ("method", "methods"),
+        ):
             if many == key:
-                data.pop(one, None)
+                data.pop(singular, None)
         data[key] = value
         lines = {place: line for place, line in lines.items() if place[:1] != (key,)}
     if "prompt" in data and "prompts" not in data:
@@ -97,17 +102,19 @@ def _make(name: str, folder: Path, data: dict[str, Any], lines: dict[Place, int]
     origins: list[str] = []
     if "prompts" in data:
         prompts = data["prompts"] if isinstance(data["prompts"], list) else [data["prompts"]]
-        found = list(_expand(name, folder, prompts, lines))
-        data["prompts"] = [prompt for prompt, _ in found]
-        origins = [origin for _, origin in found]
+        expanded = list(_expand(name, folder, prompts, lines))
+        data["prompts"] = [prompt for prompt, _ in expanded]
+        origins = [origin for _, origin in expanded]
     if not data.get("prompts"):
         raise PlanError(f"{name}: no prompt; write prompts: [...], or give a file of them with --prompts")
     try:
         return Plan.model_validate(data)
     except ValidationError as error:
-        told = [_tell(one, name, lines, origins) for one in error.errors(include_url=False, include_context=False)]
-        more = f" (and {len(told) - TOLD} more)" if len(told) > TOLD else ""
-        raise PlanError("; ".join(dict.fromkeys(told[:TOLD])) + more) from error
+        messages = [
+            _tell(singular, name, lines, origins) for singular in error.errors(include_url=False, include_context=False)
+        ]
+        more = f" (and {len(messages) - TOLD} more)" if len(messages) > TOLD else ""
+        raise PlanError("; ".join(dict.fromkeys(messages[:TOLD])) + more) from error
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[Place, int]]:
@@ -171,7 +178,7 @@ def _expand(name: str, folder: Path, prompts: Sequence[Any], lines: Mapping[Plac
         origin = f"{name}, line {line}" if line else f"{name}: prompts[{index}]"
         file = prompt.get("file") if isinstance(prompt, Mapping) and set(prompt) == {"file"} else prompt
         if isinstance(prompt, Mapping) and {"each", "in"} <= set(prompt):
-            yield from ((made, origin) for made in _product(prompt, origin))
+            yield from ((prompt_plan, origin) for prompt_plan in _product(prompt, origin))
         elif isinstance(file, str) and file.endswith((".txt", ".jsonl")):
             yield from _prompts_of(folder / file, origin)
         elif file is not prompt:
@@ -221,8 +228,8 @@ def _tell(error: Any, name: str, lines: Mapping[Place, int], origins: Sequence[s
     place: Place = tuple(error["loc"])
     message = str(error["msg"]).removeprefix("Value error, ")
     if error["type"] == "extra_forbidden":
-        known = FIELDS.get(str(place[0]) if len(place) > 1 else "", ())
-        message = f"unknown field{did_you_mean(str(place[-1]), known, ';')} possible: {', '.join(known)}"
+        fields = FIELDS.get(str(place[0]) if len(place) > 1 else "", ())
+        message = f"unknown field{did_you_mean(str(place[-1]), fields, ';')} possible: {', '.join(fields)}"
     elif error["type"] == "missing":
         message = "is missing"
     elif isinstance(error["input"], str | int | float | bool):
@@ -238,7 +245,7 @@ def _where(place: Place, name: str, lines: Mapping[Place, int], origins: Sequenc
     ones = {"models": "model", "methods": "method", "negatives": "negative"}
     tries = [place[:length] for length in range(len(place), 0, -1)]
     tries += [(ones[str(place[0])],)] if place and place[0] in ones else []
-    line = next((lines[one] for one in tries if one in lines), None)
+    line = next((lines[tried] for tried in tries if tried in lines), None)
     return f"{name}, line {line}" if line else name
 
 

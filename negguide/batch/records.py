@@ -35,9 +35,9 @@ def about_picture(unit: Unit, seed: int, result: Result) -> Record:
 
 def about_failure(unit: Unit, error: BaseException) -> tuple[Record, str]:
     """What to record of a unit that could not be made, and the line that tells it."""
-    told = in_one_line(error)
-    record = {"unit": unit.id, "error": told, **labels(unit, unit.seeds[0]), "group": list(unit.seeds)}
-    return record, f"{unit.variant.label} on {unit.task.text!r}: {told}"
+    message = in_one_line(error)
+    record = {"unit": unit.id, "error": message, **labels(unit, unit.seeds[0]), "group": list(unit.seeds)}
+    return record, f"{unit.variant.label} on {unit.task.text!r}: {message}"
 
 
 def made_now(worker: str, rank: int) -> Record:

@@ -122,11 +122,11 @@ def _sections(root: Path, records: Sequence[Record], limit: int, pixels: int | N
         pixels = LARGEST if min(len(records), limit) * A_PICTURE <= ROOM else THUMBNAIL
     sections: list[Section] = []
     embedded = 0
-    for mine in prompts.values():
-        if sections and embedded + len(mine) > limit:
+    for of_prompt in prompts.values():
+        if sections and embedded + len(of_prompt) > limit:
             break
-        embedded += len(mine)
-        sections.append(_section(root, mine, pixels))
+        embedded += len(of_prompt)
+        sections.append(_section(root, of_prompt, pixels))
     return sections, len(prompts) - len(sections)
 
 
@@ -148,13 +148,13 @@ def _picture(root: Path, record: Record, pixels: int) -> dict[str, Any] | None:
     if loaded is None:
         return None
     uri, width, height = loaded
-    told = [record["file"]]
+    caption = [record["file"]]
     if record.get("key"):
-        told.append(f"negguide generate {shlex.quote(str(root))} --only {record['key'][:12]} --out again")
-    told += [f"{name} {value:.3g}" for name, value in record["scores"].items()]
-    told += [f"{name} {record[name]:.3g}" for name in ("passes", "seconds") if record.get(name) is not None]
+        caption.append(f"negguide generate {shlex.quote(str(root))} --only {record['key'][:12]} --out again")
+    caption += [f"{name} {value:.3g}" for name, value in record["scores"].items()]
+    caption += [f"{name} {record[name]:.3g}" for name in ("passes", "seconds") if record.get(name) is not None]
     whole = quote(record["file"]) if max(width, height) > pixels else ""
-    return {**record, "uri": uri, "width": width, "height": height, "again": "\n".join(told), "whole": whole}
+    return {**record, "uri": uri, "width": width, "height": height, "again": "\n".join(caption), "whole": whole}
 
 
 def _failures(root: Path) -> list[str]:

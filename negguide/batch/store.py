@@ -45,20 +45,20 @@ class Store:
 
     def reload(self) -> None:
         """Read the records of all processes. A line that was cut off by a crash counts as not written."""
-        found = sorted(_lines(self.root / RECORDS), key=lambda record: str(record.get("time", "")))
-        self.records = {record["key"]: record for record in found if "key" in record}
-        self.failures = {record["unit"]: record for record in found if "error" in record}
+        records = sorted(_lines(self.root / RECORDS), key=lambda record: str(record.get("time", "")))
+        self.records = {record["key"]: record for record in records if "key" in record}
+        self.failures = {record["unit"]: record for record in records if "error" in record}
 
     def save_plan(self, plan: Plan) -> None:
         """Write `plan.json`."""
         text = json.dumps(formats.stamped(plan.model_dump(mode="json")), ensure_ascii=False, indent=1)
         write(self.root / PLAN_FILE, text.encode())
 
-    def missing(self, found: Sequence[Unit]) -> list[Unit]:
+    def missing(self, all_units: Sequence[Unit]) -> list[Unit]:
         """Units of which a picture is not there, cut off or altered: its bytes are not those that were recorded."""
         with ThreadPoolExecutor(READERS) as pool:
-            whole = pool.map(lambda unit: all(self.is_good(unit, seed) for seed in unit.seeds), found)
-            return [unit for unit, fine in zip(found, whole, strict=True) if not fine]
+            whole = pool.map(lambda unit: all(self.is_good(unit, seed) for seed in unit.seeds), all_units)
+            return [unit for unit, fine in zip(all_units, whole, strict=True) if not fine]
 
     def is_good(self, unit: Unit, seed: int) -> bool:
         """Whether the picture of a seed is there as it was recorded, under whatever label it was made."""
@@ -90,22 +90,22 @@ class Store:
             os.fsync(stream.fileno())
             self._torn = False
 
-    def merge(self, found: Sequence[Unit]) -> Path:
+    def merge(self, all_units: Sequence[Unit]) -> Path:
         """Write the table of a plan's pictures, in the plan's order, from all records."""
         import pyarrow
         import pyarrow.parquet
 
         self.reload()
-        rows = list(self.rows(found))
+        rows = list(self.rows(all_units))
         names = list(dict.fromkeys(name for row in rows for name in row))
         table = pyarrow.table({name: [plain(row.get(name)) for row in rows] for name in names})
         buffer = pyarrow.BufferOutputStream()
         pyarrow.parquet.write_table(table, buffer)
         return write(self.root / TABLE, buffer.getvalue().to_pybytes())
 
-    def rows(self, found: Sequence[Unit]) -> Iterator[Record]:
+    def rows(self, all_units: Sequence[Unit]) -> Iterator[Record]:
         """The records of a plan's pictures, with the labels and places that they have in this plan."""
-        for unit in found:
+        for unit in all_units:
             for seed in unit.seeds:
                 if record := self.records.get(unit.key(seed)):
                     yield {**record, **labels(unit, seed)}

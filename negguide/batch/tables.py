@@ -32,11 +32,11 @@ class Cell:
 def columns(measures: Measures) -> list[Column]:
     """The columns that there are values for; with several negatives, one for each of them too."""
     keys = {key for row in measures.means.values() for key in row}
-    found = [column for column in all_columns() if column.key in keys]
+    used = [column for column in all_columns() if column.key in keys]
     names = dict.fromkeys(key for row in measures.means.values() for key in row if key.startswith(EACH))
     if len(names) > 6:
-        return found
-    return [*found, *(Column(name, f"{name.removeprefix(EACH)} present", "{:.0%}", "low", name) for name in names)]
+        return used
+    return [*used, *(Column(name, f"{name.removeprefix(EACH)} present", "{:.0%}", "low", name) for name in names)]
 
 
 def rows(measures: Measures) -> list[tuple[str, list[Cell]]]:
@@ -56,7 +56,7 @@ def rows_by_tag(measures: Measures) -> dict[str, list[tuple[str, list[Cell]]]]:
 def _rows(
     shown: Sequence[Column], means: Table, differences: Table, clear: Collection[tuple[str, str]]
 ) -> list[tuple[str, list[Cell]]]:
-    plain = [{key: one.mean for key, one in row.items()} for row in means.values()]
+    plain = [{key: interval.mean for key, interval in row.items()} for row in means.values()]
     table = []
     for label, row in means.items():
         cells = []
@@ -76,28 +76,28 @@ def size(measures: Measures) -> str:
 
 def adjusted(measures: Measures) -> dict[tuple[str, str], float]:
     """Holm's p value of each (label, score) of the table that has a better and a worse; among all of these."""
-    found = _p_values(columns(measures), measures.differences)
-    return dict(zip(found, holm(list(found.values())), strict=True))
+    p_values = _p_values(columns(measures), measures.differences)
+    return dict(zip(p_values, holm(list(p_values.values())), strict=True))
 
 
 def adjusted_by_tag(measures: Measures) -> dict[tuple[str, str, str], float]:
     """Holm's p value of each (tag, label, score), among all comparisons of all tags."""
     shown = columns(measures)
-    found = {
+    p_values = {
         (tag, *place): p
         for tag, part in measures.tags.items()
         for place, p in _p_values(shown, part.differences).items()
     }
-    return dict(zip(found, holm(list(found.values())), strict=True))
+    return dict(zip(p_values, holm(list(p_values.values())), strict=True))
 
 
 def _p_values(shown: Sequence[Column], differences: Table) -> dict[tuple[str, str], float]:
     keys = [column.key for column in shown if column.good]
     return {
-        (label, key): one.p
+        (label, key): interval.p
         for label, row in differences.items()
-        for key, one in row.items()
-        if key in keys and one.p is not None
+        for key, interval in row.items()
+        if key in keys and interval.p is not None
     }
 
 
@@ -109,35 +109,36 @@ def clear_ones(measures: Measures) -> set[tuple[str, str]]:
 def trust(measures: Measures) -> list[str]:
     """A line for each negative of which the truth is known: how well zero-shot CLIP sees it."""
     return [
-        f"zero-shot {thing!r} at threshold {one.threshold:.3f}: precision {_share(one.precision)}, recall "
-        f"{_share(one.recall)}, specificity {_share(one.specificity)} ({one.true_positive} true and {one.false_positive} "
-        f"false positives, {one.true_negative} true and {one.false_negative} false negatives)"
-        for thing, one in measures.detections.items()
+        f"zero-shot {thing!r} at threshold {detection.threshold:.3f}: precision {_share(detection.precision)}, recall "
+        f"{_share(detection.recall)}, specificity {_share(detection.specificity)} "
+        f"({detection.true_positive} true and {detection.false_positive} false positives, "
+        f"{detection.true_negative} true and {detection.false_negative} false negatives)"
+        for thing, detection in measures.detections.items()
     ]
 
 
 def notes(measures: Measures) -> list[str]:
     """What the numbers rest on, where that is not everything: what is left out, and labels with fewer pictures than others."""
-    told = list(measures.notes)
+    texts = list(measures.notes)
     shares = measures.shares
     most = max((share.pictures for share in shares.values()), default=0)
     prompts = max((share.prompts for share in shares.values()), default=0)
     base = shares.get(measures.baseline)
     for label, share in shares.items():
         if share.pictures < most or share.prompts < prompts:
-            told.append(
+            texts.append(
                 f"{label}: means over {share.prompts} of {prompts} prompts ({share.pictures} pictures, others {most})"
             )
         if label == measures.baseline or base is None:
             continue
         if not share.paired_pictures:
-            told.append(f"{label}: not compared with {measures.baseline}, which has none of its prompts and seeds")
+            texts.append(f"{label}: not compared with {measures.baseline}, which has none of its prompts and seeds")
         elif share.paired_pictures < max(share.pictures, base.pictures):
-            told.append(
+            texts.append(
                 f"{label}: differences to {measures.baseline} on the {share.paired_pictures} pictures of "
                 f"{share.paired_prompts} prompts whose seeds both have"
             )
-    return told
+    return texts
 
 
 def _share(value: float | None) -> str:
@@ -222,10 +223,19 @@ def _csv_lines(
     means: Table, differences: Table, holms: Mapping[tuple[str, str], float]
 ) -> Iterator[tuple[object, ...]]:
     for label, row in means.items():
-        for key, one in row.items():
+        for key, interval in row.items():
             other = differences.get(label, {}).get(key)
-            found: Sequence[float | None] = (other.mean, other.low, other.high, other.p) if other else (None,) * 4
-            yield (label, key, one.mean, one.low, one.high, one.cases, *found, holms.get((label, key)))
+            numbers: Sequence[float | None] = (other.mean, other.low, other.high, other.p) if other else (None,) * 4
+            yield (
+                label,
+                key,
+                interval.mean,
+                interval.low,
+                interval.high,
+                interval.cases,
+                *numbers,
+                holms.get((label, key)),
+            )
 
 
 def _cell(column: Column, mean: Interval | None, other: Interval | None, top: float | None, is_clear: bool) -> Cell:

@@ -176,10 +176,10 @@ def fingerprint(name: str) -> str:
     from huggingface_hub import try_to_load_from_cache
 
     try:
-        found = try_to_load_from_cache(name, "model_index.json")
+        cached = try_to_load_from_cache(name, "model_index.json")
     except ValueError:  # no name of the Hub either: loading it will say so
         return name
-    return f"{name}@{Path(found).parent.name}" if isinstance(found, str) else name
+    return f"{name}@{Path(cached).parent.name}" if isinstance(cached, str) else name
 
 
 def methods_of(variant: Variant, task: Task) -> tuple[Any, str | None]:
@@ -197,10 +197,10 @@ def _with_contents(value: Any) -> Any:
         return [_with_contents(item) for item in value]
     if not isinstance(value, Mapping):
         return value
-    found = {key: _with_contents(item) for key, item in value.items()}
+    contents = {key: _with_contents(item) for key, item in value.items()}
     if isinstance(value.get("path"), str) and Path(value["path"]).is_file():
-        found["content"] = _digest(Path(value["path"]))
-    return found
+        contents["content"] = _digest(Path(value["path"]))
+    return contents
 
 
 def _digest(file: Path) -> str:
@@ -223,6 +223,6 @@ def _first(*values: Any) -> Any:
     return next((value for value in values if value is not None), None)
 
 
-def count(found: Sequence[Unit]) -> int:
+def count(all_units: Sequence[Unit]) -> int:
     """Pictures of these units."""
-    return sum(len(unit.seeds) for unit in found)
+    return sum(len(unit.seeds) for unit in all_units)

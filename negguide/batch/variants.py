@@ -81,13 +81,13 @@ def _parts(item: str | Mapping[str, Any]) -> tuple[Part, ...]:
 def _place(parts: Sequence[Part], key: str) -> tuple[int, str]:
     """Which part a key of the sweep means, and which option of it."""
     method, dot, option = key.rpartition(".")
-    found = [place for place, part in enumerate(parts) if (part.entry.name == method if dot else _has(part, option))]
-    if not found:
+    fitting = [place for place, part in enumerate(parts) if (part.entry.name == method if dot else _has(part, option))]
+    if not fitting:
         raise ValueError(f"the sweep's {key!r} is no option of {'+'.join(p.entry.name for p in parts) or PLAIN}")
-    if len(found) > 1:
-        names = ", ".join(f"{parts[place].entry.name}.{option}" for place in found)
+    if len(fitting) > 1:
+        names = ", ".join(f"{parts[place].entry.name}.{option}" for place in fitting)
         raise ValueError(f"the sweep's {key!r} may mean {names}; write which")
-    return found[0], option
+    return fitting[0], option
 
 
 def _has(part: Part, option: str) -> bool:

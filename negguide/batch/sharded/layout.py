@@ -40,31 +40,31 @@ class Layout:
         return self._models[shard.model].between(shard.start, shard.stop)
 
     def _shards(self, place: int) -> Iterator[Shard]:
-        found = self._models[place]
-        common = _common(found)
-        size = max(1, self.plan.shard // max(map(len, found.groups)))
-        before = list(itertools.accumulate(map(len, found.groups), initial=0))
+        model_units = self._models[place]
+        common = _common(model_units)
+        size = max(1, self.plan.shard // max(map(len, model_units.groups)))
+        before = list(itertools.accumulate(map(len, model_units.groups), initial=0))
 
         def pictures(units: int) -> int:
-            rounds, rest = divmod(units, len(found.groups))
+            rounds, rest = divmod(units, len(model_units.groups))
             return rounds * before[-1] + before[rest]
 
-        for number, start in enumerate(range(0, len(found), size)):
-            stop = min(start + size, len(found))
-            first, last = start // found.per_prompt, (stop - 1) // found.per_prompt
+        for number, start in enumerate(range(0, len(model_units), size)):
+            stop = min(start + size, len(model_units))
+            first, last = start // model_units.per_prompt, (stop - 1) // model_units.per_prompt
             prompts = [(prompt.prompt, prompt.negatives) for prompt in self.plan.prompts[first : last + 1]]
-            told = hash_of([common, start % found.per_prompt, stop - start, prompts])[:16]
-            yield Shard(f"{place:02d}-{number:06d}-{told}", place, start, stop, pictures(stop) - pictures(start))
+            digest = hash_of([common, start % model_units.per_prompt, stop - start, prompts])[:16]
+            yield Shard(f"{place:02d}-{number:06d}-{digest}", place, start, stop, pictures(stop) - pictures(start))
 
 
-def _common(found: ModelUnits) -> Mapping[str, Any]:
+def _common(model_units: ModelUnits) -> Mapping[str, Any]:
     """What determines the pictures of a model's units beside their prompts; pictures named in methods with their content."""
-    first = next(found.between(0, 1)).task
+    first = next(model_units.between(0, 1)).task
     return {
-        **found.about(),
-        "settings": [dataclasses.asdict(settings) for settings in found.settings],
-        "methods": found.plan.model_dump(mode="json", include={"methods"}),
-        "contents": [methods_of(variant, first) for variant in found.variants],
-        "negatives": found.plan.negatives,
-        "groups": found.groups,
+        **model_units.about(),
+        "settings": [dataclasses.asdict(settings) for settings in model_units.settings],
+        "methods": model_units.plan.model_dump(mode="json", include={"methods"}),
+        "contents": [methods_of(variant, first) for variant in model_units.variants],
+        "negatives": model_units.plan.negatives,
+        "groups": model_units.groups,
     }

@@ -65,8 +65,8 @@ class Leases:
         """Shards that others are at."""
         now, before, self._seen = self._clock(), self._seen, {}
         for name, stamp in self._address.stamps(FOLDER).items():
-            known, since = before.get(name, ("", now))
-            self._seen[name] = (stamp, since if known == stamp else now)
+            stamp_before, since = before.get(name, ("", now))
+            self._seen[name] = (stamp, since if stamp_before == stamp else now)
         return {name for name, (_, since) in self._seen.items() if now - since < self._dead_after}
 
     def take(self, shard: str) -> None:

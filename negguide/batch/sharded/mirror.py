@@ -59,7 +59,7 @@ def _unpack(shards: Shards, name: str, root: Path, file: str) -> None:
 def send_results(root: Path, url: str) -> list[str]:
     """Put what was measured and reported beside the pictures at the address; the names."""
     shards = Shards(url)
-    found = [name for name in RESULTS if (root / name).is_file()]
-    for name in found:
+    names = [name for name in RESULTS if (root / name).is_file()]
+    for name in names:
         shards.address.put(root / name, name)
-    return found
+    return names

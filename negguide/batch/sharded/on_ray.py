@@ -58,7 +58,7 @@ class Maker:
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
         """Make these shards; a line of JSON about each."""
-        told = []
+        rows = []
         for number in batch["shard"]:
             shard = self.layout.shards[int(number)]
             for name in HEARD:
@@ -70,8 +70,8 @@ class Maker:
                 except Unreachable as error:
                     problem = str(error)
             heard = {name: getattr(self._outcome, name) for name in HEARD}
-            told.append(json.dumps({**heard, "unreachable": problem}))
-        return {"told": told}
+            rows.append(json.dumps({**heard, "unreachable": problem}))
+        return {"told": rows}
 
     def _is_over(self) -> bool:
         if not self._over and time.monotonic() - self._looked > LOOK:
@@ -139,14 +139,14 @@ def _stream(
         **needs,
     )
     for row in rows.iter_rows():
-        told = json.loads(row["told"])
+        event = json.loads(row["told"])
         for field in dataclasses.fields(Outcome):
             if field.name in ("made", "calling", "loading", "errors"):
-                setattr(outcome, field.name, getattr(outcome, field.name) + told[field.name])
-        outcome.notes += [note for note in told["notes"] if note not in outcome.notes]
-        progress("shards", told["made"])
-        if told["unreachable"]:
-            outcome.errors.append(told["unreachable"])
+                setattr(outcome, field.name, getattr(outcome, field.name) + event[field.name])
+        outcome.notes += [note for note in event["notes"] if note not in outcome.notes]
+        progress("shards", event["made"])
+        if event["unreachable"]:
+            outcome.errors.append(event["unreachable"])
             break
 
 

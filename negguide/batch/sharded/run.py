@@ -84,12 +84,12 @@ def check(layout: Layout, shards: Shards, outcome: Outcome, verifying: Place | N
     if others := len(done - wanted):
         notes.append(f"{others} shards there are not of this plan (another one's, or other versions of its models)")
     if verifying is not None:
-        mine = sorted(done & wanted)[verifying.rank :: verifying.world]
-        bad = [name for name in mine if not shards.is_whole(name)]
+        names = sorted(done & wanted)[verifying.rank :: verifying.world]
+        bad = [name for name in names if not shards.is_whole(name)]
         for name in bad:
             shards.forget(name)
         notes.append(
-            f"{len(mine)} shards read again, {len(bad)} of them are not as they were published and are made again"
+            f"{len(names)} shards read again, {len(bad)} of them are not as they were published and are made again"
         )
     outcome.pictures = layout.pictures
     outcome.there = layout.pictures - missing(layout, shards)

@@ -40,8 +40,8 @@ class Spool:
 
     def keep(self, record: Mapping[str, Any], data: bytes) -> None:
         """Keep a picture."""
-        told = {**record, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
-        line = json.dumps(formats.stamped(told), ensure_ascii=False).encode() + b"\n"
+        kept = {**record, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+        line = json.dumps(formats.stamped(kept), ensure_ascii=False).encode() + b"\n"
         if self._own is None:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._own = (self.folder / f"{secrets.token_hex(6)}.spool").open("w+b")
@@ -49,7 +49,7 @@ class Spool:
         start = self._own.seek(0, 2) + len(line)
         self._own.write(line + data)
         self._own.flush()
-        self._there[told["key"]] = (self._own, start, told)
+        self._there[kept["key"]] = (self._own, start, kept)
 
     def pack(self, keys: Iterable[str]) -> tuple[Path, list[Record]]:
         """A tar of these pictures, and their records; the same bytes whoever made them."""

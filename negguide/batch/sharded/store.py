@@ -74,8 +74,8 @@ class Shards:
 
     def marker(self, shard: str, state: State) -> Record:
         """What is told of a shard in a state."""
-        told: Record = json.loads(self.address.read(f"{state}/{shard}.json"))
-        return told
+        marker: Record = json.loads(self.address.read(f"{state}/{shard}.json"))
+        return marker
 
     def records(self, shard: str) -> list[Record]:
         """The records of a shard's pictures."""
@@ -103,8 +103,8 @@ class Shards:
     def is_whole(self, shard: str) -> bool:
         """Whether a done shard has the bytes that it was published with."""
         try:
-            told = self.marker(shard, "done")
-            return hashlib.sha256(self.address.read(f"pictures/{shard}.tar")).hexdigest() == told["sha256"]
+            marker = self.marker(shard, "done")
+            return hashlib.sha256(self.address.read(f"pictures/{shard}.tar")).hexdigest() == marker["sha256"]
         except (FileNotFoundError, ValueError, KeyError):
             return False
 
@@ -124,8 +124,8 @@ class Shards:
             digest = hashlib.file_digest(stream, "sha256") if hasattr(hashlib, "file_digest") else _digest(stream)
         size = tar.stat().st_size
         tar.unlink()
-        told = {"pictures": len(rows), "sha256": digest.hexdigest(), "bytes": size, **about}
-        self.address.write(f"{state}/{shard}.json", json.dumps(formats.stamped(told), ensure_ascii=False).encode())
+        marker = {"pictures": len(rows), "sha256": digest.hexdigest(), "bytes": size, **about}
+        self.address.write(f"{state}/{shard}.json", json.dumps(formats.stamped(marker), ensure_ascii=False).encode())
 
 
 def _digest(stream: Any) -> Any:
