@@ -37,8 +37,8 @@ async def ask(engine: Engine, values: Mapping[str, Any], person: str, session: s
     given = {key: value for key, value in values.items() if value is not None}
     given |= {"model": given.get("model") or engine.options.model, "negatives": given.get("negatives", "")}
     settings = await asyncio.to_thread(make_settings, given, engine.options)
-    if known := engine.known(settings):
-        return known
+    if made_before := engine.known(settings):
+        return made_before
     blank = await asyncio.to_thread(engine.blank, settings)
     job = engine.stand_in_line(blank, person, session)
     async for _ in job.follow():

@@ -45,8 +45,8 @@ def timeline(result: Result | None, seeds: tuple[int, ...]) -> str:
 
 
 def _figures(result: Result, board: Board) -> list[Figure]:
-    done = [one.scores for one in board.results if one.state == "done"]
-    found = []
+    done = [outcome.scores for outcome in board.results if outcome.state == "done"]
+    figures = []
     columns = {column.key: column for column in COLUMNS}
     for key in SHOWN:
         if key in result.scores and not (key == "presence" and len(result.presence) == 1):
@@ -54,8 +54,8 @@ def _figures(result: Result, board: Board) -> list[Figure]:
             text, top = column.write(result.scores[key]), best(column, done)
             if key == "alignment":
                 column = dataclasses.replace(column, title="CLIP score")
-            found.append(Figure(column.title, text, column.help, top is not None and text == column.write(top)))
-    return found
+            figures.append(Figure(column.title, text, column.help, top is not None and text == column.write(top)))
+    return figures
 
 
 def _name(label: str) -> str:
@@ -72,7 +72,7 @@ def _words(board: Board | None, ahead: int) -> str:
     if board.state == "running" and board.message:
         return board.message
     if board.state == "running":
-        now = next((one for one in board.results if one.state == "running"), None)
+        now = next((result for result in board.results if result.state == "running"), None)
         left = "" if board.left is None else f" · about {max(1, round(board.left))} s left"
         return f"{now.label}: step {now.step} of {now.steps}{left}" if now else "Working …"
     return board.message

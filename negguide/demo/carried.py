@@ -75,7 +75,9 @@ def _from_compare(metadata: PictureMetadata, options: Options) -> Settings:
         if concepts := config.get("negatives"):
             negatives = format_prompt("", as_concepts(concepts, Negative)).removeprefix("--no ")
         given = {
-            one.field: config[one.field] for one in controls[name] if config.get(one.field, one.default) != one.default
+            control.field: config[control.field]
+            for control in controls[name]
+            if config.get(control.field, control.default) != control.default
         }
         arms.append(format_part(make_part(name, given)))
     first, together = metadata.group[0], len(metadata.group)

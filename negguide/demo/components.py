@@ -63,8 +63,8 @@ class Page:
     def settings(self) -> set[Any]:
         """All that a run depends on."""
         parts: Panel = self.panel
-        mine = (
+        fields = (
             self.prompt, self.negatives, self.methods, self.also, self.mask, self.avoided_state, self.mask_state, self.seed,
             self.randomise, self.count, self.steps, self.guidance, self.size, self.takeover, self.model, self.dtype, self.offload,
         )  # fmt: skip
-        return {*mine, *parts.components.values()}
+        return {*fields, *parts.components.values()}

@@ -115,9 +115,9 @@ def all_controls(watchers: tuple[str, ...]) -> Mapping[str, tuple[Control, ...]]
 
 def controls_of(entry: Entry, watchers: Sequence[str]) -> tuple[Control, ...]:
     """The controls of one method, those of its options that the name presets left out."""
-    found = []
+    controls = []
     if entry.takes_negatives:
-        found.append(
+        controls.append(
             Control(
                 entry.name,
                 WEIGHT,
@@ -131,7 +131,7 @@ def controls_of(entry: Entry, watchers: Sequence[str]) -> tuple[Control, ...]:
         if field.name in entry.presets or field.name == "negatives":
             continue
         if field.name == WATCHER:
-            found.append(
+            controls.append(
                 Control(
                     entry.name,
                     WATCHER,
@@ -142,8 +142,8 @@ def controls_of(entry: Entry, watchers: Sequence[str]) -> tuple[Control, ...]:
                 )
             )
         elif control := _control(entry, field, parts[field.name]):
-            found.append(control)
-    return tuple(found)
+            controls.append(control)
+    return tuple(controls)
 
 
 def _control(entry: Entry, field: dataclasses.Field[Any], parts: Sequence[Any]) -> Control | None:
@@ -177,7 +177,7 @@ def _is_texts(part: Any) -> bool:
     if get_origin(part) is not Sequence or not get_args(part):
         return False
     inner = alternatives(get_args(part)[0])
-    return str in inner or any(get_origin(one) is Literal for one in inner)
+    return str in inner or any(get_origin(kind) is Literal for kind in inner)
 
 
 def _window_value(window: Window) -> list[Any]:

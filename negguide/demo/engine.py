@@ -68,7 +68,7 @@ class Engine:
     def blank(self, settings: Settings) -> Board:
         """A comparison of which nothing is made yet. `ValueError` as `request_of`."""
         asked = request_of(settings, self.options)
-        results = (Result(one.label, one.arm.summary, warnings=of_one(one, settings)) for one in asked)
+        results = (Result(each.label, each.arm.summary, warnings=of_one(each, settings)) for each in asked)
         return Board(settings, tuple(results), remarks=of_all(settings, asked))
 
     def submit(self, settings: Settings, person: str, session: str) -> Job:
@@ -77,7 +77,7 @@ class Engine:
 
     def stand_in_line(self, board: Board, person: str, session: str) -> Job:
         """Stand in line for a comparison; the job's news are `Board`s. Raises `turns.Full`."""
-        job = self.turns.submit(lambda mine: self._run(mine, board), person, session)
+        job = self.turns.submit(lambda job_of_run: self._run(job_of_run, board), person, session)
         if job.news is None:
             job.tell(board)
         return job
@@ -130,11 +130,11 @@ class _Run:
         asked = asked_of(settings, self.engine.options)
         self._say(results=tuple(dataclasses.replace(r, steps=asked[0].request.steps) for r in self.board.results))
         self._began = time.monotonic()
-        for at, one in enumerate(asked):
+        for at, each in enumerate(asked):
             self.job.check()
-            self._arm(at, one, model)
-        made = [result for result in self.board.results if result.state == "done"]
-        if not made:
+            self._arm(at, each, model)
+        done = [result for result in self.board.results if result.state == "done"]
+        if not done:
             raise ValueError(self.board.results[0].error or "nothing could be made")
         self._say(state="done", message="", share=1.0, left=0.0)
 
@@ -157,34 +157,34 @@ class _Run:
             try:
                 methods = asked.arm.build(task.negatives)
                 keeps = any(isinstance(method, AdaptiveNegatives) for method in methods)
-                made = self._make(at, asked, model, methods, seen if keeps else None)
-                scores, presence, notes, shows = self._judge(made, model, asked)
-                looks = looks_of(made, seen)
+                result = self._make(at, asked, model, methods, seen if keeps else None)
+                scores, presence, notes, shows = self._judge(result, model, asked)
+                looks = looks_of(result, seen)
             except Stopped:
                 raise
             except Exception as error:  # a method that fails must not take the others with it
                 free_memory()
                 self._put(at, state="failed", error=explain(error), previews=())
                 return
-        told = [" ".join(str(one.message).split()) for one in heard if one.category is UserWarning]
-        if made.lost:  # pictures to look at, but not what the method makes: no figure of them counts
-            pictures, thumbs = tuple(made.images), tuple(map(thumb, made.images))
-            self._put(at, state="failed", error=made.lost, previews=(), images=pictures, thumbs=thumbs, looks=looks)
+        texts = [" ".join(str(warning.message).split()) for warning in heard if warning.category is UserWarning]
+        if result.lost:  # pictures to look at, but not what the method makes: no figure of them counts
+            pictures, thumbs = tuple(result.images), tuple(map(thumb, result.images))
+            self._put(at, state="failed", error=result.lost, previews=(), images=pictures, thumbs=thumbs, looks=looks)
             return
         self._put(
             at,
             state="done",
             step=request.steps,
             previews=(),
-            images=tuple(made.images),
-            thumbs=tuple(map(thumb, made.images)),
-            files=self._write(asked, made, methods, model),
-            scores={"seconds": made.seconds, "passes": made.passes, **scores},
+            images=tuple(result.images),
+            thumbs=tuple(map(thumb, result.images)),
+            files=self._write(asked, result, methods, model),
+            scores={"seconds": result.seconds, "passes": result.passes, **scores},
             presence=presence,
             notes=notes,
             shows=shows,
             looks=looks,
-            warnings=tuple(dict.fromkeys([*of_one(asked, self.board.settings), *told])),
+            warnings=tuple(dict.fromkeys([*of_one(asked, self.board.settings), *texts])),
             python=python_lines(model, request),
             command=_command(model, asked, self.board.settings),
         )
@@ -203,11 +203,11 @@ class _Run:
                 seen[step] = pictures
             now = time.monotonic()
             if now - self._seen >= _EVERY:
-                found = pictures()
-                previews = tuple(map(thumb, found))
+                images = pictures()
+                previews = tuple(map(thumb, images))
                 self._seen = time.monotonic()
                 self._seen += 3 * (self._seen - now)  # at most a quarter of the time goes into previews
-                self._put(at, previews=previews, first=found[0])
+                self._put(at, previews=previews, first=images[0])
 
         def tick(share: float) -> None:
             result = self.board.results[at]
@@ -220,13 +220,13 @@ class _Run:
         return make(model, request, task.prompt, methods, request.seeds, tick, onlookers=(onlooker,))
 
     def _judge(
-        self, made: Made, model: Model, asked: Asked
+        self, result: Made, model: Model, asked: Asked
     ) -> tuple[dict[str, float], dict[str, float], tuple[str, ...], tuple[bool, ...]]:
         judges, task = self.engine.judges(model), asked.request.tasks[0]
-        verdict = judge_all(judges, made.images, task)
+        verdict = judge_all(judges, result.images, task)
         scores = dict(verdict.scores)
-        if len(made.images) > 1 and "vendi" not in scores:
-            features = pixels(made.images)
+        if len(result.images) > 1 and "vendi" not in scores:
+            features = pixels(result.images)
             scores |= {"vendi": vendi(features), "mss": mss(features)}
         word = "presence of "
         presence = {
@@ -236,16 +236,16 @@ class _Run:
         }
         return scores, presence, tuple(verdict.notes or ()), tuple(verdict.shows_negative or ())
 
-    def _write(self, asked: Asked, made: Made, methods: Sequence[Method], model: Model) -> tuple[str, ...]:
+    def _write(self, asked: Asked, result: Made, methods: Sequence[Method], model: Model) -> tuple[str, ...]:
         folder, request = self.engine.files.folder(), asked.request
         files = []
-        for seed, image in zip(request.seeds, made.images, strict=True):
+        for seed, image in zip(request.seeds, result.images, strict=True):
             metadata = PictureMetadata.of(
-                request.tasks[0], methods, seed, request.seeds, model.name, request, dtype_name(model), made.passes
+                request.tasks[0], methods, seed, request.seeds, model.name, request, dtype_name(model), result.passes
             )
-            told = metadata.texts(**{"method": asked.label, KEY: packed(self.board.settings)})
+            texts = metadata.texts(**{"method": asked.label, KEY: packed(self.board.settings)})
             name = f"{slug(asked.label, 40)}-{seed}.png"
-            files.append(str(write(folder / name, png(image, told))))
+            files.append(str(write(folder / name, png(image, texts))))
         return tuple(files)
 
     def _put(self, at: int, progress: bool = False, **changes: Any) -> None:

@@ -86,8 +86,8 @@ class Guard:
                 name, _, password = base64.b64decode(text, validate=True).decode().partition(":")
             except (binascii.Error, UnicodeDecodeError, ValueError):
                 return None
-            known = self.logins.get(name, secrets.token_hex())
-            return name if secrets.compare_digest(password.encode(), known.encode()) else None
+            right_password = self.logins.get(name, secrets.token_hex())
+            return name if secrets.compare_digest(password.encode(), right_password.encode()) else None
         try:
             cookies = SimpleCookie(headers.get("cookie", ""))
         except CookieError:

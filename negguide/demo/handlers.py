@@ -116,8 +116,8 @@ class Handlers:
                 values[page.seed] = random.randrange(2**31)
             settings = await asyncio.to_thread(self.settings_of, values)
             yield {page.seed: settings.seed}
-            if known := self.engine.known(settings):
-                yield {**self.view.final(known, request), **idle}
+            if made_before := self.engine.known(settings):
+                yield {**self.view.final(made_before, request), **idle}
                 return
             blank = await asyncio.to_thread(self.engine.blank, settings)
             job = self.engine.stand_in_line(blank, *person_of(request))
@@ -197,20 +197,20 @@ class Handlers:
 
     def avoid(self, values: dict[Any, Any]) -> Updates:
         """Add the picture in the editor, with what is painted, to those to avoid."""
-        page, editor, known = self.page, values[self.page.avoid], list(values[self.page.avoided_state] or [])
+        page, editor, pictures = self.page, values[self.page.avoid], list(values[self.page.avoided_state] or [])
         try:
             picture, mask = dropped((editor or {}).get("background")), painted(editor)
         except ValueError as error:
             return {page.status: html.status(None, error=str(error)), page.avoid: None}
         if picture is None:
             return {page.status: html.status(None, error="drop a picture first")}
-        if len(known) >= REFERENCES:
+        if len(pictures) >= REFERENCES:
             return {page.status: html.status(None, error=f"at most {REFERENCES} pictures can be avoided at once")}
-        one = {"png": png64(on_white(picture), PICTURE_SIDE), "mask": png64(mask, MASK_SIDE) if mask else None}
-        known.append({key: value for key, value in one.items() if value is not None})
+        avoided = {"png": png64(on_white(picture), PICTURE_SIDE), "mask": png64(mask, MASK_SIDE) if mask else None}
+        pictures.append({key: value for key, value in avoided.items() if value is not None})
         return {
-            page.avoided_state: known,
-            page.avoided: avoided_of(known),
+            page.avoided_state: pictures,
+            page.avoided: avoided_of(pictures),
             page.avoid: None,
             page.status: html.status(None),
         }
@@ -218,11 +218,11 @@ class Handlers:
     def load_png(self, values: dict[Any, Any]) -> Updates:
         """Settings from a PNG."""
         try:
-            found = self.view.fields(from_png(values[self.page.load] or b"", self.options))
+            updates = self.view.fields(from_png(values[self.page.load] or b"", self.options))
         except Exception as error:  # a stranger's file may break anything; the page says so and goes on
             return {self.page.status: html.status(None, error=explain(error)), self.page.load: None}
         note = "The settings of the picture are on the page. Make pictures to see them."
-        return {**found, **self.view.cleared(), self.page.status: html.status(None, note=note), self.page.load: None}
+        return {**updates, **self.view.cleared(), self.page.status: html.status(None, note=note), self.page.load: None}
 
     def open(self, request: gr.Request) -> Updates:
         """The page was opened, perhaps by a link to settings."""

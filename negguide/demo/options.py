@@ -69,7 +69,7 @@ class Options:
             folder = Path(name).expanduser()
             if folder.is_dir():
                 others += [
-                    str(one) for one in (folder, *sorted(folder.iterdir())) if (one / "model_index.json").is_file()
+                    str(path) for path in (folder, *sorted(folder.iterdir())) if (path / "model_index.json").is_file()
                 ]
             elif name != HUB:
                 others.append(name)
@@ -83,7 +83,7 @@ class Options:
         strange = "\0" in name or Path(name).exists() or ".." in name or name.startswith(f"{DEFAULT}/")
         if HUB in self.allow_models and _HUB_NAME.fullmatch(name) and not strange:
             return name
-        folders = [Path(one).expanduser().resolve() for one in self.allow_models if Path(one).expanduser().is_dir()]
+        folders = [Path(path).expanduser().resolve() for path in self.allow_models if Path(path).expanduser().is_dir()]
         if folders and name and "\0" not in name:
             wanted = Path(name).expanduser().resolve()
             if any(wanted.is_relative_to(folder) for folder in folders) and (wanted / "model_index.json").is_file():

@@ -29,7 +29,7 @@ class Panel:
 
     def texts(self, chosen: Sequence[str], also: Sequence[str], values: Mapping[Any, Any]) -> tuple[str, ...]:
         """The arms that are set on the page, in the command line's words."""
-        return tuple("+".join(self._text(name, values) for name in (one, *also)) for one in chosen)
+        return tuple("+".join(self._text(name, values) for name in (first, *also)) for first in chosen)
 
     def _text(self, name: str, values: Mapping[Any, Any]) -> str:
         from negguide.experiment.arms import format_part, make_part
@@ -67,11 +67,13 @@ class Panel:
 def panel(options: Options) -> Panel:
     """Make the controls, each method's hidden until it is chosen."""
     groups, components, controls = {}, {}, {}
-    for name, found in all_controls(options.watchers).items():
+    for name, options_of_method in all_controls(options.watchers).items():
         with gr.Group(visible=False, elem_classes="ng-method") as groups[name]:
-            gr.Markdown(f"**{name}** {METHODS[name].summary}" + ("" if found else " (nothing to set)"), padding=True)
+            gr.Markdown(
+                f"**{name}** {METHODS[name].summary}" + ("" if options_of_method else " (nothing to set)"), padding=True
+            )
             with gr.Row():
-                for control in found:
+                for control in options_of_method:
                     key = (name, control.field)
                     controls[key], components[key] = control, component_of(control)
     return Panel(groups, components, controls)
@@ -110,15 +112,15 @@ def component_of(control: Control) -> Any:
 
 def to_rows(negatives: str) -> list[list[Any]]:
     """Negatives in words -> rows of the table. `ValueError` for what cannot be read."""
-    found = parse_negatives(negatives) if negatives.strip() else ()
-    if odd := [one for one in found if one.window.unit != "progress"]:
+    parsed = parse_negatives(negatives) if negatives.strip() else ()
+    if odd := [negative for negative in parsed if negative.window.unit != "progress"]:
         raise ValueError(f"the table holds windows in fractions only, not {describe(odd[0])}")
-    return [[str(one.prompt), one.weight, one.window.start, one.window.stop] for one in found]
+    return [[str(negative.prompt), negative.weight, negative.window.start, negative.window.stop] for negative in parsed]
 
 
 def from_rows(rows: Sequence[Sequence[Any]]) -> str:
     """Rows of the table -> negatives in words; rows without a text are left out. `ValueError` says which row is wrong."""
-    found = []
+    texts = []
     for at, row in enumerate(rows, 1):
         text = str(row[0] or "").strip()
         if not text:
@@ -130,10 +132,10 @@ def from_rows(rows: Sequence[Sequence[Any]]) -> str:
             except (TypeError, ValueError) as error:
                 raise ValueError(f"row {at} of the table: {value!r} is no number") from error
         try:
-            found.append(Negative(text, numbers[0], Window(numbers[1], numbers[2])))
+            texts.append(Negative(text, numbers[0], Window(numbers[1], numbers[2])))
         except ValueError as error:
             raise ValueError(f"row {at} of the table: {error}") from error
-    return format_prompt("", found).removeprefix("--no ")
+    return format_prompt("", texts).removeprefix("--no ")
 
 
 def beside_names() -> list[str]:

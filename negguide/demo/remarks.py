@@ -14,14 +14,14 @@ from negguide.names import bundled_model
 
 def of_all(settings: Settings, asked: Sequence[Asked]) -> tuple[str, ...]:
     """What holds for the whole comparison."""
-    found = list(_strange_words(settings, asked[0].request.tasks[0].negatives))
+    remarks = list(_strange_words(settings, asked[0].request.tasks[0].negatives))
     if len(asked) == 1:
-        found.append("No method is chosen, so only plain pictures are made: say how to say no, and compare.")
-    weights = {one.label: weight for one in asked[1:] if (weight := _weight(one.arm.parts)) is not None}
+        remarks.append("No method is chosen, so only plain pictures are made: say how to say no, and compare.")
+    weights = {compared.label: weight for compared in asked[1:] if (weight := _weight(compared.arm.parts)) is not None}
     if len(set(weights.values())) > 1:
         each = ", ".join(f"{label.partition(':')[0]} {weight:g}" for label, weight in weights.items())
-        found.append(f"The weights differ ({each}), so the methods are not compared at the same strength.")
-    return tuple(found)
+        remarks.append(f"The weights differ ({each}), so the methods are not compared at the same strength.")
+    return tuple(remarks)
 
 
 def of_one(asked: Asked, settings: Settings) -> tuple[str, ...]:
@@ -29,16 +29,18 @@ def of_one(asked: Asked, settings: Settings) -> tuple[str, ...]:
     arm, negatives = asked.arm, asked.request.tasks[0].negatives
     if not arm.parts:
         return ()
-    found = []
+    remarks = []
     if negatives and not any(_uses_negatives(part) for part in arm.parts):
-        found.append(f"{_texts(negatives)} has no effect here: {_names(arm.parts)} takes no negatives from you.")
-    elif idle := [one for one in negatives if one.is_idle]:
-        found.append(f"{_texts(idle)} has no effect: its weight is 0, or its window is closed.")
+        remarks.append(f"{_texts(negatives)} has no effect here: {_names(arm.parts)} takes no negatives from you.")
+    elif idle := [negative for negative in negatives if negative.is_idle]:
+        remarks.append(f"{_texts(idle)} has no effect: its weight is 0, or its window is closed.")
     if settings.mask and not any(_uses_mask(part) for part in arm.parts):
-        found.append(f"The painted region has no effect here: {_names(arm.parts)} acts on the whole picture.")
+        remarks.append(f"The painted region has no effect here: {_names(arm.parts)} acts on the whole picture.")
     if settings.pictures and not any(_uses_pictures(part) for part in arm.parts):
-        found.append("The pictures to avoid have no effect here: choose negtome, spell or particle_guidance for them.")
-    return tuple(found)
+        remarks.append(
+            "The pictures to avoid have no effect here: choose negtome, spell or particle_guidance for them."
+        )
+    return tuple(remarks)
 
 
 def strange_words(text: str, model: str) -> tuple[str, ...]:
@@ -48,7 +50,7 @@ def strange_words(text: str, model: str) -> tuple[str, ...]:
 
 
 def _strange_words(settings: Settings, negatives: Sequence[Negative]) -> tuple[str, ...]:
-    texts = " ".join([settings.prompt.partition("--no ")[0], *(str(one.prompt) for one in negatives)])
+    texts = " ".join([settings.prompt.partition("--no ")[0], *(str(negative.prompt) for negative in negatives)])
     words = dict.fromkeys(strange_words(texts, settings.model))
     if not words:
         return ()
@@ -66,7 +68,7 @@ def _uses_negatives(part: Part) -> bool:
 
 def _uses_mask(part: Part) -> bool:
     return "mask" in part.options or any(
-        isinstance(one, dict) and "mask" in one for one in part.options.get("negatives", ())
+        isinstance(negative, dict) and "mask" in negative for negative in part.options.get("negatives", ())
     )
 
 
@@ -83,5 +85,5 @@ def _names(parts: Sequence[Part]) -> str:
 
 
 def _texts(negatives: Sequence[Negative]) -> str:
-    plain = [dataclasses.replace(one, weight=1.0) for one in negatives]
-    return ", ".join(repr(describe(one).partition("@")[0]) for one in plain)
+    plain = [dataclasses.replace(negative, weight=1.0) for negative in negatives]
+    return ", ".join(repr(describe(negative).partition("@")[0]) for negative in plain)

@@ -77,11 +77,11 @@ class Board:
     remarks: tuple[str, ...] = ()
 
 
-def looks_of(made: Made, seen: Mapping[int, Callable[[], list[Image]]]) -> tuple[tuple[Look, ...], ...]:
+def looks_of(result: Made, seen: Mapping[int, Callable[[], list[Image]]]) -> tuple[tuple[Look, ...], ...]:
     """What adaptive methods did, for each picture. `seen`: step -> how to get the pictures of then."""
-    rows: list[list[Look]] = [[] for _ in made.images]
-    before: list[tuple[str, ...]] = [() for _ in made.images]
-    for note in (note for record in made.trace for note in record.notes if "looked_at" in note):
+    rows: list[list[Look]] = [[] for _ in result.images]
+    before: list[tuple[str, ...]] = [() for _ in result.images]
+    for note in (note for record in result.trace for note in record.notes if "looked_at" in note):
         at, acts = int(note["looked_at"]), int(note["acts_from"])
         pictures = seen[at]() if at in seen else []
         for row, image in enumerate(rows):
@@ -89,12 +89,12 @@ def looks_of(made: Made, seen: Mapping[int, Callable[[], list[Image]]]) -> tuple
             if "error" in note:
                 image.append(Look(at, acts, picture, error=str(note["error"])))
                 continue
-            told = next((one for one in note["images"] if one["image"] == row), None)
-            if told is None:
+            note_of_image = next((answer for answer in note["images"] if answer["image"] == row), None)
+            if note_of_image is None:
                 continue
-            negatives = tuple(told["negatives"])
-            added = tuple(one for one in negatives if one not in before[row])
-            found = tuple((one["text"], one["confidence"]) for one in told["seen"])
-            image.append(Look(at, acts, picture, found, negatives, added))
+            negatives = tuple(note_of_image["negatives"])
+            added = tuple(answer for answer in negatives if answer not in before[row])
+            seen_texts = tuple((answer["text"], answer["confidence"]) for answer in note_of_image["seen"])
+            image.append(Look(at, acts, picture, seen_texts, negatives, added))
             before[row] = negatives
     return tuple(tuple(row) for row in rows) if any(rows) else ()

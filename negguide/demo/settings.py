@@ -46,8 +46,8 @@ class Avoided(BaseModel):
 
     def value(self) -> dict[str, Any]:
         """The JSON form of an `Avoid`."""
-        told: dict[str, Any] = {"picture": {"png": self.png}}
-        return told if self.mask is None else {**told, "mask": {"png": self.mask}}
+        value: dict[str, Any] = {"picture": {"png": self.png}}
+        return value if self.mask is None else {**value, "mask": {"png": self.mask}}
 
 
 class Settings(BaseModel):
@@ -134,7 +134,7 @@ def request_of(settings: Settings, options: Options, steps: int = 1, guidance: f
     """
     shared = [settings.negatives] if settings.negatives.strip() else []
     tasks = make_tasks([settings.prompt], shared)
-    if heavy := [one for one in tasks[0].negatives if one.weight > HEAVIEST]:
+    if heavy := [negative for negative in tasks[0].negatives if negative.weight > HEAVIEST]:
         raise ValueError(
             f"the weight of {str(heavy[0].prompt)[:40]!r} is {heavy[0].weight:g}; at most {HEAVIEST:g} here"
         )
@@ -147,7 +147,7 @@ def request_of(settings: Settings, options: Options, steps: int = 1, guidance: f
         if len(full.label) > _INLINE:
             raise ValueError("the pictures to avoid are too large together; use fewer or smaller ones")
         asked.append((text, full))
-    if twice := [label for at, (label, _) in enumerate(asked) if label in [one for one, _ in asked[:at]]]:
+    if twice := [label for at, (label, _) in enumerate(asked) if label in [negative for negative, _ in asked[:at]]]:
         raise ValueError(f"method {twice[0]!r} is given twice")
     if settings.takeover and settings.guidance is None:
         raise ValueError("takeover needs a guidance scale, e.g. 4: set it under Sampling")
@@ -166,13 +166,13 @@ def request_of(settings: Settings, options: Options, steps: int = 1, guidance: f
 
 def _completed(part: Part, settings: Settings, negatives: Sequence[Negative], options: Options) -> Part:
     """A part with checked options, and with the mask, the pictures and the words of the page where it takes them."""
-    known = {control.field: control for control in all_controls(options.watchers)[part.entry.name]}
+    by_field = {control.field: control for control in all_controls(options.watchers)[part.entry.name]}
     for name, value in part.options.items():
-        if name not in known:
+        if name not in by_field:
             raise ValueError(
-                f"{name} of {part.entry.name} cannot be set here; possible: {', '.join(known) or 'nothing'}"
+                f"{name} of {part.entry.name} cannot be set here; possible: {', '.join(by_field) or 'nothing'}"
             )
-        known[name].check(value)
+        by_field[name].check(value)
     given: dict[str, Any] = dict(part.options)
     fields = {field.name for field in dataclasses.fields(part.entry.method)}
     if "watcher" in fields:
@@ -185,14 +185,14 @@ def _completed(part: Part, settings: Settings, negatives: Sequence[Negative], op
     if settings.mask and part.takes_negatives:
         mask, weight = read_mask(settings.mask), given.pop(WEIGHT, 1)
         if negatives:
-            given["negatives"] = [_masked(one, weight, mask) for one in negatives]
+            given["negatives"] = [_masked(single, weight, mask) for single in negatives]
     elif settings.mask and "mask" in fields:
         given["mask"] = read_mask(settings.mask).to_dict()
     if settings.pictures:
         if "reference" in fields and "reference" not in given:
-            given["reference"] = [one.value() for one in settings.pictures]
+            given["reference"] = [single.value() for single in settings.pictures]
         elif "references" in fields:
-            given["references"] = [one.value()["picture"] for one in settings.pictures]
+            given["references"] = [single.value()["picture"] for single in settings.pictures]
     return make_part(part.entry.name, given)
 
 

@@ -15,7 +15,7 @@ def pair_of(board: Board, label: str | None) -> tuple[Result, Result]:
     """Plain, and the arm of that label (the first one without)."""
     plain = board.results[0]
     others = board.results[1:] or board.results
-    return plain, next((one for one in others if one.label == label), others[0])
+    return plain, next((result for result in others if result.label == label), others[0])
 
 
 def telling(board: Board, label: str) -> int:
@@ -25,9 +25,9 @@ def telling(board: Board, label: str) -> int:
     return max(range(len(differences)), key=differences.__getitem__, default=0)
 
 
-def _difference(one: Any, other: Any) -> float:
+def _difference(picture: Any, other: Any) -> float:
     """Mean difference of two pictures of one size, per channel, 0 to 255."""
-    means = ImageStat.Stat(ImageChops.difference(one.convert("RGB"), other.convert("RGB"))).mean
+    means = ImageStat.Stat(ImageChops.difference(picture.convert("RGB"), other.convert("RGB"))).mean
     return float(sum(means) / len(means))
 
 
@@ -38,7 +38,7 @@ def first_of(result: Result) -> Any:
 
 def right_first(board: Board) -> Any:
     """What stands on the right of the slider while a comparison is made."""
-    right = next((one for one in board.results[1:] if one.state == "running"), pair_of(board, None)[1])
+    right = next((result for result in board.results[1:] if result.state == "running"), pair_of(board, None)[1])
     return first_of(right)
 
 
@@ -54,6 +54,9 @@ def present(result: Result) -> list[str]:
     return list(result.files) if all(Path(file).is_file() for file in result.files) else []
 
 
-def avoided_of(known: list[dict[str, Any]]) -> list[Any]:
+def avoided_of(pictures: list[dict[str, Any]]) -> list[Any]:
     """The pictures to avoid, with what is not meant of them paled."""
-    return [tinted(from_png64(one["png"]), from_png64(one["mask"]) if one.get("mask") else None) for one in known]
+    return [
+        tinted(from_png64(picture["png"]), from_png64(picture["mask"]) if picture.get("mask") else None)
+        for picture in pictures
+    ]

@@ -25,8 +25,8 @@ def theme() -> Any:
     """Fonts of the system, nothing from the network."""
     fonts = ["system-ui", "-apple-system", "Segoe UI", "sans-serif"]
     mono = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
-    made = gr.themes.Base(primary_hue="blue", neutral_hue="stone", font=fonts, font_mono=mono, radius_size="lg")
-    return made.set(
+    base = gr.themes.Base(primary_hue="blue", neutral_hue="stone", font=fonts, font_mono=mono, radius_size="lg")
+    return base.set(
         body_background_fill="#fbfaf8",
         body_background_fill_dark="#15171b",
         block_background_fill="#ffffff",

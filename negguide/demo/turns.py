@@ -120,22 +120,22 @@ class Turns:
                 return 0
             served, line, place = dict(self._served), list(self._line), int(self._current is not None)
             while line:
-                one = min(line, key=lambda waiting: _rank(waiting, served))
-                if one is job:
+                first = min(line, key=lambda waiting: _rank(waiting, served))
+                if first is job:
                     break
-                line.remove(one)
-                _count(one, served, place + 10**9)
+                line.remove(first)
+                _count(first, served, place + 10**9)
                 place += 1
             return place
 
     def stop(self, session: str) -> list[Job]:
         """Stop all that a session has in line or at work."""
         with self._change:
-            mine = [job for job in [self._current, *self._line] if job is not None and job.session == session]
-            for job in mine:
+            jobs = [job for job in [self._current, *self._line] if job is not None and job.session == session]
+            for job in jobs:
                 job.stop()
             self._change.notify_all()
-        return mine
+        return jobs
 
     def _serve(self) -> None:
         while True:

@@ -39,7 +39,7 @@ class View:
         """What the page's fields hold with these settings."""
         page = self.page
         chosen, also, values = page.panel.updates(settings.methods)
-        known = [one.model_dump(exclude_none=True) for one in settings.pictures]
+        pictures = [picture.model_dump(exclude_none=True) for picture in settings.pictures]
         mask = None
         if settings.mask:
             shape = from_png64(settings.mask).convert("L").resize((384, 384))
@@ -48,7 +48,7 @@ class View:
             mask = {"background": None, "layers": [layer], "composite": layer}
         return {
             page.prompt: settings.prompt, page.negatives: settings.negatives, page.methods: chosen, page.also: also, **values,
-            page.mask: mask, page.mask_state: settings.mask, page.avoided_state: known, page.avoided: avoided_of(known),
+            page.mask: mask, page.mask_state: settings.mask, page.avoided_state: pictures, page.avoided: avoided_of(pictures),
             page.seed: settings.seed, page.randomise: False, page.count: settings.count, page.steps: settings.steps,
             page.guidance: settings.guidance, page.size: settings.size or "", page.takeover: settings.takeover,
             page.model: settings.model, page.dtype: settings.dtype, page.offload: settings.offload,
@@ -90,18 +90,18 @@ class View:
     def progress(self, board: Board, before: Board | None, ahead: int) -> Updates:
         """What has changed since `before`; `ahead` others wait before it."""
         page = self.page
-        found: Updates = {page.status: html.status(board, ahead)}
+        updates: Updates = {page.status: html.status(board, ahead)}
         if before is not None and _forms(board) == _forms(before):
-            return found
-        found[page.board] = html.results(board)
+            return updates
+        updates[page.board] = html.results(board)
         plain, guided = pair_of(board, None)
-        right = next((one for one in board.results[1:] if one.state == "running"), guided)
+        right = next((result for result in board.results[1:] if result.state == "running"), guided)
         left, other = first_of(plain), first_of(right) or first_of(plain)
         seen = before is not None and (first_of(before.results[0]), right_first(before)) == (left, right_first(board))
         if left is not None and not seen:
             slide = (enlarged(left, LIVE), enlarged(other or left, LIVE))
-            found[page.slider] = gr.update(value=slide, label=f"plain | {right.label}{'' if other else ', to come'}")
-        return found
+            updates[page.slider] = gr.update(value=slide, label=f"plain | {right.label}{'' if other else ', to come'}")
+        return updates
 
     def final(self, board: Board, request: gr.Request) -> Updates:
         """A comparison is done, stopped or failed."""
@@ -110,12 +110,12 @@ class View:
         label = next((result.label for result in board.results[1:] if result.state == "done"), labels[0])
         place = telling(board, label)
         link, whole = to_link(board.settings)
-        found = self.shown(board, label, place)
+        updates = self.shown(board, label, place)
         if board.state == "stopped" and slide_of(*pair_of(board, label), place) is None:
-            del found[page.slider]  # what was to be seen of it when it was stopped stays
+            del updates[page.slider]  # what was to be seen of it when it was stopped stays
         base = str(request.request.url).split("/gradio_api/")[0] if getattr(request, "request", None) else ""
         return {
-            **found,
+            **updates,
             page.last: board,
             page.place: place,
             page.status: html.status(board),

@@ -35,7 +35,7 @@ class Onlooker(Method):
         x0, decode, step = denoised.x0, denoised.context.decode, denoised.step
 
         def pictures() -> list[Image]:
-            found: list[Image] = decode(x0, longest=PREVIEW, vae=self.decoder)
-            return found
+            previews: list[Image] = decode(x0, longest=PREVIEW, vae=self.decoder)
+            return previews
 
         self.see(step.index, step.count, pictures)
