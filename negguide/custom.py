@@ -91,14 +91,14 @@ def methods_of_call(negatives: Any, method: Any, options: Mapping[str, Any]) -> 
                 raise ValueError(f"{asked} needs negatives, e.g. negatives=['hat']")
             return ()
         entry = get_method(method or USUAL)
-        known = {field.name for field in dataclasses.fields(entry.method)}
-        if unknown := [name for name in options if name not in known]:
+        fields = {field.name for field in dataclasses.fields(entry.method)}
+        if unknown := [name for name in options if name not in fields]:
             raise TypeError(
-                f"{entry.name} has no option {unknown[0]!r}; it has {', '.join(sorted(known - {'negatives'}))}"
+                f"{entry.name} has no option {unknown[0]!r}; it has {', '.join(sorted(fields - {'negatives'}))}"
             )
         return (entry(negatives, **options),)
     methods = tuple(method) if isinstance(method, Sequence) else (method,)
-    if not all(isinstance(one, Method) for one in methods):
+    if not all(isinstance(given, Method) for given in methods):
         raise TypeError(f"method is {method!r}; possible: a name such as 'perp_neg', or negguide methods")
     if negatives or options:
         raise ValueError("negatives go with the name of a method; the given methods bring their own")
@@ -107,13 +107,13 @@ def methods_of_call(negatives: Any, method: Any, options: Mapping[str, Any]) -> 
 
 def _signature(stock: Any) -> inspect.Signature:
     """The arguments of the stock call, and ours."""
-    known = inspect.signature(stock)
-    parameters = list(known.parameters.values())
+    stock_signature = inspect.signature(stock)
+    parameters = list(stock_signature.parameters.values())
     names = ["negatives", "method"]
     for entry in METHODS.values():
         if entry.takes_negatives:
             names += [field.name for field in dataclasses.fields(entry.method)]
-    new = [name for name in dict.fromkeys(names) if name not in known.parameters]
+    new = [name for name in dict.fromkeys(names) if name not in stock_signature.parameters]
     more = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None) for name in new]
     place = len(parameters) - (parameters[-1].kind is inspect.Parameter.VAR_KEYWORD)
-    return known.replace(parameters=[*parameters[:place], *more, *parameters[place:]])
+    return stock_signature.replace(parameters=[*parameters[:place], *more, *parameters[place:]])

@@ -60,5 +60,5 @@ def as_folder(name: str) -> Iterator[Path]:
 
     root = mirror(name)
     yield root
-    for one in send_results(root, name):
-        typer.echo(f"{name.rstrip('/')}/{one}")
+    for notice in send_results(root, name):
+        typer.echo(f"{name.rstrip('/')}/{notice}")

@@ -164,12 +164,12 @@ def _run(
         judges = choose_judges(loaded, clip) if judge else []
     with (
         progress_bar(len(request.tasks) * len(request.arms) * len(request.seeds)) as progress,
-        warnings.catch_warnings(record=True) as told,
+        warnings.catch_warnings(record=True) as caught,
     ):
         warnings.simplefilter("always", UserWarning)
         results = compare(loaded, request, judges, progress=progress)
     in_rows = {remark for comparison in results.comparisons for row in comparison.rows for remark in row.remarks}
-    texts = [" ".join(str(one.message).split()) for one in told if issubclass(one.category, UserWarning)]
+    texts = [" ".join(str(warning.message).split()) for warning in caught if issubclass(warning.category, UserWarning)]
     return results, [text for text in dict.fromkeys(texts) if text not in in_rows]
 
 

@@ -237,17 +237,19 @@ def _estimate(plan: Plan) -> None:
         return load_model(model.name, model.dtype, plan.device)
 
     with one_line(), pinned_threads(plan.threads):
-        found = list(units(plan, machine_of(plan.device)))
+        all_units = list(units(plan, machine_of(plan.device)))
         store = Store(Path(plan.output))
-        cost = estimate(found, store.missing(found), store, load)
-    told = "unknown before the first picture" if cost.seconds is None else f"{in_words(cost.seconds)} ({cost.source})"
+        cost = estimate(all_units, store.missing(all_units), store, load)
+    duration = (
+        "unknown before the first picture" if cost.seconds is None else f"{in_words(cost.seconds)} ({cost.source})"
+    )
     models, rows = len(plan.models), len(plan.variants())
     typer.echo(f"{models} model(s) x {len(plan.prompts)} prompts x {rows} methods x {len(plan.seeds)} seeds")
     typer.echo(f"pictures          {cost.pictures}, of which {cost.missing} are to be made in {cost.calls} calls")
     typer.echo(f"denoiser passes   about {cost.passes:.0f}")
-    typer.echo(f"time, one device  {told}")
+    typer.echo(f"time, one device  {duration}")
     typer.echo(f"folder            {plan.output}")
-    for note in notes_before(store, found):
+    for note in notes_before(store, all_units):
         typer.echo(f"note: {note}")
 
 

@@ -129,8 +129,8 @@ def _measure_folder(
         if any(cell.interval for cell in cells):
             table.add_row("", *(f"[dim]{cell.interval}[/]" for cell in cells))
     console.print(table)
-    told = f"\n{tables.size(measures)}; judged by: {measures.judge}"
-    console.print(told, style="dim", soft_wrap=True, markup=False)
+    summary = f"\n{tables.size(measures)}; judged by: {measures.judge}"
+    console.print(summary, style="dim", soft_wrap=True, markup=False)
     for line in (*tables.notes(measures), *tables.trust(measures)):
         console.print(line, soft_wrap=True, markup=False)
     for line in measures.absent:

@@ -100,16 +100,16 @@ def progress_bar(pictures: int) -> Iterator[Progress]:
 
 def _lines(pictures: int, every: float = 30.0) -> Progress:
     """Progress for a log: what is being made, how many pictures are done, how long the rest will take."""
-    started = told = time.monotonic()
+    started = last_line = time.monotonic()
     done = 0.0
 
     def tell(what: str, more: float) -> None:
-        nonlocal done, told
+        nonlocal done, last_line
         done += more
         now = time.monotonic()
-        if now - told < every:
+        if now - last_line < every:
             return
-        told = now
+        last_line = now
         left = (now - started) * (pictures - done) / done if done else 0.0
         print(
             f"negguide: {done:.0f} of {pictures} pictures, about {left:.0f} s left ({what[:48]})",

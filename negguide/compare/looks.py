@@ -55,15 +55,15 @@ def looks(
 
     All pictures of the call have one prompt, so that the watcher is called once a look.
     """
-    shown, found = iter(recorder.shown if recorder else ()), []
+    shown, records = iter(recorder.shown if recorder else ()), []
     for note in (note for record in trace for note in record.notes if "looked_at" in note):
         step = int(note["looked_at"])
         pictures = next(shown, ()) if note.get("asked", True) else ()
         files = [folder / f"{seed}-step-{step}.png" for seed, _ in zip(seeds, pictures, strict=False)]
         for file, picture in zip(files, pictures, strict=True):
             write(out / file, png(_small(picture), {}))
-        told = {row["image"]: row for row in note.get("images", ())}
-        found.append(
+        by_image = {row["image"]: row for row in note.get("images", ())}
+        records.append(
             Look(
                 method=note["method"],
                 step=step,
@@ -72,14 +72,14 @@ def looks(
                 seconds=note.get("seconds"),
                 error=note.get("error"),
                 seeds=list(seeds),
-                glances=[_glance(place, files, told.get(place, {})) for place in range(len(seeds))],
+                glances=[_glance(place, files, by_image.get(place, {})) for place in range(len(seeds))],
             )
         )
-    return found
+    return records
 
 
-def _glance(place: int, files: Sequence[Path], told: Mapping[str, Any]) -> Glance:
-    kept = {name: told[name] for name in ("asked", "answered", "negatives", "left_out") if name in told}
+def _glance(place: int, files: Sequence[Path], by_image: Mapping[str, Any]) -> Glance:
+    kept = {name: by_image[name] for name in ("asked", "answered", "negatives", "left_out") if name in by_image}
     return Glance(image=place, preview=files[place].as_posix() if place < len(files) else None, **kept)
 
 

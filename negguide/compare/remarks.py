@@ -18,10 +18,10 @@ NO_EFFECT = "no effect here: every picture is the plain one, pixel by pixel"
 @contextmanager
 def remarks_of(row: Row) -> Iterator[None]:
     """Warnings for users that come meanwhile stand in the row, once each, and are told as ever."""
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         yield
-    for warning in told:
+    for warning in caught:
         text = " ".join(str(warning.message).split())
         if issubclass(warning.category, UserWarning) and text not in row.remarks:
             row.remarks.append(text)

@@ -59,10 +59,10 @@ def _grid(out: Path, comparison: Comparison, seeds: list[int]) -> dict[str, Any]
 
 def _timeline(out: Path, row: Row) -> list[tuple[int, list[dict[str, Any]]]]:
     """(seed, its looks in order) for every picture of a row; each look says which negatives came and went."""
-    found: dict[int, list[dict[str, Any]]] = {}
+    by_step: dict[int, list[dict[str, Any]]] = {}
     for look in row.looks:
         for seed, glance in zip(look.seeds, look.glances, strict=True):
-            looks = found.setdefault(seed, [])
+            looks = by_step.setdefault(seed, [])
             before = looks[-1]["negatives"] if looks else []
             loaded = data_uri(out / glance.preview) if glance.preview else None
             looks.append(
@@ -70,26 +70,28 @@ def _timeline(out: Path, row: Row) -> list[tuple[int, list[dict[str, Any]]]]:
                     "look": look,
                     "said": list(zip(glance.asked, glance.answered, strict=True)),
                     "negatives": before if look.error else glance.negatives,
-                    "added": [] if look.error else [one for one in glance.negatives if one not in before],
-                    "gone": [] if look.error else [one for one in before if one not in glance.negatives],
+                    "added": []
+                    if look.error
+                    else [negative for negative in glance.negatives if negative not in before],
+                    "gone": [] if look.error else [negative for negative in before if negative not in glance.negatives],
                     "uri": loaded[0] if loaded else None,
                 }
             )
-    return list(found.items())
+    return list(by_step.items())
 
 
 def _pictures(out: Path, row: Row, seeds: list[int]) -> list[dict[str, Any] | None]:
     """One entry per seed; None where there is no picture."""
-    made = {picture.seed: picture for picture in row.pictures}
-    found: list[dict[str, Any] | None] = []
+    by_seed = {picture.seed: picture for picture in row.pictures}
+    cells: list[dict[str, Any] | None] = []
     for seed in seeds:
-        picture = made.get(seed)
+        picture = by_seed.get(seed)
         loaded = data_uri(out / picture.file) if picture else None
         if picture is None or loaded is None:
-            found.append(None)
+            cells.append(None)
             continue
-        found.append({"picture": picture, "uri": loaded[0], "width": loaded[1], "height": loaded[2]})
-    return found
+        cells.append({"picture": picture, "uri": loaded[0], "width": loaded[1], "height": loaded[2]})
+    return cells
 
 
 def _table(rows: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:

@@ -58,7 +58,10 @@ def compare(
     try:
         for task, name in zip(request.tasks, names, strict=True):
             comparison = Comparison(
-                prompt=task.prompt, negatives=[describe(one) for one in task.negatives], text=task.text, slug=name
+                prompt=task.prompt,
+                negatives=[describe(negative) for negative in task.negatives],
+                text=task.text,
+                slug=name,
             )
             results.comparisons.append(comparison)
             folders = slugs([arm.label for arm in request.arms])
@@ -140,7 +143,7 @@ def _fill(
         for start in range(0, len(request.seeds), request.batch):
             seeds = request.seeds[start : start + request.batch]
             watched, recorder = recorded(methods)
-            made = make(
+            result = make(
                 model,
                 request,
                 task.prompt,
@@ -149,15 +152,15 @@ def _fill(
                 partial(progress, f"{arm.label} · {task.prompt}"),
                 inputs=request.inputs,
             )
-            row.looks += looks(made.trace, recorder, seeds, request.out, folder)
-            seconds, passes = seconds + made.seconds, made.passes
-            lost += [made.lost] if made.lost else []
-            for seed, image in zip(seeds, made.images, strict=True):
+            row.looks += looks(result.trace, recorder, seeds, request.out, folder)
+            seconds, passes = seconds + result.seconds, result.passes
+            lost += [result.lost] if result.lost else []
+            for seed, image in zip(seeds, result.images, strict=True):
                 file = folder / f"{seed}.png"
                 metadata = PictureMetadata.of(
                     task, methods, seed, seeds, model.name, request, dtype, passes, request.inputs
                 )
-                lost_here = {"lost": made.lost} if made.lost else {}
+                lost_here = {"lost": result.lost} if result.lost else {}
                 write(request.out / file, png(image, metadata.texts(**lost_here)))
                 row.pictures.append(Picture(seed=seed, file=file.as_posix()))
                 pictures.append(image)

@@ -71,8 +71,8 @@ def _fit(image: Image.Image, width: int, height: int) -> Image.Image:
 def _second_line(error: str | None, scores: dict[str, float]) -> str:
     if error:
         return "failed"
-    told = [f"{scores['presence']:.0%} show it"] if "presence" in scores else []
-    return ", ".join([*told, f"{scores.get('passes', 0):g} passes"])
+    parts = [f"{scores['presence']:.0%} show it"] if "presence" in scores else []
+    return ", ".join([*parts, f"{scores.get('passes', 0):g} passes"])
 
 
 def _text(
