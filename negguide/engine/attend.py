@@ -195,7 +195,9 @@ def behind_attention(module: Any, first: Callable[..., Tensor], dropped: bool = 
     projection = module._modules["to_out"]
     if isinstance(projection, torch.nn.Linear):
         return first
-    return (first, *(_unchanged if dropped else part for part in projection[1:]))
+    # Not a slice, which would be a new module.
+    behind = tuple(projection)[1:]
+    return (first, *(_unchanged if dropped else part for part in behind))
 
 
 def _constant(value: Tensor) -> Callable[..., Tensor]:
