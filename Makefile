@@ -66,7 +66,7 @@ docs: $(VENV)/.installed-dev
 test-latest:
 	$(PYTHON) -m venv --clear "$(VENV)-latest"
 	$(call pip,$(VENV)-latest) --upgrade pip
-	$(call pip,$(VENV)-latest) --editable ".[all,lab,test]"
+	$(call pip,$(VENV)-latest) --editable ".[all,lab,s3-test,test]"
 	"$(VENV)-latest/bin/python" -m pip freeze --exclude-editable
 	$(TESTING) $(VENV)-latest/bin/python -m pytest -n $(JOBS)
 
@@ -92,7 +92,7 @@ $(VENV)/.installed-run: pyproject.toml $(LOCKED) | $(VENV)/bin/python
 
 $(VENV)/.installed-test: pyproject.toml $(LOCKED) | $(VENV)/bin/python
 	@echo "installing negguide and its tests into $(VENV) (once; a few minutes)"
-	@$(call install,$(VENV),$(LOCKED)) --editable ".[all,lab,test]" && touch $@ $(VENV)/.installed-run
+	@$(call install,$(VENV),$(LOCKED)) --editable ".[all,lab,s3-test,test]" && touch $@ $(VENV)/.installed-run
 
 $(VENV)/.installed-dev: pyproject.toml $(LOCKED) | $(VENV)/bin/python
 	@echo "installing negguide and its tools into $(VENV) (once)"
