@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet
 import pytest
 from standin import standin_folder
 
-from negguide.batch.addresses import CACHE
+from negguide.batch.addresses import CACHE, Address
 from negguide.batch.engine import run
 from negguide.batch.make import make_unit
 from negguide.batch.plan import Plan
@@ -23,8 +26,9 @@ from negguide.batch.sharded import on_ray
 from negguide.batch.sharded.mirror import mirror
 from negguide.batch.sharded.on_ray import run_sharded_on_ray
 from negguide.batch.sharded.run import run_sharded
-from negguide.batch.sharded.store import Shards
+from negguide.batch.sharded.store import Shards, _table
 from negguide.cli import main
+from negguide.commands import measure as commands
 
 ray = pytest.importorskip("ray")
 pytest.importorskip("ray.data")
@@ -138,3 +142,64 @@ def test_the_actors_are_told_when_the_command_is(tmp_path: Path) -> None:
             time.sleep(0.01)
         assert shards.address.names("stop") == ["run"]
     assert shards.address.names("stop") == []
+
+
+def _measured(address: Address) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """What was measured there: of all pictures together, and of each."""
+    table = pyarrow.parquet.read_table(io.BytesIO(address.read("measures.parquet"))).to_pylist()
+    return json.loads(address.read("measures.json")), sorted(table, key=lambda row: (row["picture"], row["measure"]))
+
+
+def _alike(ours: Any, theirs: Any) -> bool:
+    """Equal, numbers but for what other numbers of threads change."""
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        return ours.keys() == theirs.keys() and all(_alike(ours[key], theirs[key]) for key in ours)
+    if isinstance(ours, list) and isinstance(theirs, list):
+        return len(ours) == len(theirs) and all(map(_alike, ours, theirs))
+    if isinstance(ours, float) and isinstance(theirs, float):
+        return ours == pytest.approx(theirs, rel=1e-4, abs=1e-5)
+    return bool(ours == theirs)
+
+
+def test_two_actors_one_of_which_is_killed_measure_as_one_process_does(
+    cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = _plan((tmp_path / "bucket").as_uri(), clip="toybox", shard=5, batch=1, threads=1)
+    run_sharded(plan)
+    address = Address(plan.output)
+    shards = Shards(plan.output)
+    # One picture is lost, so that methods are compared on the seeds that both have.
+    lost = sorted(shards.names("done"))[-1]
+    address.write(f"records/{lost}.parquet", _table(shards.records(lost)[1:]))
+    assert main(["measure", plan.output, "--clip", "toybox"]) == 0
+    alone = _measured(address)
+    monkeypatch.setenv(CACHE, str(tmp_path / "another cache"))
+    killed: list[int] = []
+
+    def kill(groups: int, process: int) -> None:
+        if not killed and process != os.getpid():
+            killed.append(process)
+            os.kill(process, signal.SIGKILL)
+
+    monkeypatch.setattr(commands, "partial", lambda *args, **named: partial(*args, **named, told=kill))
+    assert main(["measure", plan.output, "--clip", "toybox", "--engine", "ray", "--workers", "2"]) == 0
+    assert killed
+    assert list((tmp_path / "another cache").rglob("*.png")) == [], "pictures came to the actors only"
+    far = _measured(address)
+    assert _alike(far[0], alone[0])
+    assert _alike(far[1], alone[1])
+    assert {"alignment", "presence of cat"} <= {row["measure"] for row in far[1]}
+    assert "novelty" in far[0]["means"]["perp_neg"], "features came back, too"
+    assert main(["report", plan.output]) == 0, "with what was measured there"
+    capsys.readouterr()
+
+
+def test_what_a_cluster_cannot_measure_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["measure", str(tmp_path), "--engine", "ray"]) == 2
+    assert "measures what lies at an address" in capsys.readouterr().err
+    assert main(["measure", tmp_path.as_uri(), "--engine", "ray", "--against", str(tmp_path)]) == 2
+    assert "--against needs all pictures in one place" in capsys.readouterr().err
+    assert main(["measure", str(tmp_path), "--workers", "2"]) == 2
+    assert "--workers goes with --engine ray" in capsys.readouterr().err
+    assert main(["measure", str(tmp_path), "--engine", "spark"]) == 2
+    assert "possible: here, ray" in capsys.readouterr().err

@@ -35,6 +35,13 @@ class Group:
     """What the prompts file calls prompts of its kind; empty where it does not."""
 
 
+Key = tuple[str, int, tuple[int, ...]]
+
+
+def _key(group: Group, seeds: tuple[int, ...]) -> Key:
+    return group.label, group.row, seeds
+
+
 Pair = tuple[Group, Group]
 """A method's group and the baseline's, of the same prompt and the same seeds."""
 
@@ -59,39 +66,45 @@ class Judging:
         for record in records:
             members[record["label"], record["row"]].append(record)
         groups = []
-        for (label, row), several in members.items():
-            pictures, broken = Pictures.readable([self.root / record["file"] for record in several])
-            for place in broken:
-                several[place]["broken"] = True
-                self.skipped.append(f"{several[place]['file']}: it cannot be read as a picture")
-            good = [record for record in several if "broken" not in record]
-            if good:
+        for (label, row), group in zip(members, self.judged(list(members.values())), strict=True):
+            good = [record for record in members[label, row] if "broken" not in record]
+            if group is not None:
                 self._members[label, row] = {record["seed"]: record for record in good}
-                groups.append(self._group(good, pictures))
+                groups.append(group)
         return groups
+
+    def judged(self, groups: Sequence[Sequence[Record]]) -> list[Group | None]:
+        """The groups of these records, in their order; None where no picture of one can be read. Notes as in `groups`."""
+        return [self._judged(records) for records in groups]
+
+    def _judged(self, records: Sequence[Record]) -> Group | None:
+        pictures, broken = Pictures.readable([self.root / record["file"] for record in records])
+        for place in broken:
+            records[place]["broken"] = True
+            self.skipped.append(f"{records[place]['file']}: it cannot be read as a picture")
+        good = [record for record in records if "broken" not in record]
+        return self._group(good, pictures) if good else None
 
     def pairs(self, groups: Sequence[Group], baseline: str) -> dict[str, list[Pair]]:
         """Each label's groups beside the baseline's, judged again on the seeds that both have where one has others."""
         base = {group.row: group for group in groups if group.label == baseline}
-        again: dict[tuple[str, int, tuple[int, ...]], Group] = {}
-        pairs: dict[str, list[Pair]] = defaultdict(list)
+        beside: list[tuple[Group, Group, tuple[int, ...]]] = []
         for group in groups:
             if group.label == baseline or group.row not in base:
                 continue
-            common = tuple(seed for seed in group.seeds if seed in base[group.row].seeds)
+            common = tuple(sorted(seed for seed in group.seeds if seed in base[group.row].seeds))
             if common:
-                both = [self._on(judged, common, again) for judged in (group, base[group.row])]
-                pairs[group.label].append((both[0], both[1]))
+                beside.append((group, base[group.row], common))
+        parts = {_key(group, seeds) for *pair, seeds in beside for group in pair if set(seeds) != set(group.seeds)}
+        again = dict(zip(sorted(parts), self.judged([self._records(*key) for key in sorted(parts)]), strict=True))
+        pairs: dict[str, list[Pair]] = defaultdict(list)
+        for *pair, seeds in beside:
+            first, second = (again.get(_key(group, seeds)) or group for group in pair)
+            pairs[first.label].append((first, second))
         return pairs
 
-    def _on(self, group: Group, seeds: tuple[int, ...], again: dict[tuple[str, int, tuple[int, ...]], Group]) -> Group:
-        if set(seeds) == set(group.seeds):
-            return group
-        key = (group.label, group.row, tuple(sorted(seeds)))
-        if key not in again:
-            records = [self._members[group.label, group.row][seed] for seed in key[2]]
-            again[key] = self._group(records, Pictures([self.root / record["file"] for record in records]))
-        return again[key]
+    def _records(self, label: str, row: int, seeds: tuple[int, ...]) -> list[Record]:
+        return [self._members[label, row][seed] for seed in seeds]
 
     def _group(self, records: Sequence[Record], pictures: Sequence[Image]) -> Group:
         first = records[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -113,11 +113,13 @@ def measure(
     negatives: Sequence[str] = (),
     judges: Sequence[Judge] | None = None,
     more: More = NOTHING_MORE,
+    judging: type[Judging] | Callable[..., Judging] = Judging,
 ) -> Measures:
     """Judge every picture of a folder; writes `measures.json` and `measures.parquet` (a row per picture and measure) into it.
 
     `clip`: as in `compare --clip`; Toybox pictures have judges of their own. `baseline`: what the others are compared
     with, by default "plain" or else the first. `prompt`, `negatives`: of a foreign folder, see `gather`. `more`: what else.
+    `judging`: what makes the judges look, of the folder, the judges of each bundle and the CLIP whose features are kept.
     `ValueError` if there is no picture, no such baseline, or a judge cannot be loaded.
     """
     gathered = look_into(root, prompt, negatives)
@@ -129,21 +131,16 @@ def measure(
     baseline = _baseline(labels, baseline)
     if more.truth is not None:
         read_truth(more.truth, records)
-    extra, absent = extra_judges(more.names)
-    asked = [AskedJudge(more.judge)] if more.judge else []
     models = {bundle_of(record): record["model"] for record in records}
-    judges_of = {
-        bundle: [*in_order(asked, judges if judges is not None else judges_for(model, clip)), *extra]
-        for bundle, model in models.items()
-    }
-    kept = _keep_features(judges_of)
+    judges_by_bundle, absent = judges_of(models, clip, more, judges)
+    kept = keep_features(judges_by_bundle)
     against = pictures_of(more.against) if more.against else []
     references = kept.images(pictures_of(more.references)) if more.references and kept is not None else None
     if more.references and kept is None:
         absent.append("likeness to references needs a CLIP: name one with --clip")
-    judging = Judging(root, judges_of, kept)
-    groups = judging.groups(records)
-    pairs = judging.pairs(groups, baseline)
+    at_work = judging(root, judges_by_bundle, kept)
+    groups = at_work.groups(records)
+    pairs = at_work.pairs(groups, baseline)
     every = _every(groups, pairs)
     thresholds, untold = detections(records)
     if more.truth is not None:
@@ -154,14 +151,14 @@ def measure(
         add_references(records, every, references)
     sets, missing = set_scores(root, records, against, kept)
     measures = Measures(
-        judge="; ".join(dict.fromkeys(judge.name for some in judges_of.values() for judge in some)),
+        judge="; ".join(dict.fromkeys(judge.name for some in judges_by_bundle.values() for judge in some)),
         baseline=baseline,
         pictures=sum("broken" not in record for record in records),
         prompts=len({record["row"] for record in records}),
         means={label: {**row, **sets.get(label, {})} for label, row in means(groups, labels).items()},
         differences=differences(pairs, labels, baseline),
         groups=groups,
-        skipped=judging.skipped,
+        skipped=at_work.skipped,
         absent=[*absent, *missing, *untold],
         detections=thresholds,
         planned=gathered.planned,
@@ -206,7 +203,20 @@ def _pictures(groups: Iterable[Group]) -> int:
     return sum(len(group.seeds) for group in groups)
 
 
-def _keep_features(judges: Mapping[str, Sequence[Judge]]) -> Kept | None:
+def judges_of(
+    models: Mapping[str, str], clip: str | None, more: More, judges: Sequence[Judge] | None = None
+) -> tuple[dict[str, list[Judge]], list[str]]:
+    """The judges of each bundle (of which a model is named), and a line for each measure that cannot be had here."""
+    extra, absent = extra_judges(more.names)
+    asked = [AskedJudge(more.judge)] if more.judge else []
+    judges_by_bundle = {
+        bundle: [*in_order(asked, judges if judges is not None else judges_for(model, clip)), *extra]
+        for bundle, model in models.items()
+    }
+    return judges_by_bundle, absent
+
+
+def keep_features(judges: Mapping[str, Sequence[Judge]]) -> Kept | None:
     """Have the first CLIP among the judges remember its features; None without any."""
     for judge in (judge for some in judges.values() for judge in some):
         if isinstance(judge, ClipJudge):

@@ -49,6 +49,17 @@ def estimate_at_address(plan: Plan) -> None:
 
 
 @contextmanager
+def as_records(name: str) -> Iterator[tuple[Path, dict[str, str]]]:
+    """What lies at an address as a folder without pictures, and the shard of each; then what was measured goes there."""
+    from negguide.batch.sharded.mirror import records_of, send_results
+
+    root, shard_of = records_of(name)
+    yield root, shard_of
+    for one in send_results(root, name):
+        typer.echo(f"{name.rstrip('/')}/{one}")
+
+
+@contextmanager
 def as_folder(name: str) -> Iterator[Path]:
     """A folder, or what lies at an address as a folder of this machine; then what was measured goes to the address."""
     from negguide.batch.addresses import is_address

@@ -171,7 +171,7 @@ def generate(
     if outcome.is_main:
         _tell(outcome, plan)
         if report and not outcome.stopped and outcome.missing < outcome.pictures and only is None:
-            _measure(plan)
+            _measure(plan, engine if at_address else "here", workers)
     for note in outcome.notes:
         print(f"negguide: note: {note}", file=sys.stderr)
     for error in outcome.errors:
@@ -261,12 +261,15 @@ def _tell(outcome: Outcome, plan: Plan) -> None:
     )
 
 
-def _measure(plan: Plan) -> None:
+def _measure(plan: Plan, engine: str, workers: int | None) -> None:
+    from negguide.batch.more import More
     from negguide.commands.measure import measure_and_tell
     from negguide.commands.report import report_and_tell
 
     with one_line():
-        measure_and_tell(plan.output, clip=plan.clip, baseline=plan.baseline, names=plan.measures)
+        by, count = ("ray", workers) if engine == "ray" else ("here", None)
+        more = More(tuple(plan.measures))
+        measure_and_tell(plan.output, plan.clip, plan.baseline, more=more, engine=by, workers=count)
         report_and_tell(plan.output, plan.exports)
 
 

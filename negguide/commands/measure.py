@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from negguide.commands.addresses import as_folder
+from negguide.commands.addresses import as_folder, as_records
 from negguide.commands.terminal import one_line, quiet_libraries
 
 if TYPE_CHECKING:
+    from negguide.batch.measure import Measures
     from negguide.batch.more import More
 
 Folder = Annotated[str, typer.Argument(help="The folder or address of a batch, or any folder of pictures.")]
@@ -43,6 +45,10 @@ AskedJudge = Annotated[
         show_default=False,
     ),
 ]
+Engine = Annotated[
+    str, typer.Option(help="ray: pictures at an address are judged by a Ray cluster, or by several processes here.")
+]
+Workers = Annotated[int | None, typer.Option(help="With --engine ray: at most so many.", min=1, show_default=False)]
 Prompt = Annotated[str | None, typer.Option(help="The prompt of all pictures of a foreign folder.")]
 Negatives = Annotated[
     list[str] | None, typer.Option("--negative", "-n", help="What to look for in a foreign folder; repeat for more.")
@@ -60,6 +66,8 @@ def measure(
     references: References = None,
     truth: Truth = None,
     judge: AskedJudge = None,
+    engine: Engine = "here",
+    workers: Workers = None,
 ) -> None:
     """Measure diversity, alignment and the presence of what was negated.
 
@@ -73,7 +81,11 @@ def measure(
     It writes measures.json, measures.parquet (a row per picture and measure), summary.md, .csv and .tex into the folder.
     """
     with one_line():
-        measure_and_tell(folder, clip, baseline, prompt, negative or [], more or [], against, references, truth, judge)
+        _check(folder, engine, workers, against)
+        from negguide.batch.more import More
+
+        asked = More(tuple(more or ()), against, references, truth, judge)
+        measure_and_tell(folder, clip, baseline, prompt, negative or [], asked, engine, workers)
 
 
 def measure_and_tell(
@@ -82,37 +94,53 @@ def measure_and_tell(
     baseline: str | None = None,
     prompt: str | None = None,
     negatives: Sequence[str] = (),
-    names: Sequence[str] = (),
-    against: Path | None = None,
-    references: Path | None = None,
-    truth: Path | None = None,
-    judge: str | None = None,
+    more: More | None = None,
+    engine: str = "here",
+    workers: int | None = None,
 ) -> None:
     """Measure a folder or what is at an address, write the tables, and print them."""
-    from negguide.batch.more import More
+    from negguide.batch.measure import NOTHING_MORE
+    from negguide.batch.measure import measure as run
 
-    with as_folder(name) as folder:
-        _measure_folder(
-            folder, clip, baseline, prompt, negatives, More(tuple(names), against, references, truth, judge)
-        )
+    more = more or NOTHING_MORE
+    quiet_libraries()
+    if engine == "here":
+        with as_folder(name) as folder:
+            _tell(folder, run(folder, clip, baseline, prompt, negatives, more=more))
+        return
+    from negguide.batch.sharded.measure_on_ray import RayJudging
+
+    with as_records(name) as (folder, shard_of):
+        judging = partial(RayJudging, url=name, shard_of=shard_of, clip=clip, more=more, workers=workers)
+        _tell(folder, run(folder, clip, baseline, prompt, negatives, more=more, judging=judging))
 
 
-def _measure_folder(
-    folder: Path, clip: str | None, baseline: str | None, prompt: str | None, negatives: Sequence[str], more: More
-) -> None:
+def _check(place: str, engine: str, workers: int | None, against: Path | None) -> None:
+    """`ValueError` for what cannot be, before anything heavy is loaded."""
+    from negguide.batch.addresses import is_address
+    from negguide.experiment.tasks import check_folder
+
+    if engine not in ("here", "ray"):
+        raise ValueError(f"unknown engine {engine!r}; possible: here, ray")
+    if workers is not None and engine != "ray":
+        raise ValueError("--workers goes with --engine ray")
+    if engine == "ray" and not is_address(place):
+        raise ValueError(f"--engine ray measures what lies at an address; {place!r} is a folder: leave it out")
+    if engine == "ray" and against is not None:
+        raise ValueError("--against needs all pictures in one place: measure with it without --engine ray")
+    if not is_address(place):
+        check_folder(place)
+        if not Path(place).is_dir():
+            raise ValueError(f"there is no folder {place!r}")
+
+
+def _tell(folder: Path, measures: Measures) -> None:
     from rich.console import Console
     from rich.table import Table
 
     from negguide.batch import tables
-    from negguide.batch.measure import measure as run
     from negguide.batch.report import write_tables
-    from negguide.experiment.tasks import check_folder
 
-    check_folder(str(folder))
-    if not folder.is_dir():
-        raise ValueError(f"there is no folder {str(folder)!r}")
-    quiet_libraries()
-    measures = run(folder, clip, baseline, prompt, negatives, more=more)
     write_tables(folder, measures)
     console = Console(highlight=False)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 from negguide import formats
 from negguide.batch.addresses import cache_folder
 from negguide.batch.read import PLAN_FILE
 from negguide.batch.sharded.store import STATES, Shards
-from negguide.batch.store import RECORDS
+from negguide.batch.store import RECORDS, Record
 from negguide.experiment.files import write
 
+MEASURED = ("measures.json", "measures.parquet")
 RESULTS = (
-    "measures.json",
-    "measures.parquet",
+    *MEASURED,
     "summary.md",
     "summary.csv",
     "summary.tex",
@@ -27,13 +30,13 @@ RESULTS = (
 def mirror(url: str) -> Path:
     """Bring the pictures of an address here that are not here yet; a batch's folder, in NEGGUIDE_CACHE or `~/.cache/negguide`.
 
-    `ValueError` if there is no batch.
+    What was measured there comes, too. `ValueError` if there is no batch.
     """
     shards, root = Shards(url), cache_folder(url, "mirror")
-    try:
-        write(root / PLAN_FILE, shards.address.read(PLAN_FILE))
-    except FileNotFoundError as error:
-        raise ValueError(f"there is no batch at {url!r} (no {PLAN_FILE})") from error
+    _bring_plan(shards, url, root)
+    for name in MEASURED:
+        with contextlib.suppress(FileNotFoundError):
+            shards.address.get(name, root / name)
     there: set[str] = set()
     for state in STATES:
         for name in sorted(shards.names(state)):
@@ -47,13 +50,38 @@ def mirror(url: str) -> Path:
     return root
 
 
+def records_of(url: str) -> tuple[Path, dict[str, str]]:
+    """A folder like that of `mirror` without any picture, and the shard of each picture by its key."""
+    shards, root = Shards(url), cache_folder(url, "records")
+    shutil.rmtree(root / RECORDS, ignore_errors=True)
+    _bring_plan(shards, url, root)
+    shard_of: dict[str, str] = {}
+    for state in STATES:
+        for name in sorted(shards.names(state)):
+            records = shards.records(name)
+            shard_of |= {record["key"]: name for record in records}
+            _write_records(root, f"{name}.jsonl", records)
+    return root, shard_of
+
+
+def _bring_plan(shards: Shards, url: str, root: Path) -> None:
+    try:
+        write(root / PLAN_FILE, shards.address.read(PLAN_FILE))
+    except FileNotFoundError as error:
+        raise ValueError(f"there is no batch at {url!r} (no {PLAN_FILE})") from error
+
+
+def _write_records(root: Path, file: str, records: Iterable[Record]) -> None:
+    lines = [json.dumps(formats.stamped(record), ensure_ascii=False) + "\n" for record in records]
+    write(root / RECORDS / file, "".join(lines).encode())
+
+
 def _unpack(shards: Shards, name: str, root: Path, file: str) -> None:
     records = {record["key"]: record for record in shards.records(name)}
     for key, data in shards.pictures(name, root):
         if key in records:
             write(root / records[key]["file"], data)
-    lines = [json.dumps(formats.stamped(record), ensure_ascii=False) + "\n" for record in records.values()]
-    write(root / RECORDS / file, "".join(lines).encode())  # last: what it names is here
+    _write_records(root, file, records.values())  # last: what it names is here
 
 
 def send_results(root: Path, url: str) -> list[str]:

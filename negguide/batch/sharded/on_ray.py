@@ -124,16 +124,11 @@ def _stream(
     progress: Progress,
 ) -> None:
     """Send the shards through the actors, and add up what they tell."""
-    environment = {
-        name: value for name, value in os.environ.items() if name.startswith(("NEGGUIDE_", "AWS_", "FSSPEC_"))
-    }
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    quiet(ray)
     pool = ray.data.ActorPoolStrategy(min_size=1, max_size=count, max_tasks_in_flight_per_actor=AHEAD)
     rows = ray.data.from_items(todo, override_num_blocks=min(len(todo), BLOCKS)).map_batches(
         Maker,
-        fn_constructor_args=(plan.model_dump_json(), str(Path.cwd()), environment, run),
+        fn_constructor_args=(plan.model_dump_json(), str(Path.cwd()), environment_of(), run),
         compute=pool,
         batch_size=1,
         **needs,
@@ -148,6 +143,17 @@ def _stream(
         if event["unreachable"]:
             outcome.errors.append(event["unreachable"])
             break
+
+
+def environment_of() -> dict[str, str]:
+    """What of this process's environment actors need to reach an address and the caches."""
+    return {name: value for name, value in os.environ.items() if name.startswith(("NEGGUIDE_", "AWS_", "FSSPEC_"))}
+
+
+def quiet(ray: Any) -> None:
+    """No progress bars and no remarks of Ray Data."""
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
 
 
 @contextlib.contextmanager
