@@ -169,10 +169,10 @@ class Attachment:
 
     def _denoisers(self) -> dict[str, torch.nn.Module]:
         parts = {name: getattr(self.pipe, name, None) for name in self._family.denoisers}
-        found = {name: part for name, part in parts.items() if isinstance(part, torch.nn.Module)}
-        if not found:
+        modules = {name: part for name, part in parts.items() if isinstance(part, torch.nn.Module)}
+        if not modules:
             raise TypeError(f"{self._cls.__name__} has no denoiser named {' or '.join(self._family.denoisers)}")
-        return found
+        return modules
 
     def _run(self, original: Any, *args: Any, **kwargs: Any) -> Any:
         with (
@@ -283,15 +283,15 @@ class Attachment:
         return make_plan(self.pipe, call, self._family, denoisers, reading, self._scale, caching)
 
     def _read(self, call: Call, denoisers: dict[str, torch.nn.Module]) -> Reading:
-        found = first_probe(self.pipe, call, denoisers)
+        probed = first_probe(self.pipe, call, denoisers)
         name = self._cls.__name__
-        mode, changes = read_mode(found, name), {}
+        mode, changes = read_mode(probed, name), {}
         needing = [m.name or type(m).__name__ for m in self.methods if m.needs_guidance and not m.is_neutral]
         if mode == "single" and needing:
             if "negative_prompt" in call.parameters and not call.has_negative:
                 changes = {"negative_prompt": call.texts("")}
-                found = probe(self.pipe, denoisers, call.probing(changes))
-                mode = read_mode(found, name)
+                probed = probe(self.pipe, denoisers, call.probing(changes))
+                mode = read_mode(probed, name)
             if mode == "single":
                 raise ValueError(why_unguided(name, needing, self._family, call))
-        return Reading(found, mode, changes)
+        return Reading(probed, mode, changes)

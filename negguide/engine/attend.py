@@ -63,9 +63,9 @@ class TextProjections:
         def project(value: Tensor, *args: Any, **kwargs: Any) -> Tensor:
             if value is not given:
                 return projection(value, *args, **kwargs)
-            known = self._kept.get((projection, id(text)))
-            if known is not None and known[1] is weight and known[2] == weight._version:
-                return known[3]
+            kept = self._kept.get((projection, id(text)))
+            if kept is not None and kept[1] is weight and kept[2] == weight._version:
+                return kept[3]
             if is_folded(value):
                 output = projection(value[:1], *args, **kwargs)
                 output = output.expand(value.shape[0], *output.shape[1:])
@@ -171,7 +171,9 @@ def output_projection(module: torch.nn.Module) -> torch.nn.Module | None:
 def _names(cls: Any) -> tuple[str, ...]:
     """The arguments of a layer's forward by position."""
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return tuple(name for name, one in inspect.signature(cls.forward).parameters.items() if one.kind in kinds)[1:]
+    return tuple(
+        name for name, parameter in inspect.signature(cls.forward).parameters.items() if parameter.kind in kinds
+    )[1:]
 
 
 @cache

@@ -58,11 +58,11 @@ class AttentionHooks:
         methods: Sequence[Method],
         states: Sequence[dict[str, Any]],
         guard: FiniteGuard,
-        known: KnownDenoisers,
+        known_denoisers: KnownDenoisers,
     ) -> None:
         self.plan = plan
         self.guard = guard
-        self._known = known
+        self._known = known_denoisers
         self._of_denoisers: dict[str, DenoiserModules] = {}
         self._layers: dict[str, tuple[AttentionLayer, ...]] = {}
         self._compiled: dict[str, bool] = {}
@@ -208,10 +208,10 @@ class AttentionHooks:
 
     def _keys(self) -> Callable[[Condition], int]:
         """The key of a condition, also after the run, when the plan has let go of its conditions."""
-        known = dict(self.plan.keys)
+        keys = dict(self.plan.keys)
 
         def key(condition: Condition) -> int:
-            return known[condition] if condition in known else self.plan.key(condition)
+            return keys[condition] if condition in keys else self.plan.key(condition)
 
         return key
 
@@ -228,8 +228,8 @@ def groups_of(plan: Plan) -> tuple[tuple[int, ...], ...]:
     each = plan.rows // count
     texts = [v for k, v in plan.call.complete.items() if k.startswith("prompt") and isinstance(v, (list, tuple))]
     texts = [t for t in texts if len(t) == count and all(isinstance(text, str) for text in t)]
-    found: dict[Any, list[int]] = {}
+    rows_of_text: dict[Any, list[int]] = {}
     for at in range(count):
         same = tuple(t[at] for t in texts) if texts else at
-        found.setdefault(same, []).extend(range(at * each, (at + 1) * each))
-    return tuple(tuple(rows) for rows in found.values())
+        rows_of_text.setdefault(same, []).extend(range(at * each, (at + 1) * each))
+    return tuple(tuple(rows) for rows in rows_of_text.values())

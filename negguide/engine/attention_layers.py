@@ -54,10 +54,10 @@ class AttentionLayer:
         own = self.layer.kind == "cross" or self.values != "all"
         # Kandinsky 5 spells its projections out.
         names = ("to_v", "to_value") if own else ("add_v_proj",)
-        found = next((getattr(self.module, name) for name in names if hasattr(self.module, name)), None)
-        if self.layer.kind == "self" or not isinstance(found, torch.nn.Module):
+        projection = next((getattr(self.module, name) for name in names if hasattr(self.module, name)), None)
+        if self.layer.kind == "self" or not isinstance(projection, torch.nn.Module):
             raise Unsupported(f"{self.layer.name} ({self.layer.kind}-attention) has no value projection of text tokens")
-        return found
+        return projection
 
 
 def attention_layers(denoiser: torch.nn.Module) -> tuple[AttentionLayer, ...]:
@@ -65,28 +65,28 @@ def attention_layers(denoiser: torch.nn.Module) -> tuple[AttentionLayer, ...]:
     inner = getattr(denoiser, "_orig_mod", denoiser)
     name = base_class(inner).__name__
     rules = rules_of(name)
-    found = []
+    layers = []
     for path, module in named_parts(inner):
         # torch.compile wraps blocks of a model too; their names then hold a step more.
         path = path.replace("_orig_mod.", "")
         rule = next((rule for rule in rules if re.fullmatch(rule.pattern, path)), None)
         if rule is not None and not path.endswith("_orig_mod"):
-            found.append((path, module, rule))
-    if not found:
+            layers.append((path, module, rule))
+    if not layers:
         raise Unsupported(
             f"where the image tokens of {name} stand is not known, so nothing can listen to its attention. "
             f"Known: {tapped()}. A family is one file in negguide/pipeline/families"
         )
-    known = text_path(inner) is not None
+    has_text_path = text_path(inner) is not None
     return tuple(
         AttentionLayer(
-            Layer(path, rule.kind, at, len(found), known and rule.kind == "cross"),
+            Layer(path, rule.kind, at, len(layers), has_text_path and rule.kind == "cross"),
             module,
             rule.place,
             rule.place if rule.values == "all" else rule.values,
             rule.projects,
         )
-        for at, (path, module, rule) in enumerate(found)
+        for at, (path, module, rule) in enumerate(layers)
     )
 
 
@@ -102,20 +102,20 @@ class SharedModules:
 def shared_modules(denoiser: torch.nn.Module) -> SharedModules | None:
     """Those of a denoiser; None where none are known."""
     inner = getattr(denoiser, "_orig_mod", denoiser)
-    known = image_modules_of(base_class(inner).__name__)
-    if known is None:
+    names = image_modules_of(base_class(inner).__name__)
+    if names is None:
         return None
     last = len(getattr(inner, "single_transformer_blocks", ())) - 1
-    unread = known.unread.replace("{last}", str(last))
+    unread = names.unread.replace("{last}", str(last))
 
     def fitting(*patterns: str) -> dict[torch.nn.Module, None]:
         whole = re.compile("|".join(filter(None, patterns)))
         paths = ((path.replace("_orig_mod.", ""), module) for path, module in named_parts(inner))
         return dict.fromkeys(module for path, module in paths if whole.fullmatch(path))
 
-    alone = fitting(known.alone, unread).keys()
-    stream = fitting(known.stream).keys() - alone if known.stream else set()
-    return SharedModules(alone, stream, known.side)
+    alone = fitting(names.alone, unread).keys()
+    stream = fitting(names.stream).keys() - alone if names.stream else set()
+    return SharedModules(alone, stream, names.side)
 
 
 def text_path(denoiser: torch.nn.Module) -> tuple[torch.nn.Module, ...] | None:

@@ -46,7 +46,8 @@ class DenoiserModules:
 
     def _joint(self, projections: Set[torch.nn.Module]) -> tuple[torch.nn.Module, ...]:
         """The joint layers that have some of these projections."""
-        joint = (known.module for known in (self.layers if projections else ()) if known.layer.kind == "joint")
+        layers = self.layers if projections else ()
+        joint = (attention_layer.module for attention_layer in layers if attention_layer.layer.kind == "joint")
         return tuple(module for module in joint if not projections.isdisjoint(module._modules.values()))
 
     def listenable(self) -> tuple[AttentionLayer, ...]:
@@ -65,7 +66,7 @@ class KnownDenoisers:
     def modules_of(self, denoiser: torch.nn.Module) -> DenoiserModules:
         """Of the denoiser as it is now: an adapter that is loaded, or a block that is replaced, makes it unknown."""
         modules = tuple(parts(denoiser))
-        known = self._known.get(denoiser)
-        if known is None or known.modules != modules:
-            known = self._known[denoiser] = DenoiserModules(denoiser, modules)
-        return known
+        remembered = self._known.get(denoiser)
+        if remembered is None or remembered.modules != modules:
+            remembered = self._known[denoiser] = DenoiserModules(denoiser, modules)
+        return remembered

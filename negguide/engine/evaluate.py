@@ -93,11 +93,11 @@ class Evaluator:
     def predict(self, denoiser_call: DenoiserCall, keys: Sequence[int], index: int) -> dict[int, Tensor]:
         """Whole predictions (B, ...) for the conditional and for each key."""
         others = self.plan.others
-        found = self._predict(denoiser_call, [key for key in keys if key not in others], index)
+        predictions = self._predict(denoiser_call, [key for key in keys if key not in others], index)
         for key in (key for key in keys if key in others):
             with self.context(denoiser_call.module, key, index):
-                found[key] = self._by_others(denoiser_call, key)
-        return found
+                predictions[key] = self._by_others(denoiser_call, key)
+        return predictions
 
     def _by_others(self, denoiser_call: DenoiserCall, key: int) -> Tensor:
         """What other weights predict for a key."""
@@ -124,19 +124,19 @@ class Evaluator:
         order = [COND, *keys] if plan.family.cond_first else [*keys[:1], COND, *keys[1:]]
         if not self.joined:
             return self._replay(denoiser_call, order, index)
-        found: dict[int, Tensor] = {}
+        predictions: dict[int, Tensor] = {}
         waiting = list(order)
         while waiting:
             part = self.limit.parts(waiting)[0]
             try:
-                found |= self._together(denoiser_call, part, index)
+                predictions |= self._together(denoiser_call, part, index)
                 waiting = waiting[len(part) :]
                 continue
             except Exception as error:
                 if not is_out_of_memory(error) or len(part) == 1:
                     raise
             self.limit.halve(len(part) * plan.rows)
-        return found
+        return predictions
 
     def _together(self, denoiser_call: DenoiserCall, keys: Sequence[int], index: int) -> dict[int, Tensor]:
         plan = self.plan
@@ -154,11 +154,11 @@ class Evaluator:
 
     def _replay(self, denoiser_call: DenoiserCall, keys: Sequence[int], index: int) -> dict[int, Tensor]:
         """One forward per condition, each in its own cache context."""
-        found = {}
+        predictions = {}
         for key in keys:
             with self.context(denoiser_call.module, key, index):
-                found[key] = self._forward(denoiser_call, self.call(denoiser_call, key), [key])
-        return found
+                predictions[key] = self._forward(denoiser_call, self.call(denoiser_call, key), [key])
+        return predictions
 
     def _forward(self, denoiser_call: DenoiserCall, named: Mapping[str, Any], keys: Sequence[int]) -> Tensor:
         answer = self._answer(denoiser_call, named, keys)
@@ -199,7 +199,7 @@ class Evaluator:
         order = [COND, *keys] if plan.family.cond_first else [*keys[:1], COND, *keys[1:]]
         joined = self.joined and not attention_hooks.wanted_rows.appended
         waiting = self.limit.parts(order) if joined else [[key] for key in order]
-        found: dict[int, Tensor] = {}
+        predictions: dict[int, Tensor] = {}
         while waiting:
             part = waiting.pop(0)
             try:
@@ -216,8 +216,8 @@ class Evaluator:
             self.passes += packed.rows / plan.rows
             with attention_hooks.forward(denoiser_call.name, packed.labels, packed.named, packed.parts):
                 self.output = denoiser_call.repeated(packed.named)
-            found |= dict(zip(part, prediction_of(self.output).split(plan.rows), strict=False))
-        return found
+            predictions |= dict(zip(part, prediction_of(self.output).split(plan.rows), strict=False))
+        return predictions
 
     def embeds(self, denoiser_call: DenoiserCall, key: int) -> Tensor:
         """Text embeddings (B, L, C) that the denoiser gets for a key."""
@@ -227,10 +227,12 @@ class Evaluator:
             if plan.mode != "batch"
             else plan.half(denoiser_call.named, "cond" if key == COND else "uncond")
         )
-        found = argument_tree.overlaid(named, {} if key == COND else plan.overlays[key]).get("encoder_hidden_states")
-        if not isinstance(found, Tensor):
+        embeddings = argument_tree.overlaid(named, {} if key == COND else plan.overlays[key]).get(
+            "encoder_hidden_states"
+        )
+        if not isinstance(embeddings, Tensor):
             raise unsupported(f"{plan.family.name}: reading text embeddings", "its denoiser takes them in another form")
-        return found
+        return embeddings
 
     def layer_text(self, denoiser_call: DenoiserCall, key: int) -> tuple[Tensor, Tensor | None]:
         """The text of a key as the denoiser's cross layers take it, and its attention bias. Call it inside a forward."""

@@ -159,8 +159,8 @@ def _with_references(
 
 def _text_of(plan: Plan, key: int) -> str:
     """The text of a key."""
-    found = (c.prompt for c, known in plan.keys.items() if known == key)
-    return next((prompt for prompt in found if isinstance(prompt, str)), "")
+    prompts = (c.prompt for c, its_key in plan.keys.items() if its_key == key)
+    return next((prompt for prompt in prompts if isinstance(prompt, str)), "")
 
 
 def _appended(

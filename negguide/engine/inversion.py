@@ -46,7 +46,7 @@ def invert(evaluator: Evaluator, denoiser_call: DenoiserCall, index: int, clean:
     wide = torch.promote_types(clean.dtype, torch.float32)
     last = len(schedule.timesteps) - 1
     held = schedule.coefficients(last)[0] * clean.flatten(0, 1).to(wide)
-    found = [held]
+    latents_by_step = [held]
     for at in range(last, 0, -1):
         latents = layout.placed(stacked(value), schedule.model_input(held, at).to(clean.dtype))
         named = {
@@ -57,8 +57,8 @@ def invert(evaluator: Evaluator, denoiser_call: DenoiserCall, index: int, clean:
         x0 = schedule.to_denoised(_predicted(evaluator, denoiser_call, named, at, len(rows)), held, at, plan.sign)
         a, b = schedule.coefficients(at)
         held = schedule.noised(x0, (held - a * x0) / b, at - 1) if b else held
-        found.append(held)
-    return tuple(x.to(clean.dtype).unflatten(0, clean.shape[:2]) for x in reversed(found))
+        latents_by_step.append(held)
+    return tuple(x.to(clean.dtype).unflatten(0, clean.shape[:2]) for x in reversed(latents_by_step))
 
 
 def _moved(time: Tensor, ratio: float) -> Tensor:

@@ -109,8 +109,8 @@ def _decode_frames(
     with torch.no_grad(), _safe(decoder) as safe:
         raw = raw.to(safe.device if decoder is not pipe.vae else raw.device, safe.dtype)
         for place in videos.places(layout, frames):
-            for pictures, one in zip(rows, raw.split(1), strict=True):
-                pixels = videos.decode_frame(safe, one, place).float().cpu()
+            for pictures, raw_of_image in zip(rows, raw.split(1), strict=True):
+                pixels = videos.decode_frame(safe, raw_of_image, place).float().cpu()
                 pictures += _processor(pipe).postprocess(pixels, output_type="pil")
     return [picture for pictures in rows for picture in pictures]
 
@@ -184,9 +184,9 @@ def _latent_channels(vae: Any) -> int:
 
 def _processor(pipe: Any) -> Any:
     """The pipeline's own, or one that only brings pictures to size and to [-1, 1]."""
-    found = getattr(pipe, "image_processor", None)
-    if found is not None:
-        return found
+    processor = getattr(pipe, "image_processor", None)
+    if processor is not None:
+        return processor
     from diffusers.image_processor import VaeImageProcessor
 
     return VaeImageProcessor(vae_scale_factor=_factor(pipe) or 1)

@@ -37,7 +37,7 @@ class Draws:
             return
         several = isinstance(self._generator, (list, tuple))
         self._scheduler.noise_sampler_seed = (
-            [one.initial_seed() for one in self._generator] if several else self._generator.initial_seed()  # type: ignore[union-attr]
+            [generator.initial_seed() for generator in self._generator] if several else self._generator.initial_seed()  # type: ignore[union-attr]
         )
         try:
             yield

@@ -27,9 +27,13 @@ def at_rest(pipe: Any, methods: Sequence[Method]) -> Iterator[None]:
     with ExitStack() as stack:
         if names:
             parts = [part for part in pipe.components.values() if isinstance(part, torch.nn.Module)]
-            known = {name for part in parts for layer in _layers(part) for name in _loaded(layer)}
-            if missing := sorted(names - known):
-                there = f"loaded: {', '.join(sorted(known))}" if known else "none is loaded (pipe.load_lora_weights)"
+            adapters_there = {name for part in parts for layer in _layers(part) for name in _loaded(layer)}
+            if missing := sorted(names - adapters_there):
+                there = (
+                    f"loaded: {', '.join(sorted(adapters_there))}"
+                    if adapters_there
+                    else "none is loaded (pipe.load_lora_weights)"
+                )
                 raise ValueError(f"the pipeline has no adapter {missing[0]!r}; {there}")
             for part in parts:
                 for layer in _layers(part):
@@ -70,8 +74,8 @@ def loaded(source: str, kind: Any, name: str, dtype: torch.dtype, device: torch.
     except OSError:
         model = None
     model = kind.from_pretrained(source, torch_dtype=dtype) if model is None else model
-    found: torch.nn.Module = model.to(device).eval()
-    return found
+    denoiser: torch.nn.Module = model.to(device).eval()
+    return denoiser
 
 
 def _layers(module: torch.nn.Module) -> Iterator[Any]:

@@ -43,19 +43,19 @@ class Replies:
         return self._second is not None
 
     def first(
-        self, found: Mapping[int, Tensor], target: Tensor | None, heard: bool, names: Sequence[str], index: int
+        self, predictions: Mapping[int, Tensor], target: Tensor | None, heard: bool, names: Sequence[str], index: int
     ) -> Any:
         """What the pipeline gets: its own predictions where nothing was touched, else T in every half.
 
         `names`: who made T, to be blamed at step `index` if it is not finite.
         """
         plan, output = self._plan, self._evaluator.output
-        cond, own = found[COND], found.get(OWN_KEY)
+        cond, own = predictions[COND], predictions.get(OWN_KEY)
         if target is not None:
             self._handed = target
             cond = own = plan.layout.placed(cond, target)
-            self._guard.check(cond, tuple(found.values()), ", ".join(names) or "guidance", index)
-        elif plan.mode == "batch" and len(found) == 2 and prediction_of(output).shape[0] == 2 * plan.rows:
+            self._guard.check(cond, tuple(predictions.values()), ", ".join(names) or "guidance", index)
+        elif plan.mode == "batch" and len(predictions) == 2 and prediction_of(output).shape[0] == 2 * plan.rows:
             return output
         if plan.mode == "batch":
             assert own is not None

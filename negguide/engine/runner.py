@@ -39,7 +39,7 @@ class Runner:
         methods: Sequence[Method],
         one_call: bool,
         max_batch: int | None,
-        known: KnownDenoisers,
+        known_denoisers: KnownDenoisers,
         sides: Sequence[SideModel] = (),
     ) -> None:
         self.plan = plan
@@ -48,7 +48,7 @@ class Runner:
         self.evaluator = Evaluator(plan, one_call, max_batch, sides)
         self.sides = sides
         self.guard = FiniteGuard()
-        self.attention_hooks = AttentionHooks(plan, methods, self.states, self.guard, known)
+        self.attention_hooks = AttentionHooks(plan, methods, self.states, self.guard, known_denoisers)
         if self.attention_hooks.has_listeners:
             self.evaluator.attention_hooks = self.attention_hooks
         self.trace: list[StepRecord] = []
@@ -140,17 +140,17 @@ class Runner:
         names += [name for name in heard if name not in names]
         keys = self._keys(live, bases)
         self.own_used |= OWN_KEY in keys or not keys or any(condition.own for condition in live)
-        found = self._predict(denoiser_call, keys)
+        by_key = self._predict(denoiser_call, keys)
         layout = self.plan.layout
-        cond = layout.core(found[COND])
-        predictions = {c: layout.core(found[self.plan.key(c)]) for c in live}
-        start = OWN_KEY if OWN_KEY in found and not bases else (self.plan.key(bases[0]) if bases else COND)
-        guidance = Guidance(step, cond, layout.core(found[start]), self._scale(denoiser_call), predictions)
+        cond = layout.core(by_key[COND])
+        predictions = {c: layout.core(by_key[self.plan.key(c)]) for c in live}
+        start = OWN_KEY if OWN_KEY in by_key and not bases else (self.plan.key(bases[0]) if bases else COND)
+        guidance = Guidance(step, cond, layout.core(by_key[start]), self._scale(denoiser_call), predictions)
         replaced = start != COND if self.plan.takeover else start not in (OWN_KEY, COND)
         target = self._combine(guidance, names, replaced)
         target = self._denoised(denoiser_call, guidance, target, looking, names)
         self._noted = (tuple(live), tuple(names))
-        return self._replies.first(found, target, bool(heard), self._noted[1], self.index)
+        return self._replies.first(by_key, target, bool(heard), self._noted[1], self.index)
 
     def _predict(self, denoiser_call: DenoiserCall, keys: Sequence[int]) -> dict[int, Tensor]:
         """The predictions of a step; who listens to it hears these forwards and no other."""
@@ -174,13 +174,13 @@ class Runner:
         """A step that a method keeps free of guidance: one pass, the prediction for the prompt alone."""
         denoiser_call, editors = edited(denoiser_call, self.plan, step, self.methods, self.states, self.guard)
         heard = [*editors, *self._listeners(denoiser_call, step)]
-        found = self._predict(denoiser_call, [])
-        cond = self.plan.layout.core(found[COND])
+        predictions = self._predict(denoiser_call, [])
+        cond = self.plan.layout.core(predictions[COND])
         names = [*names, *heard]
         guidance = Guidance(step, cond, cond, self._scale(denoiser_call), {})
         target = self._denoised(denoiser_call, guidance, cond, self._looking(step), names)
         self._noted = ((), tuple(names))
-        return self._replies.first(found, target, bool(heard), self._noted[1], self.index)
+        return self._replies.first(predictions, target, bool(heard), self._noted[1], self.index)
 
     def _step(self, denoiser_call: DenoiserCall) -> Step:
         plan, i = self.plan, self.index

@@ -180,11 +180,11 @@ def _is_right(attend: Partial, device: str, dtype: torch.dtype) -> bool:
     try:
         with torch.no_grad():
             whole = functional.scaled_dot_product_attention(query, key, value).float()
-            (one, first), (other, second) = (
+            (ours, first), (other, second) = (
                 attend(query, key[:, :, part], value[:, :, part], None, None) for part in (slice(0, 64), slice(64, 96))
             )
             share = torch.sigmoid(first.float() - second.float()).unsqueeze(-1)
-            joined = torch.lerp(other.float(), one.float(), share)
+            joined = torch.lerp(other.float(), ours.float(), share)
     except (RuntimeError, AttributeError, NotImplementedError, TypeError):
         return False
     return bool((joined - whole).abs().max() < 4 * torch.finfo(dtype).eps)
