@@ -52,7 +52,7 @@ class Part:
             return from_dict(options)
         if WEIGHT in options:
             weight = options.pop(WEIGHT)
-            negatives = [dataclasses.replace(one, weight=one.weight * weight) for one in negatives]
+            negatives = [dataclasses.replace(negative, weight=negative.weight * weight) for negative in negatives]
         return from_dict({**options, "negatives": tuple(negatives)})
 
     def _watching(self, options: dict[str, Any], negatives: Sequence[Negative]) -> dict[str, Any]:
@@ -139,11 +139,11 @@ def make_part(name: str, options: Mapping[str, Any]) -> Part:
             raise ValueError("plain is the pipeline without any method; name it alone, as in plain,perp_neg")
         raise ValueError(f"unknown method {name!r}{_closest(name, [PLAIN, *METHODS])}")
     entry = METHODS[name]
-    known = [field.name for field in dataclasses.fields(entry.method)]
-    known += [WEIGHT] if entry.takes_negatives and "negatives" not in options else []
+    fields = [field.name for field in dataclasses.fields(entry.method)]
+    fields += [WEIGHT] if entry.takes_negatives and "negatives" not in options else []
     for option in options:
-        if option not in known:
-            raise ValueError(f"{name} has no option {option!r}{_closest(option, known)}")
+        if option not in fields:
+            raise ValueError(f"{name} has no option {option!r}{_closest(option, fields)}")
     if WEIGHT in options and not (isinstance(options[WEIGHT], int | float) and 0 <= options[WEIGHT] < float("inf")):
         raise ValueError(f"the weight {options[WEIGHT]!r} of {name} is not a finite number of 0 or more")
     return Part(entry, dict(options))
@@ -203,5 +203,5 @@ def _split(text: str, mark: str) -> list[str]:
     return [*words, text[start:]]
 
 
-def _closest(name: str, known: Sequence[str]) -> str:
-    return f"{did_you_mean(name, known, ';')} known: {', '.join(known)}"
+def _closest(name: str, names: Sequence[str]) -> str:
+    return f"{did_you_mean(name, names, ';')} known: {', '.join(names)}"

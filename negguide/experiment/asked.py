@@ -52,15 +52,17 @@ class AskedJudge:
         if noun:
             kept = [_is_yes(several, noun) for several in columns.pop(0)]
             verdict.scores["subject"] = verdict.scores[KEPT] = _share(kept)
-        found = {thing: [_is_yes(several, thing) for several in columns.pop(0)] for thing in things}
+        seen_in = {thing: [_is_yes(several, thing) for several in columns.pop(0)] for thing in things}
         for negative, thing in zip(task.negatives, things, strict=True):
-            verdict.each[presence_of(negative)] = [float(one) for one in found[thing]]
-        if found:
-            seen = [any(one) for one in zip(*found.values(), strict=True)]
+            verdict.each[presence_of(negative)] = [float(is_there) for is_there in seen_in[thing]]
+        if seen_in:
+            seen = [any(is_there) for is_there in zip(*seen_in.values(), strict=True)]
             verdict.scores["presence"] = verdict.scores[SEEN] = _share(seen)
             verdict.shows_negative = seen
             if kept is not None:
-                verdict.scores[CLEAN] = _share([one and not other for one, other in zip(kept, seen, strict=True)])
+                verdict.scores[CLEAN] = _share(
+                    [is_there and not other for is_there, other in zip(kept, seen, strict=True)]
+                )
         if self.talks:
             marks = [mark for several in columns.pop(0) if (mark := _mark(several)) is not None]
             if marks:
@@ -78,13 +80,13 @@ def _is_yes(several: Sequence[Answer], thing: str) -> bool:
     """Whether the surest answer is yes, or names the thing."""
     if not several:
         return False
-    surest = max(several, key=lambda one: 1.0 if one.confidence is None else one.confidence)
+    surest = max(several, key=lambda answer: 1.0 if answer.confidence is None else answer.confidence)
     return says_yes(surest.text) or mentions(", ".join(phrases(surest.text)), thing)
 
 
 def _mark(several: Sequence[Answer]) -> float | None:
     """A number from 0 to 10 as a share; None where none was named."""
-    numbers = [float(number) for one in several[:1] for number in re.findall(r"\d+(?:\.\d+)?", one.text)]
+    numbers = [float(number) for answer in several[:1] for number in re.findall(r"\d+(?:\.\d+)?", answer.text)]
     return numbers[0] / 10 if numbers and numbers[0] <= 10 else None
 
 

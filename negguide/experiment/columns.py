@@ -72,4 +72,4 @@ def mean_scores(rows: list[dict[str, float]]) -> dict[str, float]:
     """The mean of each score over the rows that have it."""
     keys = dict.fromkeys(key for row in rows for key in row)
     values = {key: [row[key] for row in rows if key in row] for key in keys}
-    return {key: sum(found) / len(found) for key, found in values.items()}
+    return {key: sum(scores_of_key) / len(scores_of_key) for key, scores_of_key in values.items()}

@@ -111,7 +111,7 @@ class Inputs:
 
         kind: Any = getattr(diffusers, str(self.scheduler), None)
         if not hasattr(kind, "set_timesteps"):
-            possible = sorted(one.__name__ for one in getattr(pipe.scheduler, "compatibles", []))
+            possible = sorted(scheduler.__name__ for scheduler in getattr(pipe.scheduler, "compatibles", []))
             raise ValueError(f"diffusers has no scheduler {self.scheduler!r}; possible here: {', '.join(possible)}")
         return kind.from_config(pipe.scheduler.config)
 
@@ -124,7 +124,7 @@ class Inputs:
             return "AutoPipelineForImage2Image"
         return "AutoPipelineForText2Image" if self.controlnet is not None else None
 
-    def python(self, known: Mapping[str, Any], size: tuple[int, int] | None) -> tuple[list[str], str]:
+    def python(self, parameters: Mapping[str, Any], size: tuple[int, int] | None) -> tuple[list[str], str]:
         """Python lines that do what `prepare` does to `pipe`, and what the call then needs beside its prompt."""
         lines: list[str] = []
         if self.scheduler is not None:
@@ -152,7 +152,7 @@ class Inputs:
             repository, subfolder, file = self._ip_adapter()
             lines.append(f"pipe.load_ip_adapter({repository!r}, subfolder={subfolder!r}, weight_name={file!r})")
         call = ""
-        for key, name in self._keys(known).items():
+        for key, name in self._keys(parameters).items():
             lines += [] if "from PIL import Image" in lines else ["from PIL import Image"]
             resized = f".resize({size})" if size is not None else ""
             mode = "L" if name == "mask" else "RGB"
@@ -160,20 +160,20 @@ class Inputs:
             call += f", {key}={name}"
         return lines, call + (f", strength={self.strength:g}" if self.strength is not None else "")
 
-    def arguments(self, known: Mapping[str, Any], size: tuple[int, int] | None) -> dict[str, Any]:
+    def arguments(self, parameters: Mapping[str, Any], size: tuple[int, int] | None) -> dict[str, Any]:
         """Arguments of the call, by the names that a pipeline has for them; pictures in `size` (width, height) where it is given.
 
         `ValueError` for a picture that the pipeline has no argument for.
         """
         call: dict[str, Any] = {}
-        for key, name in self._keys(known).items():
+        for key, name in self._keys(parameters).items():
             picture = _open(getattr(self, name)).convert("L" if name == "mask" else "RGB")
             call[key] = picture.resize(size) if size is not None else picture
         if self.strength is not None:
             call["strength"] = self.strength
         return call
 
-    def _keys(self, known: Mapping[str, Any]) -> dict[str, str]:
+    def _keys(self, parameters: Mapping[str, Any]) -> dict[str, str]:
         """Argument of the call -> the picture of these that it takes."""
         names = {
             "image": ("image",),
@@ -184,7 +184,7 @@ class Inputs:
         keys = {}
         for name, possible in names.items():
             if getattr(self, name) is not None:
-                key = next((key for key in possible if key in known), None)
+                key = next((key for key in possible if key in parameters), None)
                 if key is None:
                     raise ValueError(f"this pipeline takes no picture by {PICTURES[name]}")
                 keys[key] = name

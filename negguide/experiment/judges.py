@@ -64,10 +64,10 @@ class ClipJudge:
         if task.negatives:
             neutral = self.clip.texts(NEUTRAL)
             things = self.clip.texts([TEMPLATE.format(negative.prompt) for negative in task.negatives])
-            found = [presence(features, thing, neutral, self.clip.scale) for thing in things]
-            for negative, one in zip(task.negatives, found, strict=True):
-                verdict.each[presence_of(negative)] = verdict.each[f"{ZERO_SHOT}{negative.prompt}"] = one.tolist()
-            likely = reduce(torch.maximum, found)
+            presences = [presence(features, thing, neutral, self.clip.scale) for thing in things]
+            for negative, each in zip(task.negatives, presences, strict=True):
+                verdict.each[presence_of(negative)] = verdict.each[f"{ZERO_SHOT}{negative.prompt}"] = each.tolist()
+            likely = reduce(torch.maximum, presences)
             verdict.scores["presence"] = float(likely.mean())
             verdict.shows_negative = (likely > 0.5).tolist()
         return verdict

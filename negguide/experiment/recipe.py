@@ -27,13 +27,13 @@ def versions() -> dict[str, str]:
     """What is at work here."""
     from negguide import __version__
 
-    found = {"negguide": __version__, "python": platform.python_version()}
+    by_package = {"negguide": __version__, "python": platform.python_version()}
     for package in PACKAGES:
         try:
-            found[package] = metadata.version(package)
+            by_package[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return by_package
 
 
 def command_line(model: str, request: Request) -> str:
@@ -84,9 +84,9 @@ def python_lines(model: Model, request: Request) -> str:
         annotated = type(model.pipe).__call__.__annotations__
         name = "true_cfg_scale" if "true_cfg_scale" in annotated else "guidance_scale"
         scale = f", {name}={request.guidance_scale:g}"
-    known = inspect.signature(type(model.pipe).__call__).parameters
-    size = f", width={request.size[0]}, height={request.size[1]}" if request.size and "width" in known else ""
-    prepared, given = request.inputs.python(known, input_size(model, request.size))
+    parameters = inspect.signature(type(model.pipe).__call__).parameters
+    size = f", width={request.size[0]}, height={request.size[1]}" if request.size and "width" in parameters else ""
+    prepared, given = request.inputs.python(parameters, input_size(model, request.size))
     loading += prepared
     more = "".join(f", {key}={value!r}" for key, value in model.more.items())
     attached = [python_of(method) for method in methods]

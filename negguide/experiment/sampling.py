@@ -55,12 +55,12 @@ class Made:
 def lost_in(trace: Sequence[StepRecord]) -> str | None:
     """`"adaptive lost 2 of its 3 looks (RuntimeError: out of order)"`; None where no note of a method tells of an error."""
     notes = [note for record in trace for note in record.notes]
-    told = []
+    lost = []
     for method in dict.fromkeys(note.get("method", "a method") for note in notes if note.get("error")):
         its = [note for note in notes if note.get("method", "a method") == method]
         errors = [" ".join(str(note["error"]).split()) for note in its if note.get("error")]
-        told.append(f"{method} lost {len(errors)} of its {len(its)} looks ({'; '.join(dict.fromkeys(errors))})")
-    return "; ".join(told) or None
+        lost.append(f"{method} lost {len(errors)} of its {len(its)} looks ({'; '.join(dict.fromkeys(errors))})")
+    return "; ".join(lost) or None
 
 
 def make(
@@ -84,13 +84,13 @@ def make(
     """
     from negguide.engine import attach
 
-    told = 0.0
+    share_told = 0.0
 
     def tick(pipe: Any, step: int, timestep: Any, values: dict[str, Any]) -> dict[str, Any]:
-        nonlocal told
+        nonlocal share_told
         share = len(seeds) / settings.steps
-        if told + share <= len(seeds):
-            told += share
+        if share_told + share <= len(seeds):
+            share_told += share
             tell(share)
         check()
         return values
@@ -121,7 +121,7 @@ def make(
         )
     check()
     seconds = time.perf_counter() - started
-    tell(len(seeds) - told)
+    tell(len(seeds) - share_told)
     images = getattr(output, "images", None)
     if images is None:
         raise TypeError(f"{type(model.pipe).__name__} makes no pictures (its output is {type(output).__name__})")
@@ -141,7 +141,7 @@ def arguments(
     """Arguments of the pipeline's call; the starting noise of a seed does not depend on the batch or the device."""
     import torch
 
-    known = inspect.signature(type(model.pipe).__call__).parameters
+    parameters = inspect.signature(type(model.pipe).__call__).parameters
     call: dict[str, Any] = {
         "prompt": prompt,
         "num_inference_steps": settings.steps,
@@ -150,11 +150,11 @@ def arguments(
         **model.more,
     }
     if settings.guidance_scale is not None and not settings.takeover:
-        scale = "true_cfg_scale" if "true_cfg_scale" in known else "guidance_scale"
+        scale = "true_cfg_scale" if "true_cfg_scale" in parameters else "guidance_scale"
         call[scale] = settings.guidance_scale
-    if settings.size is not None and "width" in known:
+    if settings.size is not None and "width" in parameters:
         call["width"], call["height"] = settings.size
-    return call | inputs.arguments(known, input_size(model, settings.size))
+    return call | inputs.arguments(parameters, input_size(model, settings.size))
 
 
 def input_size(model: Model, size: tuple[int, int] | None) -> tuple[int, int] | None:

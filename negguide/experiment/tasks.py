@@ -89,7 +89,9 @@ def make_tasks(prompts: Sequence[str], negatives: Sequence[str], weight: float =
         if not prompt.strip():
             raise ValueError(f"the prompt {text!r} is empty; say what the picture should show")
         every = dict.fromkeys((*own, *shared))
-        tasks.append(Task(prompt.strip(), tuple(dataclasses.replace(one, weight=one.weight * weight) for one in every)))
+        tasks.append(
+            Task(prompt.strip(), tuple(dataclasses.replace(each, weight=each.weight * weight) for each in every))
+        )
     return tuple(dict.fromkeys(tasks))
 
 

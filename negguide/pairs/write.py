@@ -26,11 +26,11 @@ def check_layouts(layouts: Iterable[str]) -> None:
             raise ValueError(f"unknown layout {layout!r}; possible: {', '.join(LAYOUTS)}")
 
 
-def save(found: Iterable[Pair], out: Path, layouts: Iterable[str] = ()) -> Counter[str]:
+def save(pairs: Iterable[Pair], out: Path, layouts: Iterable[str] = ()) -> Counter[str]:
     """Write every pair into a folder; how many there are by their reasons (`"kept"` for those that are kept).
 
     Args:
-        found: pairs; they are written as they come.
+        pairs: they are written as they come.
         out: the folder. `pairs.jsonl` names the kept pairs, `rejected.jsonl` the others with the reason; pictures of both lie
             in `pictures/`.
         layouts: "datasets" (`metadata.jsonl` for an image folder, a row per picture with `text` and `hard_negative`),
@@ -38,7 +38,7 @@ def save(found: Iterable[Pair], out: Path, layouts: Iterable[str] = ()) -> Count
     """
     counts: Counter[str] = Counter()
     rows: list[dict[str, Any]] = []
-    for number, pair in enumerate(found):
+    for number, pair in enumerate(pairs):
         row = _put(pair, number, out)
         counts["kept" if pair.kept else pair.reason] += 1
         rows.append(row)
@@ -46,7 +46,7 @@ def save(found: Iterable[Pair], out: Path, layouts: Iterable[str] = ()) -> Count
             file.write(json.dumps(formats.stamped(row), ensure_ascii=False) + "\n")
     kept_rows = [row for row in rows if row["kept"]]
     if "datasets" in layouts:
-        lines = (json.dumps(one, ensure_ascii=False) for row in kept_rows for one in _of_pictures(row))
+        lines = (json.dumps(described, ensure_ascii=False) for row in kept_rows for described in _of_pictures(row))
         write(out / METADATA, "".join(f"{line}\n" for line in lines).encode())
     if "webdataset" in layouts:
         write(out / TAR, _tar(kept_rows, out))
