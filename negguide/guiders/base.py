@@ -188,7 +188,7 @@ class MethodGuidance(BaseGuidance):
         overlay = {}
         for name, value in data.items():
             if name in _TEXT:
-                like = next(one for one in reversed(value) if one is not None) if isinstance(value, tuple) else value
+                like = next(part for part in reversed(value) if part is not None) if isinstance(value, tuple) else value
                 given = getattr(embedded, _TEXT[name])
                 if given is None:
                     raise ValueError(f"{embedded} has no pooled embeddings; this pipeline needs them: pooled=...")

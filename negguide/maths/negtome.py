@@ -74,23 +74,23 @@ def best_among_others(x: Tensor) -> tuple[Tensor, Tensor]:
         values, index = similarity.view(k, n, k * n).max(dim=-1)
         return values.float(), index
     best = torch.full((k, n), -torch.inf, dtype=tokens.dtype, device=x.device)
-    found = torch.zeros((k, n), dtype=torch.long, device=x.device)
+    best_index = torch.zeros((k, n), dtype=torch.long, device=x.device)
 
     def keep(image: int, part: slice, values: Tensor, index: Tensor) -> None:
-        found[image, part] = torch.where(values > best[image, part], index, found[image, part])
+        best_index[image, part] = torch.where(values > best[image, part], index, best_index[image, part])
         best[image, part] = torch.maximum(values, best[image, part])
 
     for a in range(k):
         for b in range(a + 1, k):
             for i in range(0, n, rows):
                 for j in range(0, n, columns):
-                    mine, theirs = slice(i, min(i + rows, n)), slice(j, min(j + columns, n))
-                    similarity = tokens[a, mine] @ tokens[b, theirs].T
+                    ours, theirs = slice(i, min(i + rows, n)), slice(j, min(j + columns, n))
+                    similarity = tokens[a, ours] @ tokens[b, theirs].T
                     values, index = similarity.max(dim=1)
-                    keep(a, mine, values, index + (b * n + j))
+                    keep(a, ours, values, index + (b * n + j))
                     values, index = similarity.T.contiguous().max(dim=1)
                     keep(b, theirs, values, index + (a * n + i))
-    return best.float(), found
+    return best.float(), best_index
 
 
 def push(

@@ -34,8 +34,8 @@ class Avoid:
 
     def to_dict(self) -> dict[str, Any]:
         """Its JSON form: `{"picture": ..., "mask": ...}`, without a mask where there is none."""
-        told = {"picture": self.picture.to_dict()}
-        return told if self.mask is None else {**told, "mask": self.mask.to_dict()}
+        data = {"picture": self.picture.to_dict()}
+        return data if self.mask is None else {**data, "mask": self.mask.to_dict()}
 
 
 def as_avoided(values: Any) -> tuple[Avoid, ...]:

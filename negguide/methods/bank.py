@@ -61,10 +61,10 @@ class Bank:
 
     def paths(self) -> list[Path]:
         """Its pictures, by name."""
-        found = sorted(path for path in Path(self.folder).glob("*") if path.suffix.lower() in SUFFIXES)
-        if not found:
+        files = sorted(path for path in Path(self.folder).glob("*") if path.suffix.lower() in SUFFIXES)
+        if not files:
             raise FileNotFoundError(f"the bank {self.folder!r} holds no picture ({', '.join(SUFFIXES)})")
-        return found
+        return files
 
     def open(self) -> OpenBank:
         """Load the CLIP and the embeddings, computing those that are not cached."""
@@ -116,16 +116,16 @@ def _embeddings(folder: Path, paths: Sequence[Path], clip: Any) -> Tensor:
     cache = folder / f".negguide-{re.sub(r'[^A-Za-z0-9.-]+', '_', str(getattr(clip, 'name', 'clip')))}.safetensors"
     keys = [_key(path) for path in paths]
     try:
-        known = load_file(cache) if cache.is_file() else {}
+        cached = load_file(cache) if cache.is_file() else {}
     except Exception:  # a cache that cannot be read is as good as none
-        known = {}
-    new = [at for at, key in enumerate(keys) if key not in known]
+        cached = {}
+    new = [at for at, key in enumerate(keys) if key not in cached]
     for start in range(0, len(new), 64):
         part = new[start : start + 64]
         rows = clip.images([_read(paths[at]) for at in part]).float().cpu()
-        known |= {keys[at]: row.clone() for at, row in zip(part, rows, strict=True)}
-    kept = {key: known[key].contiguous() for key in keys}
-    if new or len(kept) != len(known):
+        cached |= {keys[at]: row.clone() for at, row in zip(part, rows, strict=True)}
+    kept = {key: cached[key].contiguous() for key in keys}
+    if new or len(kept) != len(cached):
         partial = cache.with_name(f"{cache.name}.{os.getpid()}")
         try:
             save_file(kept, partial)

@@ -47,7 +47,7 @@ def as_looks(value: Any, unit: Unit, at_once: bool = True) -> tuple[float, ...]:
 def as_fractions(value: Any) -> tuple[float, ...]:
     """Fractions of a video from one or several numbers."""
     several = value if isinstance(value, Sequence) and not isinstance(value, str) else (value,)
-    marks = tuple(sorted({finite("frames", one, low=0.0, high=1.0) for one in several}))
+    marks = tuple(sorted({finite("frames", fraction, low=0.0, high=1.0) for fraction in several}))
     if not marks:
         raise ValueError("frames is empty; possible: fractions of the video like (0, 0.5, 1), or one")
     return marks

@@ -85,7 +85,7 @@ class Concept:
         said = self.is_said
         if all(said):
             return self.weight
-        rows = [self.weight * one for one in said for _ in range(like.shape[0] // len(said))]
+        rows = [self.weight * is_here for is_here in said for _ in range(like.shape[0] // len(said))]
         return like.new_tensor(rows).float().view(-1, *(1 for _ in like.shape[1:]))
 
 
@@ -154,9 +154,11 @@ def as_negatives(
         raise ValueError(
             f"{method} got no negative; give at least one, e.g. {method}('hat') or {method}(['hat', 'glasses'])"
         )
-    if not anchors and (one := next((one for one in negatives if one.instead_of is not None), None)):
+    if not anchors and (
+        anchored := next((anchored for anchored in negatives if anchored.instead_of is not None), None)
+    ):
         raise ValueError(
-            f"{method} cannot take {one.prompt!r} instead_of={one.instead_of!r}; PerpNeg, NAG, Recommended, "
+            f"{method} cannot take {anchored.prompt!r} instead_of={anchored.instead_of!r}; PerpNeg, NAG, Recommended, "
             "ContrastiveNegative and NegativePrompt(mode='signed') can"
         )
     return negatives
@@ -169,7 +171,9 @@ def live(concepts: Sequence[C], step: Step) -> tuple[C, ...]:
 
 def wanted(concepts: Sequence[Concept]) -> tuple[Condition, ...]:
     """The conditions of those that can ever act, and of what stands in their place, each once."""
-    asked = [one for concept in concepts if not concept.is_idle for one in (concept.condition, anchor_of(concept))]
+    asked = [
+        needed for concept in concepts if not concept.is_idle for needed in (concept.condition, anchor_of(concept))
+    ]
     return tuple(dict.fromkeys(condition for condition in asked if condition is not None))
 
 
@@ -250,10 +254,10 @@ def _as_concept(value: ConceptLike, kind: type[C]) -> C:
     if isinstance(value, str):
         return kind(value)
     if isinstance(value, Mapping):
-        known = [field.name for field in dataclasses.fields(kind)]
-        if unknown := sorted(set(value) - set(known)):
+        fields = [field.name for field in dataclasses.fields(kind)]
+        if unknown := sorted(set(value) - set(fields)):
             raise ValueError(
-                f"{kind.__name__.lower()} has no {', '.join(map(repr, unknown))}; possible: {', '.join(known)}"
+                f"{kind.__name__.lower()} has no {', '.join(map(repr, unknown))}; possible: {', '.join(fields)}"
             )
         return kind(**value)
     if _is_pair(value):

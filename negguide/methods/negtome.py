@@ -195,11 +195,11 @@ class NegToMe(Method):
         return isinstance(self.reference, str)
 
     def _strength(self, step: Step) -> Strength:
-        known = ON_FLOW if step.prediction_type.startswith("flow") else ON_DIFFUSION
+        usual = ON_FLOW if step.prediction_type.startswith("flow") else ON_DIFFUSION
         return Strength(
-            known.alpha if self.alpha is None else self.alpha,
-            known.threshold if self.threshold is None else self.threshold,
-            known.window if self.window is None else as_window(self.window),
+            usual.alpha if self.alpha is None else self.alpha,
+            usual.threshold if self.threshold is None else self.threshold,
+            usual.window if self.window is None else as_window(self.window),
         )
 
     def _alpha(self, step: Step, strength: Strength) -> float:
@@ -225,9 +225,9 @@ class NegToMe(Method):
             layer.name for layer in context.layers if layer.kind in self.kinds and any(p in layer.name for p in parts)
         }
         if not names:
-            known = ", ".join(f"{layer.name} ({layer.kind})" for layer in context.layers[:8])
+            there = ", ".join(f"{layer.name} ({layer.kind})" for layer in context.layers[:8])
             raise ValueError(
-                f"no attention layer fits layers={self.layers!r}, kinds={self.kinds!r}; there are {known} ..."
+                f"no attention layer fits layers={self.layers!r}, kinds={self.kinds!r}; there are {there} ..."
             )
 
         def wanted(layer: Layer) -> bool:
@@ -254,10 +254,10 @@ class NegToMe(Method):
 
 
 def _texts(what: str, values: Sequence[str]) -> tuple[str, ...]:
-    found = (values,) if isinstance(values, str) else tuple(values)
-    if not all(isinstance(text, str) for text in found):
+    texts = (values,) if isinstance(values, str) else tuple(values)
+    if not all(isinstance(text, str) for text in texts):
         raise TypeError(f"{what} is {values!r}; texts are needed")
-    return found
+    return texts
 
 
 def _rows(group: Sequence[int]) -> slice | list[int]:

@@ -125,8 +125,10 @@ ReferenceLike = Any
 
 def as_references(values: ReferenceLike | Sequence[ReferenceLike]) -> tuple[Reference, ...]:
     """One or many references -> a tuple. A tensor is one reference: unbind a batch of latents."""
-    one = is_tensor(values) or isinstance(values, str | os.PathLike | Reference | Mapping) or hasattr(values, "convert")
-    return tuple(Reference.of(value) for value in ([values] if one else values))
+    is_single = (
+        is_tensor(values) or isinstance(values, str | os.PathLike | Reference | Mapping) or hasattr(values, "convert")
+    )
+    return tuple(Reference.of(value) for value in ([values] if is_single else values))
 
 
 def latents_of(

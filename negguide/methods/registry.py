@@ -75,8 +75,8 @@ def get_method(name: str) -> Entry:
 
 def to_dict(method: Method) -> dict[str, Any]:
     """A method as JSON types: `{"method": name, option: value, ...}`. `from_dict` gives an equal method back."""
-    known = METHODS.get(method.name)
-    if known is None or known.method is not type(method):
+    entry = METHODS.get(method.name)
+    if entry is None or entry.method is not type(method):
         raise ValueError(f"{type(method).__name__} is not registered; decorate it with negguide.methods.register")
     options = {field.name: _encode(getattr(method, field.name)) for field in dataclasses.fields(method)}
     return {"method": method.name, **options}
@@ -91,15 +91,15 @@ def from_dict(data: Mapping[str, Any]) -> Method:
     if not isinstance(data, Mapping) or "method" not in data:
         raise ValueError(f"a method's JSON form is an object with the key 'method', not {data!r}")
     entry = get_method(data["method"])
-    known = [field.name for field in dataclasses.fields(entry.method)]
+    fields = [field.name for field in dataclasses.fields(entry.method)]
     data = _renamed(data, entry)
     if formats.KEY in data:  # a program wrote it; what a person typed is held to the names that there are
-        data = formats.opened(data, ["method", *known], f"the JSON of {entry.name}", stacklevel=2)
+        data = formats.opened(data, ["method", *fields], f"the JSON of {entry.name}", stacklevel=2)
     options = {key: _decode(value) for key, value in data.items() if key != "method"}
     for option in options:
-        if option not in known:
+        if option not in fields:
             raise ValueError(
-                f"{entry.name} has no option {option!r}{did_you_mean(option, known, '.')} Known: {', '.join(known)}"
+                f"{entry.name} has no option {option!r}{did_you_mean(option, fields, '.')} Known: {', '.join(fields)}"
             )
     return entry(**options)
 

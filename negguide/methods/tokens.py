@@ -204,7 +204,7 @@ class Tokens(_Rows):
     def references(self, branch: Branch = "cond") -> Tensor:
         """Tokens (P, R, N, d) of the reference pictures in this layer and branch, as asked by `Listen.references`."""
         label = self._label(branch)
-        mains = [known for known in self._slots.labels if known[0] == "main"]
+        mains = [slot for slot in self._slots.labels if slot[0] == "main"]
         place = mains.index(label) if label in mains else self._slots.cond_place(mains)
         start = len(self._slots.labels) * self._slots.count
         shape = (len(mains), len(self.context.groups), -1, *self._rows.shape[1:])

@@ -64,21 +64,25 @@ def views(
     for angle in angles:
         weights = maths.view_weights(angle, form)
         prompts.append(said[VIEWS[max(range(3), key=lambda place: weights[place])]])
-        found = {"front": -strength * weights.front_negative, "side": -strength * weights.side_negative}
-        negated.append({said[view]: weight for view, weight in found.items() if weight > 1e-4})
+        weight_of = {"front": -strength * weights.front_negative, "side": -strength * weights.side_negative}
+        negated.append({said[view]: weight for view, weight in weight_of.items() if weight > 1e-4})
     others = [{text: w for text, w in own.items() if text != p} for own, p in zip(negated, prompts, strict=True)]
     return Views(prompts, _packed(others))
 
 
 def _packed(wanted: Sequence[dict[str, float]]) -> tuple[Negative, ...]:
     """Negatives with a text for each prompt: texts of the same weight share one, since each costs a pass over all prompts."""
-    found: list[tuple[float, list[str]]] = []
+    packs: list[tuple[float, list[str]]] = []
     for place, own in enumerate(wanted):
         for text, weight in own.items():
-            free = (texts for known, texts in found if math.isclose(known, weight, rel_tol=1e-6) and not texts[place])
+            free = (
+                texts
+                for pack_weight, texts in packs
+                if math.isclose(pack_weight, weight, rel_tol=1e-6) and not texts[place]
+            )
             texts = next(free, None)
             if texts is None:
                 texts = [""] * len(wanted)
-                found.append((weight, texts))
+                packs.append((weight, texts))
             texts[place] = text
-    return tuple(Negative(tuple(texts) if len(texts) > 1 else texts[0], weight) for weight, texts in found)
+    return tuple(Negative(tuple(texts) if len(texts) > 1 else texts[0], weight) for weight, texts in packs)

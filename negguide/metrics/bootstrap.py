@@ -40,7 +40,7 @@ def bootstrap(values: Sequence[float], seed: int = 0) -> Interval:
     sample = np.asarray(values, dtype=float)
     if len(sample) == 1:
         return Interval(float(sample[0]), None, None, 1)
-    found = resample(
+    resampled = resample(
         (sample,), np.mean, n_resamples=DRAWS, confidence_level=LEVEL, method="percentile", rng=seed, vectorized=True
     ).confidence_interval
-    return Interval(float(sample.mean()), float(found.low), float(found.high), len(sample))
+    return Interval(float(sample.mean()), float(resampled.low), float(resampled.high), len(sample))

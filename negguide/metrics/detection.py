@@ -44,8 +44,8 @@ def calibrate(scores: Sequence[float], truth: Sequence[bool]) -> float:
         raise ValueError(f"{len(values)} scores and {len(shown)} truths; one each is needed")
     if shown.all() or not shown.any():
         raise ValueError("a threshold needs pictures that show the thing and pictures that do not")
-    known = np.unique(values)
-    cuts = [known[0] - 1e-6, *((known[1:] + known[:-1]) / 2)]
+    distinct = np.unique(values)
+    cuts = [distinct[0] - 1e-6, *((distinct[1:] + distinct[:-1]) / 2)]
     gains = [(values[shown] > cut).mean() + (values[~shown] <= cut).mean() for cut in cuts]
     return float(cuts[int(np.argmax(gains))])
 
@@ -61,9 +61,9 @@ def detect(scores: Sequence[float], truth: Sequence[bool], groups: Sequence[Hash
     for place, group in enumerate(groups):
         halves[order[group] % 2].append(place)
     counts = {(said, shown): 0 for said in (True, False) for shown in (True, False)}
-    for mine, other in (halves, halves[::-1]):
+    for half, other in (halves, halves[::-1]):
         cut = calibrate([scores[place] for place in other], [truth[place] for place in other])
-        for place in mine:
+        for place in half:
             counts[scores[place] > cut, bool(truth[place])] += 1
     return Detection(
         calibrate(scores, truth), counts[True, True], counts[True, False], counts[False, True], counts[False, False]

@@ -38,6 +38,6 @@ class Dino:
         with torch.no_grad():
             for start in range(0, len(pictures), BATCH):
                 part = [picture.convert("RGB") for picture in pictures[start : start + BATCH]]
-                found = self._model(**self._processor(images=part, return_tensors="pt"))
-                rows.append(found.last_hidden_state[:, 0].float())
+                output = self._model(**self._processor(images=part, return_tensors="pt"))
+                rows.append(output.last_hidden_state[:, 0].float())
         return torch.cat(rows)

@@ -25,13 +25,13 @@ def nearest(features: Tensor, others: Tensor, without: Tensor | None = None) -> 
     import torch
 
     rows, columns = directions(features), directions(others)
-    found = []
+    similarities = []
     for start in range(0, len(rows), BLOCK):
         kernel = rows[start : start + BLOCK] @ columns.T
         if without is not None:
             kernel = kernel.masked_fill(without[start : start + BLOCK], -torch.inf)
-        found.append(kernel.amax(1))
-    return torch.cat(found) if found else rows.new_zeros(0)
+        similarities.append(kernel.amax(1))
+    return torch.cat(similarities) if similarities else rows.new_zeros(0)
 
 
 def novelty(features: Tensor, others: Tensor) -> float:

@@ -41,13 +41,13 @@ class Lpips:
         if len(pictures) < 2:
             raise ValueError(f"distances between pictures need at least 2 of them, got {len(pictures)}")
         rows = _tensors(evenly(pictures, MOST))
-        found = []
+        distances = []
         with torch.no_grad():
-            for one, *others in (rows[place:] for place in range(len(rows) - 1)):
+            for first, *others in (rows[place:] for place in range(len(rows) - 1)):
                 self._metric.reset()
-                self._metric.update(one[None].expand(len(others), -1, -1, -1), torch.stack(others))
-                found.append(self._metric.compute().reshape(-1))
-        return float(torch.cat(found).double().mean())
+                self._metric.update(first[None].expand(len(others), -1, -1, -1), torch.stack(others))
+                distances.append(self._metric.compute().reshape(-1))
+        return float(torch.cat(distances).double().mean())
 
 
 class DreamSim:

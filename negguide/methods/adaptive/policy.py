@@ -66,12 +66,12 @@ def creative(sight: Sight) -> tuple[Held, ...]:
 
 def guard(sight: Sight) -> tuple[Held, ...]:
     """What of the watch-list is seen now, and nothing else (VL-DNP, arXiv:2510.26052)."""
-    found = []
+    seen = []
     for thing in sight.watch:
-        sure = [_sureness(one) for one in sight.seen if mentions(one.text, thing, sight.synonyms)]
+        sure = [_sureness(answer) for answer in sight.seen if mentions(answer.text, thing, sight.synonyms)]
         if sure:
-            found.append(Held(thing, max(sure), sight.step))
-    return tuple(found)
+            seen.append(Held(thing, max(sure), sight.step))
+    return tuple(seen)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +99,7 @@ class Crowding:
                 showing.setdefault(canonical(surest.text, sight.synonyms), []).append((place, surest))
         wanted = [sight.held for sight in sights]
         for those in showing.values():
-            for place, surest in sorted(those, key=lambda one: -_sureness(one[1]))[room:]:
+            for place, surest in sorted(those, key=lambda claim: -_sureness(claim[1]))[room:]:
                 wanted[place] = (surest,)
         return tuple(wanted)
 
@@ -116,28 +116,28 @@ def seen_in(
     questions: Sequence[Question], answers: Sequence[Sequence[Answer]], step: int, min_confidence: float
 ) -> tuple[Held, ...]:
     """What the answers to one picture's questions name, in order; a yes names what the question is about."""
-    found: list[Held] = []
+    held: list[Held] = []
     for question, several in zip(questions, answers, strict=True):
         for answer in several:
             named = _named(question, answer.text)
-            found += [Held(text, answer.confidence, step) for text in named]
-    return tuple(one for one in found if _sureness(one) >= min_confidence)
+            held += [Held(text, answer.confidence, step) for text in named]
+    return tuple(each for each in held if _sureness(each) >= min_confidence)
 
 
 def new_in(
     seen: Sequence[Held], held: Sequence[Held], taken: Sequence[str], synonyms: Sequence[Sequence[str]]
 ) -> tuple[Held, ...]:
     """What of `seen` may become a negative: without the words of the texts `taken`, each thing once."""
-    trimmed = (dataclasses.replace(one, text=without(one.text, taken, synonyms)) for one in seen)
+    trimmed = (dataclasses.replace(each, text=without(each.text, taken, synonyms)) for each in seen)
     return distinct([*held, *trimmed], synonyms)[len(distinct(held, synonyms)) :]
 
 
 def distinct(negatives: Sequence[Held], synonyms: Sequence[Sequence[str]] = ()) -> tuple[Held, ...]:
     """Without empty texts and without plurals, spellings and synonyms of earlier ones."""
     first: dict[str, Held] = {}
-    for one in negatives:
-        if one.text.strip():
-            first.setdefault(canonical(one.text, synonyms), one)
+    for negative in negatives:
+        if negative.text.strip():
+            first.setdefault(canonical(negative.text, synonyms), negative)
     return tuple(first.values())
 
 
@@ -179,5 +179,5 @@ def _as_held(value: Any, step: int) -> Held:
     raise TypeError(f"a policy returned {value!r} as a negative; possible: a text, a (text, confidence) pair, or Held")
 
 
-def _sureness(one: Held) -> float:
-    return 1.0 if one.confidence is None else one.confidence
+def _sureness(held: Held) -> float:
+    return 1.0 if held.confidence is None else held.confidence

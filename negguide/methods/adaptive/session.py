@@ -159,25 +159,25 @@ class Session:
     def _decide(self, visit: _Visit, outcome: Outcome) -> dict[str, Any]:
         """Let the policy decide for every image, and make the method that acts from now on."""
         self._held = self._held or [()] * len(visit.questions)
-        found = _of_images(outcome.answers, len(visit.questions))
+        by_image = _of_images(outcome.answers, len(visit.questions))
         sights = [
             self._sight(image, questions, answers, visit)
-            for image, (questions, answers) in enumerate(zip(visit.questions, found, strict=True))
+            for image, (questions, answers) in enumerate(zip(visit.questions, by_image, strict=True))
         ]
         rows = []
         for sight, wanted in zip(sights, self._wanted(sights, visit.model.groups), strict=True):
             image = sight.image
             kept, dropped = self._fitted(sight, wanted, visit.model)
-            questions, answers = visit.questions[image], found[image]
+            questions, answers = visit.questions[image], by_image[image]
             self._held[image] = kept
             rows.append(
                 {
                     "image": image,
                     "asked": [question.text for question in questions],
                     "answered": [[_plain(answer) for answer in several] for several in answers],
-                    "seen": [_plain(one) for one in sight.seen],
-                    "negatives": [one.text for one in kept],
-                    **({"left_out": [one.text for one in dropped]} if dropped else {}),
+                    "seen": [_plain(each) for each in sight.seen],
+                    "negatives": [each.text for each in kept],
+                    **({"left_out": [each.text for each in dropped]} if dropped else {}),
                 }
             )
         self._act(visit.model)
@@ -222,7 +222,7 @@ class Session:
     def _text(self, held: Sequence[Held], image: int, context: RunContext) -> str:
         """The negative of an image in words; in the unconditional's place the call's own negative prompt stays at work."""
         own = context.own_negatives[image] if self.config.kind_at_work == "replace" else ""
-        return ", ".join(text for text in (own, *(one.text for one in held)) if text.strip())
+        return ", ".join(text for text in (own, *(negative.text for negative in held)) if text.strip())
 
     def _act(self, context: RunContext) -> None:
         texts = tuple(self._text(held, image, context) if held else None for image, held in enumerate(self._held))
@@ -245,5 +245,5 @@ def _of_images(answers: Sequence[Sequence[Sequence[Answer]]], images: int) -> li
     ]
 
 
-def _plain(one: Answer | Held) -> dict[str, Any]:
-    return {"text": one.text, "confidence": None if one.confidence is None else round(one.confidence, 4)}
+def _plain(answer: Answer | Held) -> dict[str, Any]:
+    return {"text": answer.text, "confidence": None if answer.confidence is None else round(answer.confidence, 4)}
