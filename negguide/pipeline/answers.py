@@ -34,16 +34,16 @@ class Answer:
 
 
 def answer(
-    known: list[Answer], original: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], by_rows: bool
+    remembered: list[Answer], original: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], by_rows: bool
 ) -> Any:
-    """What a module says to a question, from memory where it can be; a new answer joins `known`."""
-    known[:] = [kept for kept in known if kept.is_valid]
+    """What a module says to a question, from memory where it can be; a new answer joins `remembered`."""
+    remembered[:] = [kept for kept in remembered if kept.is_valid]
     question = (args, kwargs)
-    for kept in known:
+    for kept in remembered:
         if _alike(kept.question, question):
             return _mapped(torch.clone, kept.answer)
-    found = _from_rows(known, original, question) if by_rows else None
-    return _asked(known, original, question) if found is None else found
+    from_rows = _from_rows(remembered, original, question) if by_rows else None
+    return _asked(remembered, original, question) if from_rows is None else from_rows
 
 
 def comparable(question: Any) -> bool:
@@ -55,21 +55,21 @@ def comparable(question: Any) -> bool:
     return question is None or isinstance(question, (Tensor, *_PLAIN))
 
 
-def _asked(known: list[Answer], original: Callable[..., Any], question: Any) -> Any:
+def _asked(remembered: list[Answer], original: Callable[..., Any], question: Any) -> Any:
     args, kwargs = question
     before = _random_state(question)
-    found = original(*args, **kwargs)
+    answer_of_module = original(*args, **kwargs)
     if all(torch.equal(a, b) for a, b in zip(before, _random_state(question), strict=True)):
-        known.append(Answer(question, found))
-    return found
+        remembered.append(Answer(question, answer_of_module))
+    return answer_of_module
 
 
-def _from_rows(known: list[Answer], original: Callable[..., Any], question: Any) -> Any:
+def _from_rows(remembered: list[Answer], original: Callable[..., Any], question: Any) -> Any:
     """The answer put together row by row, only new rows being asked for; None where rows cannot be told apart."""
     rows = _rows(question)
     if rows is None:
         return None
-    places = [_place(known, question, at) for at in range(rows)]
+    places = [_place(remembered, question, at) for at in range(rows)]
     new: list[int] = []
     for at in range(rows):
         if places[at] is None and not any(_alike_rows(question, at, question, other) for other in new):
@@ -78,8 +78,8 @@ def _from_rows(known: list[Answer], original: Callable[..., Any], question: Any)
         return None
     if new:
         args, kwargs = _mapped(lambda tensor: tensor[new], question)
-        _asked(known, original, (args, kwargs))
-        places = [_place(known, question, at) for at in range(rows)]
+        _asked(remembered, original, (args, kwargs))
+        places = [_place(remembered, question, at) for at in range(rows)]
     return _gathered([place for place in places if place is not None], rows)
 
 
@@ -101,8 +101,8 @@ def _rows(question: Any) -> int | None:
     return sizes.pop() or None if len(sizes) == 1 else None
 
 
-def _place(known: Sequence[Answer], question: Any, at: int) -> tuple[Answer, int] | None:
-    for kept in known:
+def _place(remembered: Sequence[Answer], question: Any, at: int) -> tuple[Answer, int] | None:
+    for kept in remembered:
         for row in range(_rows(kept.question) or 0):
             if _alike_rows(question, at, kept.question, row):
                 return kept, row

@@ -16,23 +16,23 @@ if TYPE_CHECKING:
     from negguide.pipeline.plan_data import PlanData
 
 
-def halves_of_answers(plan: PlanData, found: Probe) -> tuple[Tensor, Tensor]:
+def halves_of_answers(plan: PlanData, probed: Probe) -> tuple[Tensor, Tensor]:
     """(conditional, unconditional) answers that a probe gave a pipeline that guides."""
-    first = plan.layout.core(found.asked[0].answer)
+    first = plan.layout.core(probed.asked[0].answer)
     if plan.mode == "sequential":
-        return first, plan.layout.core(found.asked[1].answer)
+        return first, plan.layout.core(probed.asked[1].answer)
     halves = first[: plan.rows], first[plan.rows :]
     return halves if plan.family.cond_first else (halves[1], halves[0])
 
 
-def checked_formula(plan: PlanData, found: Probe, call: Mapping[str, Any]) -> tuple[float, float]:
+def checked_formula(plan: PlanData, probed: Probe, call: Mapping[str, Any]) -> tuple[float, float]:
     """(w, sign) of the pipeline's guidance, see `measured_scale`.
 
     Raises `Unsupported` where it is not what is known of it: `sign * post(uncond + w (cond - uncond))` of the two answers.
     """
-    assert found.guided is not None
-    name, (cond, uncond) = plan.call.cls.__name__, halves_of_answers(plan, found)
-    guided = plan.layout.core(found.guided)
+    assert probed.guided is not None
+    name, (cond, uncond) = plan.call.cls.__name__, halves_of_answers(plan, probed)
+    guided = plan.layout.core(probed.guided)
     scale, sign = measured_scale(guided, cond, uncond)
     if scale < 0:
         why = f"its guidance comes out with the scale {scale:g}, as if conditional and unconditional stood in each other's place"
@@ -40,7 +40,7 @@ def checked_formula(plan: PlanData, found: Probe, call: Mapping[str, Any]) -> tu
     guided, cond, uncond = (t.detach().float().cpu() for t in (guided, cond, uncond))
     affine = uncond + scale * (cond - uncond)
     expected = (affine, plan.family.post(affine, cond, call))
-    error = min(float((guided - sign * one).norm() / guided.norm().clamp_min(1e-12)) for one in expected)
+    error = min(float((guided - sign * candidate).norm() / guided.norm().clamp_min(1e-12)) for candidate in expected)
     if error > 1e-2:
         why = "it does something to its guided prediction that is not known here (a norm, a threshold, a rescaling)"
         raise unsupported(name, why)

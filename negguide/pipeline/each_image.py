@@ -102,11 +102,11 @@ def refuse_silence(plan: PlanData, prompt: Prompt) -> None:
     """For a text that makes no difference: raises `ValueError` if it says something else than what stands there."""
     if plan.guides:
         own = plan.call.own_negatives(plan.rows)
-        known = plan.call.complete.get("negative_prompt") is not None or not plan.call.has_negative
+        is_given = plan.call.complete.get("negative_prompt") is not None or not plan.call.has_negative
     else:
-        own, known = plan.call.own_prompts(plan.rows), plan.call.complete.get("prompt") is not None
+        own, is_given = plan.call.own_prompts(plan.rows), plan.call.complete.get("prompt") is not None
     for text, there in zip(spread(plan, prompt), own, strict=True):
-        if known and text is not None and bare(text) != bare(there):
+        if is_given and text is not None and bare(text) != bare(there):
             raise ValueError(
                 f"the text {text!r} changes nothing of what {plan.call.cls.__name__} asks its denoiser, so it would have no "
                 f"effect: the pipeline feeds for it what it feeds for {there!r}. Perhaps its __call__ does not hand "
@@ -123,9 +123,9 @@ def forget_old(plan: PlanData) -> None:
 def _check(plan: PlanData, text: str | None) -> None:
     """Once in a call: forget a text that tokenizers or embedding tables now read otherwise."""
     if text in plan.texts and text not in plan.checked:
-        known = plan.texts.pop(text)
-        if known.print == text_tokens.fingerprint(plan.pipe, text or ""):
-            plan.texts[text] = known  # the newest last
+        encoded = plan.texts.pop(text)
+        if encoded.print == text_tokens.fingerprint(plan.pipe, text or ""):
+            plan.texts[text] = encoded  # the newest last
     plan.checked.add(text)
 
 
@@ -135,10 +135,10 @@ def _keep(plan: PlanData, text: str, row: Row | None, whole: Mapping[argument_tr
 
 def _alone(plan: PlanData, text: str) -> Row | None:
     """Encode one text for all images."""
-    found = plan.probe_of(text)
-    rows = _rows_of(plan, found, plan.rows)
+    probed = plan.probe_of(text)
+    rows = _rows_of(plan, probed, plan.rows)
     if rows is None:
-        _keep(plan, text, None, plan.overlay_of(found))
+        _keep(plan, text, None, plan.overlay_of(probed))
         return None
     _keep(plan, text, rows[0])
     return rows[0]
@@ -151,10 +151,10 @@ def _together(plan: PlanData, texts: Sequence[str]) -> list[Row] | None:
     shortest is asked for alone as well: its encoders answer from memory, unless its length now is another one.
     """
     try:
-        found = plan.probe_of_texts(texts)
+        probed = plan.probe_of_texts(texts)
     except Exception:  # some pipelines make one picture at a time; what is wrong with a text shows when it stands alone
         return None
-    rows = _rows_of(plan, found, len(texts))
+    rows = _rows_of(plan, probed, len(texts))
     if rows is None:
         return None
     if all(_is_masked(row) for row in rows) or _is_far_padded(plan, texts, rows):
@@ -164,11 +164,11 @@ def _together(plan: PlanData, texts: Sequence[str]) -> list[Row] | None:
     return rows if alone is not None and _agree(rows[shortest], alone) else None
 
 
-def _rows_of(plan: PlanData, found: Probe, count: int) -> list[Row] | None:
+def _rows_of(plan: PlanData, probed: Probe, count: int) -> list[Row] | None:
     """The rows of `count` texts in what a probe asked; None where what depends on the text has no rows."""
-    if found.asked[0].rows != plan.asked_rows(count):
+    if probed.asked[0].rows != plan.asked_rows(count):
         return None
-    layout, named, stood = plan.family.rows, plan.texts_in(found, count), plan.stood()
+    layout, named, stood = plan.family.rows, plan.texts_in(probed, count), plan.stood()
     leaves: dict[argument_tree.Path, Any] = {}
     argument_tree.rebuild(named, leaves.__setitem__, layout.batches)
     for path, leaf in leaves.items():

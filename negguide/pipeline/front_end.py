@@ -41,8 +41,8 @@ class FrontEnd:
     @staticmethod
     def of(pipe: Any) -> FrontEnd | None:
         """That of the call of this very pipeline which is going on here."""
-        found = _current.get()
-        return found if found is not None and found.pipe is pipe else None
+        front_end = _current.get()
+        return front_end if front_end is not None and front_end.pipe is pipe else None
 
     @contextmanager
     def kept(self) -> Iterator[FrontEnd]:
@@ -83,15 +83,15 @@ class FrontEnd:
         return [arguments.pop(name) for name in names]
 
     def _forget_large(self) -> None:
-        for key, known in self._known.items():
-            self._known[key] = [answer for answer in known if answer.size <= _LARGE]
+        for key, remembered in self._known.items():
+            self._known[key] = [answer for answer in remembered if answer.size <= _LARGE]
 
     def _handler(self, part: torch.nn.Module, name: str, by_rows: bool) -> Callable[..., Any]:
         def handler(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
             if not answers.comparable((args, kwargs)):
                 return original(*args, **kwargs)
-            known = self._known.setdefault((id(part), name), [])
-            return answers.answer(known, original, args, kwargs, by_rows)
+            remembered = self._known.setdefault((id(part), name), [])
+            return answers.answer(remembered, original, args, kwargs, by_rows)
 
         return handler
 

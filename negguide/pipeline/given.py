@@ -29,9 +29,9 @@ def overlay(plan: PlanData, prompt: Embedded) -> dict[argument_tree.Path, Any]:
         ValueError: For embeddings whose shape does not fit the call, or pooled ones where the pipeline needs or takes none.
         Unsupported: For pipelines that take no embeddings.
     """
-    found = probe_of_text(plan.pipe, plan.call, plan.denoisers, {**_arguments(plan, prompt), **plan.changes})
+    probed = probe_of_text(plan.pipe, plan.call, plan.denoisers, {**_arguments(plan, prompt), **plan.changes})
     like = plan.stood()
-    result = plan.overlay_of(found)
+    result = plan.overlay_of(probed)
     for path, value in result.items():
         stood = _at(like, path)
         if isinstance(value, Tensor) and isinstance(stood, Tensor) and value.is_floating_point():
@@ -48,17 +48,17 @@ def texts_alone(plan: PlanData, arguments: Mapping[str, Any]) -> Probe:
     """
     texts = arguments.get("negative_prompt")
     texts = plan.call.texts("") if texts is None else texts
-    found = _alone(plan, arguments, texts)
+    probed = _alone(plan, arguments, texts)
     length = plan.stood()[_TEXT].shape[1] if isinstance(plan.stood().get(_TEXT), Tensor) else 0
-    first = found.asked[0].named.get(_TEXT)
+    first = probed.asked[0].named.get(_TEXT)
     if not isinstance(first, Tensor) or first.ndim != 3 or first.shape[1] >= length or not _is_clip_only(plan.pipe):
-        return found
+        return probed
     blank = _alone(plan, arguments, "" if isinstance(texts, str) else [""] * len(texts))
-    for asked, empty in zip(found.asked, blank.asked, strict=True):
+    for asked, empty in zip(probed.asked, blank.asked, strict=True):
         windows = -(-length // first.shape[1]) - 1
         parts = [asked.named[_TEXT], *[empty.named[_TEXT]] * windows]
         asked.named[_TEXT] = torch.cat(parts, dim=1)[:, :length]
-    return found
+    return probed
 
 
 def _alone(plan: PlanData, arguments: Mapping[str, Any], texts: Any) -> Probe:
@@ -100,7 +100,7 @@ def _arguments(plan: PlanData, prompt: Embedded) -> dict[str, Any]:
     kept = {key: value for key, value in call.probing().items() if not key.startswith(dropped) or "ip_adapter" in key}
     both = given | {f"negative_{key}": value for key, value in given.items() if f"negative_{key}" in parameters}
     # Some have an empty text by default, beside which they take no embeddings.
-    texts = {key: None for key, known in parameters.items() if key.startswith(dropped) and known.default == ""}
+    texts = {key: None for key, parameter in parameters.items() if key.startswith(dropped) and parameter.default == ""}
     return {**kept, **texts, **both}
 
 
@@ -116,8 +116,8 @@ def _rows(value: Tensor, ndim: int, count: int) -> Tensor:
 
 
 def _is_clip_only(pipe: Any) -> bool:
-    known = [getattr(pipe, f"tokenizer{end}", None) for end in ("", "_2", "_3", "_4")]
-    return all("CLIP" in type(tokenizer).__name__ for tokenizer in known if tokenizer is not None)
+    tokenizers = [getattr(pipe, f"tokenizer{end}", None) for end in ("", "_2", "_3", "_4")]
+    return all("CLIP" in type(tokenizer).__name__ for tokenizer in tokenizers if tokenizer is not None)
 
 
 def _at(named: Any, path: argument_tree.Path) -> Any:

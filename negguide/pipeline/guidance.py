@@ -32,7 +32,7 @@ _FROM_LATENTS = ("residual", "controlnet", "block_samples", "mid_block", "down_b
 class Reading:
     """What probes told about the guidance of a call."""
 
-    found: Probe
+    probed: Probe
     """What the pipeline asks first in the call as it will run."""
     mode: Mode
     arguments: dict[str, Any]
@@ -43,10 +43,10 @@ class Reading:
     """Takeover: the changes that switch that guidance on."""
 
 
-def read_mode(found: Probe, name: str) -> Mode:
+def read_mode(probed: Probe, name: str) -> Mode:
     """How the pipeline asks, from the number and the rows of its denoiser calls; refuses three-way guidance."""
-    assert found.sample is not None
-    rows, asked = found.sample.shape[0], found.asked
+    assert probed.sample is not None
+    rows, asked = probed.sample.shape[0], probed.asked
     shape = [call.rows for call in asked]
     if shape == [rows]:
         return "single"

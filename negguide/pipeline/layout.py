@@ -157,9 +157,9 @@ def _candidates(tokens: int, call: Mapping[str, Any], arguments: Mapping[str, An
         height, width = several[0][-2:]
         like = [part for part in several if tuple(part[-2:]) == (height, width)]
         yield from ((n, int(height), int(width)) for n in range(1, len(like) + 1))
-    told = [call.get(name) for name in ("num_frames", "height", "width")]
-    if all(isinstance(n, int) for n in told):
-        yield told[0], told[1], told[2]  # type: ignore[misc]
+    sizes = [call.get(name) for name in ("num_frames", "height", "width")]
+    if all(isinstance(n, int) for n in sizes):
+        yield sizes[0], sizes[1], sizes[2]  # type: ignore[misc]
     coordinates = call.get("video_coords")
     if isinstance(coordinates, Tensor) and coordinates.ndim == 3 and coordinates.shape[-1] >= tokens:
         frames, height, width = (int(axis[:tokens].unique().numel()) for axis in coordinates[0])

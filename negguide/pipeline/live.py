@@ -37,11 +37,11 @@ class LiveGuidance:
     def _measured(self, now: dict[str, Any]) -> float | None:
         plan = self._plan
         quiet = {key: None for key in plan.call.arguments if key.startswith("callback_on_step")}
-        found = probe(plan.pipe, plan.denoisers, {**plan.call.probing(plan.arguments), **quiet}, then=now)
-        if found.guided is None:
+        probed = probe(plan.pipe, plan.denoisers, {**plan.call.probing(plan.arguments), **quiet}, then=now)
+        if probed.guided is None:
             return plan.scale
-        if found.asked[0].denoiser != plan.reference.denoiser and len(found.asked) == 2:
+        if probed.asked[0].denoiser != plan.reference.denoiser and len(probed.asked) == 2:
             return plan.scale  # the second of two denoisers, which has a scale of its own
-        if read_mode(found, type(plan.pipe).__name__) == "single":
+        if read_mode(probed, type(plan.pipe).__name__) == "single":
             return None
-        return measured_scale(plan.layout.core(found.guided), *halves_of_answers(plan, found))[0]
+        return measured_scale(plan.layout.core(probed.guided), *halves_of_answers(plan, probed))[0]

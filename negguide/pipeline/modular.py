@@ -40,10 +40,10 @@ def in_one_piece(pipe: Any) -> Any:
             "the pipeline class of the same model"
         )
     inputs = tuple((given.name, _plain_default(given.default)) for given in pipe._blocks.inputs if given.name)
-    kind, known = _stand_in(base_class(pipe), inputs), _known.get(pipe)
-    if known is None or type(known) is not kind:
-        known = _known[pipe] = kind(pipe)
-    return known.follow()
+    kind, blocks = _stand_in(base_class(pipe), inputs), _known.get(pipe)
+    if blocks is None or type(blocks) is not kind:
+        blocks = _known[pipe] = kind(pipe)
+    return blocks.follow()
 
 
 _known: weakref.WeakKeyDictionary[Any, StandIn] = weakref.WeakKeyDictionary()

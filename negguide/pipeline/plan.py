@@ -53,8 +53,8 @@ class Plan(PlanData):
             return OWN_KEY
         prompt = condition.prompt
         overlay = given.overlay(self, prompt) if isinstance(prompt, Embedded) else each_image.overlay(self, prompt)
-        for key, known in self.overlays.items():
-            if key not in self.others and _equal(known, overlay):
+        for key, own_overlay in self.overlays.items():
+            if key not in self.others and _equal(own_overlay, overlay):
                 if key == OWN_KEY and prompt is not None and not isinstance(prompt, Embedded):
                     each_image.refuse_silence(self, prompt)
                 return key
@@ -97,18 +97,18 @@ class Plan(PlanData):
 
     def probe_with(self, arguments: Mapping[str, Any]) -> Probe:
         try:
-            found = probe_of_text(self.pipe, self.call, self.denoisers, arguments)
+            probed = probe_of_text(self.pipe, self.call, self.denoisers, arguments)
         except Unsupported:
             if self.call.complete.get("prompt_embeds") is None or "prompt_embeds" not in arguments:
                 raise
-            found = given.texts_alone(self, arguments)
-        self.cuts += [cut for cut in found.cuts if cut not in self.cuts]
-        return found
+            probed = given.texts_alone(self, arguments)
+        self.cuts += [cut for cut in probed.cuts if cut not in self.cuts]
+        return probed
 
-    def overlay_of(self, found: Probe) -> dict[argument_tree.Path, Any]:
+    def overlay_of(self, probed: Probe) -> dict[argument_tree.Path, Any]:
         """What to lay over the reference call to ask for the texts of a probe of this call."""
         batches = self.family.rows.batches
-        texts = self.texts_in(found, self.rows)
+        texts = self.texts_in(probed, self.rows)
         there = self.half(self.reference.named, "uncond") if self.mode == "batch" else self.reference.named
         overlay = self.text_part(argument_tree.diff(there, texts, batches))
         check_rows(self, overlay)
@@ -133,11 +133,11 @@ def make_plan(
     caching: bool,
 ) -> Plan:
     """The plan of a call from its probes. `scale`: w where negguide guides in the pipeline's stead (takeover)."""
-    found, mode = reading.found, reading.mode
-    assert found.sample is not None and found.guided is not None
+    probed, mode = reading.probed, reading.mode
+    assert probed.sample is not None and probed.guided is not None
     complete = {**call.complete, **reading.arguments}
-    reference = found.asked[0]
-    shape = tuple(found.sample.shape)
+    reference = probed.asked[0]
+    shape = tuple(probed.sample.shape)
     frames, grid = token_grid(shape, reference.named, complete)
     layout = Layout(shape, grid, frames, family.frames_axis, family.channels_last)
     takes_negative = "negative_prompt" in call.parameters and (mode != "single" or reading.on is not None)
@@ -148,7 +148,7 @@ def make_plan(
         pipe=pipe,
         denoisers=denoisers,
         layout=layout,
-        schedule=read_schedule(found.scheduler, found.timestep, found.count, is_part(call.complete)),
+        schedule=read_schedule(probed.scheduler, probed.timestep, probed.count, is_part(call.complete)),
         scale=1.0,
         sign=1.0,
         takeover=scale is not None,
@@ -156,19 +156,19 @@ def make_plan(
         arguments=reading.arguments,
         reference=reference,
         through="negative_prompt" if takes_negative else "prompt",
-        property_scale=found.property_scale,
-        settings=found.settings,
+        property_scale=probed.property_scale,
+        settings=probed.settings,
         lent=scale is None and bool(reading.arguments),
         main=main_input(reference.named)[0],
         on=reading.on,
     )
     if mode != "single":
-        plan.scale, plan.sign = checked_formula(plan, found, complete)
+        plan.scale, plan.sign = checked_formula(plan, probed, complete)
         if mode == "sequential":
-            plan.own = plan.text_part(argument_tree.diff(reference.named, found.asked[1].named, family.rows.batches))
+            plan.own = plan.text_part(argument_tree.diff(reference.named, probed.asked[1].named, family.rows.batches))
     else:
         plan.scale = 1.0 if scale is None else scale
-        plan.sign = 1.0 if float((layout.core(found.guided) * layout.core(reference.answer)).sum()) > 0 else -1.0
+        plan.sign = 1.0 if float((layout.core(probed.guided) * layout.core(reference.answer)).sum()) > 0 else -1.0
         if plan.takeover:
             takeover.set_own(plan, reading.guided)
     return plan

@@ -137,23 +137,23 @@ class PlanData(abc.ABC):
             return self.half(self.reference.named, "cond" if self.through == "prompt" else "uncond")
         return self.reference.named
 
-    def texts_in(self, found: Probe, count: int) -> dict[str, Any]:
+    def texts_in(self, probed: Probe, count: int) -> dict[str, Any]:
         """The part of what a probe of `count` images asked that holds their texts."""
         if self.through == "negative_prompt":
-            return self.unconditional_of(found, count)
-        return self.half(found.asked[0].named, "cond", count) if self.mode == "batch" else found.asked[0].named
+            return self.unconditional_of(probed, count)
+        return self.half(probed.asked[0].named, "cond", count) if self.mode == "batch" else probed.asked[0].named
 
-    def unconditional_of(self, found: Probe, count: int | None = None) -> dict[str, Any]:
+    def unconditional_of(self, probed: Probe, count: int | None = None) -> dict[str, Any]:
         """The unconditional part of what a guided pipeline asked (for `count` images, if not those of the plan)."""
-        return self.half(found.asked[0].named, "uncond", count) if self.asks == "batch" else found.asked[-1].named
+        return self.half(probed.asked[0].named, "uncond", count) if self.asks == "batch" else probed.asked[-1].named
 
     def refresh_own(self, named: Mapping[str, Any]) -> bool:
         """Follow the pipeline's real unconditional call (callbacks may change it); whether it differs from the plan."""
         own, changed = self.overlays[OWN_KEY], False
-        for path, known in own.items():
+        for path, before in own.items():
             now = argument_tree.at(named, path)
-            if now is not known:
-                changed |= not argument_tree.same(now, known)
+            if now is not before:
+                changed |= not argument_tree.same(now, before)
                 own[path] = now
         return changed
 
@@ -193,5 +193,5 @@ class PlanData(abc.ABC):
         """What the pipeline asks with these arguments."""
 
     @abc.abstractmethod
-    def overlay_of(self, found: Probe) -> dict[argument_tree.Path, Any]:
+    def overlay_of(self, probed: Probe) -> dict[argument_tree.Path, Any]:
         """What to lay over the reference call to ask for the texts of a probe of this call."""

@@ -135,8 +135,8 @@ def is_part(arguments: Mapping[str, Any]) -> bool:
 
 def _start(scheduler: Any, times: list[float], first: float, count: int | None) -> int:
     """Index of the first step. Two-call schedulers, PNDM and rounded timesteps hold the same time more than once."""
-    for known in ("_step_index", "_begin_index"):
-        start = getattr(scheduler, known, None)
+    for name in ("_step_index", "_begin_index"):
+        start = getattr(scheduler, name, None)
         if start is not None and start < len(times) and times[start] == first:
             return int(start)
     places = [at for at, time in enumerate(times) if time == first]
@@ -169,15 +169,15 @@ def _sigmas(scheduler: Any, timesteps: tuple[float, ...], start: int) -> tuple[f
     steps = range(start, start + len(timesteps))
     if levels is not None and len(levels) >= steps.stop:
         between = getattr(scheduler, "sigmas_interpol", None)
-        known = [float(level) for level in levels]
+        numbers = [float(level) for level in levels]
         if between is not None:
             # KDPM2 evaluates every second time between two levels; its ancestral kind lists that place one step earlier.
             earlier = 1 if hasattr(scheduler, "sigmas_down") else 0
-            return tuple(known[k] if (k - start) % 2 == 0 else float(between[k - earlier]) for k in steps)
+            return tuple(numbers[k] if (k - start) % 2 == 0 else float(between[k - earlier]) for k in steps)
         if hasattr(scheduler, "mid_point_sigma"):
             # DPM-Solver++ SDE: half-way in log sigma.
-            return tuple(known[k] if (k - start) % 2 == 0 else math.sqrt(known[k - 1] * known[k]) for k in steps)
-        return tuple(known[k] for k in steps)
+            return tuple(numbers[k] if (k - start) % 2 == 0 else math.sqrt(numbers[k - 1] * numbers[k]) for k in steps)
+        return tuple(numbers[k] for k in steps)
     abars = getattr(scheduler, "alphas_cumprod", None)
     if abars is None:
         return None

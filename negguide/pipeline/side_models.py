@@ -43,9 +43,9 @@ class SideModel:
         """
         if self._named is None or plan.asks != "batch" or plan.silenced:
             return {}
-        mine, theirs = _leaves(self._named), _leaves(named)
+        ours, theirs = _leaves(self._named), _leaves(named)
         used = {path: self._answers[id(leaf)] for path, leaf in theirs.items() if id(leaf) in self._answers}
-        shared = {path: value for path, value in texts.items() if path in mine and mine[path] is theirs.get(path)}
+        shared = {path: value for path, value in texts.items() if path in ours and ours[path] is theirs.get(path)}
         if not used or not shared:
             return {}
         call = argument_tree.overlaid(plan.half(self._named, "uncond") if plan.mode == "batch" else self._named, shared)
@@ -56,9 +56,9 @@ class SideModel:
 
 
 def _leaves(named: Any) -> dict[argument_tree.Path, Any]:
-    found: dict[argument_tree.Path, Any] = {}
-    argument_tree.rebuild(named, found.__setitem__)
-    return found
+    leaves: dict[argument_tree.Path, Any] = {}
+    argument_tree.rebuild(named, leaves.__setitem__)
+    return leaves
 
 
 def _plain(output: Any) -> Any:

@@ -24,25 +24,25 @@ def read_takeover(pipe: Any, call: Call, family: Family, denoisers: Mapping[str,
     A call that is not guided is left as it is: what its `guidance_scale` says to a distilled model is the user's choice.
     """
     name = call.cls.__name__
-    found = first_probe(pipe, call, denoisers)
-    assert found.sample is not None
-    if read_mode(found, name) == "single":
+    probed = first_probe(pipe, call, denoisers)
+    assert probed.sample is not None
+    if read_mode(probed, name) == "single":
         guided, on = _switched_on(pipe, call, denoisers)
-        return Reading(found, "single", {}, guided, on)
+        return Reading(probed, "single", {}, guided, on)
     tried = []
     for off in _switches_off(family, call):
         alone = probe(pipe, denoisers, call.probing(off))
-        if [asked.rows for asked in alone.asked] == [found.sample.shape[0]] and _tells_the_same(found, alone):
-            return Reading(alone, "single", off, found, {})
+        if [asked.rows for asked in alone.asked] == [probed.sample.shape[0]] and _tells_the_same(probed, alone):
+            return Reading(alone, "single", off, probed, {})
         tried.append(" and ".join(f"{key}={value}" for key, value in off.items()))
     raise ValueError(f"takeover: {name} still guides with {', '.join(tried)}; call it with its own guidance off")
 
 
 def _switches_off(family: Family, call: Call) -> Iterator[dict[str, Any]]:
     """Changes that may switch the pipeline's own guidance off, the likeliest first."""
-    known = {key: value for key, value in family.cfg_off.items() if key in call.parameters}
+    accepted = {key: value for key, value in family.cfg_off.items() if key in call.parameters}
     seen: list[dict[str, Any]] = [{}]
-    for changes in (known, *({key: off} for key in SCALES for off in (1.0, 0.0) if key in call.parameters)):
+    for changes in (accepted, *({key: off} for key in SCALES for off in (1.0, 0.0) if key in call.parameters)):
         if changes not in seen and ("true_cfg_scale" in changes or "true_cfg_scale" not in call.parameters):
             seen.append(changes)
             yield changes
@@ -54,9 +54,9 @@ def _switched_on(
     """A probe of the call with the pipeline's own guidance, and the changes for it; (None, None) where it has none."""
     for changes in _switches_on(call):
         try:
-            found = probe(pipe, denoisers, call.probing(changes))
-            if read_mode(found, call.cls.__name__) != "single":
-                return found, changes
+            probed = probe(pipe, denoisers, call.probing(changes))
+            if read_mode(probed, call.cls.__name__) != "single":
+                return probed, changes
         except Exception:  # whatever a pipeline says to a scale that is not the user's
             continue
     return None, None

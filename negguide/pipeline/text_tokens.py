@@ -75,8 +75,8 @@ def _fingerprint(pipe: Any, text: str, end: str) -> Any:
 
 def length(pipe: Any, text: str) -> int | None:
     """Tokens of a text, marks included, by the tokenizer that makes most of it; None where none tells."""
-    known = [part[1] for part in fingerprint(pipe, text) if part is not None]
-    return None if not known or None in known else max(len(ids) for ids in known)
+    lengths = [part[1] for part in fingerprint(pipe, text) if part is not None]
+    return None if not lengths or None in lengths else max(len(ids) for ids in lengths)
 
 
 def fits(pipe: Any, arguments: Mapping[str, Any], text: str) -> bool:
@@ -98,11 +98,14 @@ def fits(pipe: Any, arguments: Mapping[str, Any], text: str) -> bool:
 
 def _by_tokenizers(pipe: Any, text: str, length: int) -> list[int]:
     """Places of the words among `length` tokens: CLIP's; another's; or CLIP's and then the other's (SD3)."""
-    found = [getattr(pipe, f"tokenizer{end}", None) for end in ("", "_2", "_3")]
-    clip = next((one for one in found if "CLIP" in type(one).__name__), None)
-    other = next((one for one in found if one is not None and "CLIP" not in type(one).__name__), None)
+    tokenizers = [getattr(pipe, f"tokenizer{end}", None) for end in ("", "_2", "_3")]
+    clip = next((tokenizer for tokenizer in tokenizers if "CLIP" in type(tokenizer).__name__), None)
+    other = next(
+        (tokenizer for tokenizer in tokenizers if tokenizer is not None and "CLIP" not in type(tokenizer).__name__),
+        None,
+    )
     first = 0 if clip is None else int(clip.model_max_length)
-    both = found[2] is not None and other is not None
+    both = tokenizers[2] is not None and other is not None
     if clip is not None and (other is None or both) and length >= first:
         behind = [first + at for at in _words(pipe, other, text, length - first)] if both and length > first else []
         return _words(pipe, clip, text, first) + behind

@@ -85,7 +85,7 @@ def _lost(
             lost.append((tokenizer.decode(cut.lost[:count], skip_special_tokens=True).strip(), cut.limit))
     if limit and "CLIP" not in type(tokenizer).__name__:
         lost.append((tokenizer.decode(ids[limit:], skip_special_tokens=True).strip(), limit))
-    return max(lost, key=lambda one: len(one[0]))
+    return max(lost, key=lambda words_and_limit: len(words_and_limit[0]))
 
 
 def bare(text: str) -> str:
@@ -103,10 +103,10 @@ def _noting(tokenizer: Any, cuts: list[Cut]) -> Any:
 @functools.lru_cache(maxsize=32)
 def _noting_class(cls: Any) -> type:
     def call(self: Any, text: Any = None, *args: Any, **kwargs: Any) -> Any:
-        found = cls.__call__(self, text, *args, **kwargs)
+        encoding = cls.__call__(self, text, *args, **kwargs)
         if kwargs.get("truncation") and (isinstance(text, str) or _are_texts(text)):
             _note(self._negguide_cuts, self._negguide_of, [text] if isinstance(text, str) else text, kwargs)
-        return found
+        return encoding
 
     methods = {"__call__": call} | {name: getattr(cls, name) for name in METHODS[1:] if hasattr(cls, name)}
     body = {name: _in_turn(method) for name, method in methods.items()}

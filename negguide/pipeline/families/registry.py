@@ -112,8 +112,8 @@ def _class_names(cls: type) -> list[str]:
 
 def image_modules_of(denoiser: str) -> ImageModules | None:
     """The modules that see image tokens alone, by the name of the denoiser class."""
-    known = [family.image_modules for family in all_families() if family.image_modules]
-    return next((m for m in known if any(names(begin, denoiser) for begin in m.denoisers)), None)
+    families = [family.image_modules for family in all_families() if family.image_modules]
+    return next((m for m in families if any(names(begin, denoiser) for begin in m.denoisers)), None)
 
 
 def rules_of(denoiser: str) -> list[Rule]:
