@@ -17,12 +17,12 @@ def stamped(data: Mapping[str, Any]) -> dict[str, Any]:
     return {KEY: FORMAT, **data}
 
 
-def opened(data: Mapping[str, Any], known: Collection[str], what: str, stacklevel: int = 2) -> dict[str, Any]:
+def opened(data: Mapping[str, Any], keys: Collection[str], what: str, stacklevel: int = 2) -> dict[str, Any]:
     """The known keys of data that a program wrote; a warning names the others, which a newer negguide may have added.
 
     Args:
         data: with or without the number of a format; without, it is 1.
-        known: keys that this version understands.
+        keys: keys that this version understands.
         what: what is read, for the warning: "the link", "results.json".
         stacklevel: as in `warnings.warn`, counted from the caller.
 
@@ -32,7 +32,7 @@ def opened(data: Mapping[str, Any], known: Collection[str], what: str, stackleve
     number = data.get(KEY, FORMAT)
     if isinstance(number, bool) or not str(number).isdigit():
         raise ValueError(f"{what} has the format {number!r}; a whole number is needed")
-    unknown = [str(key) for key in data if key not in known and key != KEY]
+    unknown = [str(key) for key in data if key not in keys and key != KEY]
     if int(number) > FORMAT:
         left = f", and leaves out {', '.join(unknown)}" if unknown else ""
         warnings.warn(
@@ -42,4 +42,4 @@ def opened(data: Mapping[str, Any], known: Collection[str], what: str, stackleve
         )
     elif unknown:
         warnings.warn(f"{what} holds {', '.join(unknown)}, unknown here and left out", stacklevel=stacklevel + 1)
-    return {key: value for key, value in data.items() if key in known}
+    return {key: value for key, value in data.items() if key in keys}

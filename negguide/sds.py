@@ -114,14 +114,16 @@ class ScoreDistillation:
                 text, weights = prompt_utils.get_text_embeddings(*where), latents.new_zeros(rows, 0)
             views = len(text) // rows
             noisy = self.scheduler.add_noise(latents, noise, times)
-            found = self.unet(
+            prediction = self.unet(
                 torch.cat([noisy] * 2 + [noisy.repeat_interleave(views - 2, 0)]),
                 torch.cat([times] * 2 + [times.repeat_interleave(views - 2, 0)]),
                 encoder_hidden_states=text.to(latents.dtype),
             ).sample
-            others = found[2 * rows :].unflatten(0, (rows, views - 2)).transpose(0, 1)
+            others = prediction[2 * rows :].unflatten(0, (rows, views - 2)).transpose(0, 1)
             kept = self.scheduler.alphas_cumprod.to(latents.device)[times]
-            gradient = sds_gradient(noise, found[:rows], found[rows : 2 * rows], others, weights, self.scale, kept)
+            gradient = sds_gradient(
+                noise, prediction[:rows], prediction[rows : 2 * rows], others, weights, self.scale, kept
+            )
         target = (latents - gradient.to(latents.dtype)).detach()
         loss = 0.5 * (latents.float() - target.float()).square().sum() / rows
         return {"loss_sds": loss, "grad_norm": gradient.norm(), "min_step": least, "max_step": most}

@@ -115,8 +115,8 @@ class _Weights:
 
 def _check_alike(ours: _Weights, theirs: _Weights) -> None:
     """Raise `ValueError` for weights that only one of both has, or of other shapes."""
-    for one, other, says in ((ours, theirs, "what was tuned lacks"), (theirs, ours, "the base lacks")):
-        if lacking := [key for key in one.where if key not in other.where]:
+    for given, other, says in ((ours, theirs, "what was tuned lacks"), (theirs, ours, "the base lacks")):
+        if lacking := [key for key in given.where if key not in other.where]:
             named = ", ".join("/".join(key).removeprefix("./") for key in lacking[:3])
             raise ValueError(f"{says} {len(lacking)} weight(s) of the other, e.g. {named}; give two forms of one model")
     for key, file in ours.where.items():
@@ -126,13 +126,13 @@ def _check_alike(ours: _Weights, theirs: _Weights) -> None:
 
 
 def _moved(target: Path, out: Path, ours: _Weights, theirs: _Weights, file: Path, away: float) -> Path:
-    found = {name: theirs.where[key] for key, name in ours.of(file)}
+    names = {name: theirs.where[key] for key, name in ours.of(file)}
 
     def moved(name: str, value: Tensor) -> Tensor:
         if not value.is_floating_point():
             return value
         start = value.float()
-        return (start - away * (_load(found[name], name).float() - start)).to(value.dtype)
+        return (start - away * (_load(names[name], name).float() - start)).to(value.dtype)
 
     return _rewritten(file, _place(target, ours.root, file), _place(out, ours.root, file), moved)
 
@@ -152,10 +152,10 @@ def _rewritten(file: Path, target: Path, finally_at: Path, change: Callable[[str
 
 def _files(path: Path) -> list[Path]:
     """The safetensors files of a path. `ValueError` where there are none."""
-    found = sorted(path.rglob(f"*{SUFFIX}")) if path.is_dir() else [path] if path.suffix == SUFFIX else []
-    if not found:
+    files = sorted(path.rglob(f"*{SUFFIX}")) if path.is_dir() else [path] if path.suffix == SUFFIX else []
+    if not files:
         raise ValueError(f"{str(path)!r} has no {SUFFIX} file; save the model with safe_serialization=True")
-    return found
+    return files
 
 
 @contextmanager

@@ -6,18 +6,18 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 
-def did_you_mean(name: str, known: Iterable[str], otherwise: str = "") -> str:
+def did_you_mean(name: str, possible: Iterable[str], otherwise: str = "") -> str:
     """The end of "unknown name ...".
 
     Args:
         name: what was written.
-        known: what could have been meant.
+        possible: what could have been meant.
         otherwise: what to end with where nothing is near.
 
     Returns:
         `"; did you mean 'nearest'?"`, or `otherwise`.
     """
-    close = get_close_matches(name, list(known), n=1)
+    close = get_close_matches(name, list(possible), n=1)
     return f"; did you mean {close[0]!r}?" if close else otherwise
 
 

@@ -55,8 +55,8 @@ def as_records(name: str) -> Iterator[tuple[Path, dict[str, str]]]:
 
     root, shard_of = records_of(name)
     yield root, shard_of
-    for one in send_results(root, name):
-        typer.echo(f"{name.rstrip('/')}/{one}")
+    for notice in send_results(root, name):
+        typer.echo(f"{name.rstrip('/')}/{notice}")
 
 
 @contextmanager

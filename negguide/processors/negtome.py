@@ -59,9 +59,9 @@ class NegToMeAttnProcessor(WrappingProcessor):
         if self.alpha == 0 or self.threshold >= 1:
             return output
         if not isinstance(output, Tensor) or output.ndim != 3 or output.shape[0] % self.images:
-            found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+            got = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
             raise ValueError(
-                f"the layer gave {found}; NegToMeAttnProcessor needs tokens (rows, N, C) of images alone, rows a multiple "
+                f"the layer gave {got}; NegToMeAttnProcessor needs tokens (rows, N, C) of images alone, rows a multiple "
                 f"of images={self.images}"
             )
         pushed = output.clone()

@@ -41,10 +41,10 @@ class OracleJudge:
         except ValueError:
             return verdict
         if shown:
-            verdict.shows_negative = [any(bool(one[i]) for one in shown) for i in range(len(kinds))]
+            verdict.shows_negative = [any(bool(shows_thing[i]) for shows_thing in shown) for i in range(len(kinds))]
             verdict.scores["presence"] = sum(verdict.shows_negative) / len(kinds)
-            for negative, found in zip(task.negatives, shown, strict=True):
-                verdict.each[presence_of(negative)] = [float(value) for value in found]
+            for negative, shows in zip(task.negatives, shown, strict=True):
+                verdict.each[presence_of(negative)] = [float(value) for value in shows]
         return verdict
 
 

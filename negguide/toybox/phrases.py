@@ -57,7 +57,7 @@ def _meanings() -> dict[str, tuple[str, object]]:
         **{kind: (kind,) for kind in bias.CATEGORY_OF},
         **{category: tuple(kinds) for category, kinds in bias.KINDS.items()},
     }
-    known: dict[str, tuple[str, object]] = {
+    meanings: dict[str, tuple[str, object]] = {
         "thing": ("kinds", tuple(bias.CATEGORY_OF)),
         "things": ("kinds", tuple(bias.CATEGORY_OF)),
         "nothing": ("kinds", (NONE,)),
@@ -68,7 +68,7 @@ def _meanings() -> dict[str, tuple[str, object]]:
         "grainy": ("style", "noisy"),
     }
     for noun, kinds in nouns.items():
-        known[noun] = known[PLURALS.get(noun, noun + "s")] = ("kinds", kinds)
+        meanings[noun] = meanings[PLURALS.get(noun, noun + "s")] = ("kinds", kinds)
     for field, values in (
         ("colour", bias.COLOURS),
         ("background", bias.BACKGROUNDS),
@@ -78,8 +78,8 @@ def _meanings() -> dict[str, tuple[str, object]]:
         ("size", bias.SIZES),
         ("position", bias.POSITIONS),
     ):
-        known.update({value: (field, value) for value in values})
-    return known
+        meanings.update({value: (field, value) for value in values})
+    return meanings
 
 
 MEANINGS: Final = _meanings()

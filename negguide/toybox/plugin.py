@@ -57,8 +57,8 @@ def _words() -> Mapping[str, Sequence[str]]:
 def _strange(text: str) -> Sequence[str]:
     from negguide.toybox.world.captions import vocabulary, words
 
-    known = set(vocabulary())
-    return [word for word in words(text) if word not in known]
+    vocabulary_words = set(vocabulary())
+    return [word for word in words(text) if word not in vocabulary_words]
 
 
 def _judges() -> Sequence[Judge]:

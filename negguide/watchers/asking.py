@@ -82,13 +82,13 @@ class Look:
 
 
 def _asked(watcher: Watcher, images: Sequence[Image], questions: Sequence[tuple[Question, ...]]) -> Answers:
-    found: dict[int, tuple[tuple[object, ...], ...]] = {}
+    by_index: dict[int, tuple[tuple[object, ...], ...]] = {}
     for asked in dict.fromkeys(questions):
         at = [place for place, own in enumerate(questions) if own == asked]
         if asked:
             rows = as_answers(watcher([images[place] for place in at], asked), len(at), len(asked))
-            found |= dict(zip(at, rows, strict=True))
-    return tuple(found.get(place, ()) for place in range(len(images)))  # type: ignore[misc]
+            by_index |= dict(zip(at, rows, strict=True))
+    return tuple(by_index.get(place, ()) for place in range(len(images)))  # type: ignore[misc]
 
 
 @contextmanager

@@ -49,10 +49,10 @@ class ImageTextToText(WatcherConfig):
             )
         loaded.tokenizer.padding_side = "left"  # what is generated then follows every question directly
         pairs = [(image.convert("RGB"), self._text(question)) for image in images for question in questions]
-        found: list[Answer] = []
+        answers: list[Answer] = []
         for start in range(0, len(pairs), self.batch):
-            found += self._answers(loaded, pairs[start : start + self.batch])
-        return [found[at : at + len(questions)] for at in range(0, len(found), len(questions))]
+            answers += self._answers(loaded, pairs[start : start + self.batch])
+        return [answers[at : at + len(questions)] for at in range(0, len(answers), len(questions))]
 
     def _text(self, question: Question) -> str:
         instruction = "Answer with yes or no." if question.about else self.instruction

@@ -61,13 +61,13 @@ class Watcher(Protocol):
         ...
 
 
-def as_answers(found: Any, images: int, questions: int) -> Answers:
+def as_answers(replies: Any, images: int, questions: int) -> Answers:
     """What a watcher returned -> N rows of Q tuples of answers. `ValueError` says what was needed instead."""
-    if isinstance(found, str | Mapping) or not isinstance(found, Sequence) or len(found) != images:
+    if isinstance(replies, str | Mapping) or not isinstance(replies, Sequence) or len(replies) != images:
         raise ValueError(
-            f"a watcher answered {_short(found)}; needed for {images} picture(s): a list of {images} row(s)"
+            f"a watcher answered {_short(replies)}; needed for {images} picture(s): a list of {images} row(s)"
         )
-    return tuple(_row(row, questions) for row in found)
+    return tuple(_row(row, questions) for row in replies)
 
 
 def _row(row: Any, questions: int) -> tuple[tuple[Answer, ...], ...]:
@@ -83,7 +83,7 @@ def _row(row: Any, questions: int) -> tuple[tuple[Answer, ...], ...]:
 def _cell(cell: Any) -> tuple[Answer, ...]:
     """One question's answers."""
     if not _is_answer(cell) and isinstance(cell, Sequence):
-        return tuple(answer for one in cell for answer in _cell(one))
+        return tuple(answer for part in cell for answer in _cell(part))
     if cell is None:
         return ()
     if isinstance(cell, Answer):

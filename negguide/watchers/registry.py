@@ -76,16 +76,16 @@ def _by_name(name: str) -> Watcher:
     if not model and _is_bundled(kind):
         kind, model = "vqa", kind
     if kind in _HOMES:
-        made: Any = _class(kind)(**({"model": model} if model else {}))
-        return made
+        watcher: Any = _class(kind)(**({"model": model} if model else {}))
+        return watcher
     raise ValueError(f"no watcher is called {name!r}; {POSSIBLE}")
 
 
 def _from_dict(data: Mapping[str, Any]) -> Watcher:
     name = data.get("watcher")
     if name not in _HOMES and name not in _CLASSES:
-        known = ", ".join(sorted({*_HOMES, *_CLASSES}))
-        raise ValueError(f"a watcher's JSON form has the key 'watcher' with one of {known}, not {dict(data)!r}")
+        kinds = ", ".join(sorted({*_HOMES, *_CLASSES}))
+        raise ValueError(f"a watcher's JSON form has the key 'watcher' with one of {kinds}, not {dict(data)!r}")
     cls = _class(str(name))
     options = {key: _frozen(value) for key, value in data.items() if key != "watcher"}
     known_options = [field.name for field in dataclasses.fields(cls)]

@@ -68,7 +68,7 @@ class VisualQuestionAnswering(WatcherConfig):
         """
         import torch
 
-        model, found = loaded.model, [[[]] * len(questions) for _ in images]  # type: ignore[var-annotated]
+        model, answers = loaded.model, [[[]] * len(questions) for _ in images]  # type: ignore[var-annotated]
         pixels = loaded.inputs(loaded.processor.image_processor(images, return_tensors="pt"))["pixel_values"]
         tokens = [_tokens(loaded, question.text) for question in questions]
         with torch.inference_mode():
@@ -81,8 +81,8 @@ class VisualQuestionAnswering(WatcherConfig):
                 written = self._written(model, asked, seen.repeat_interleave(len(places), 0), enough)
                 cells = [(row, place) for row in range(len(images)) for place in places]
                 for (row, place), answer in zip(cells, generation.read(written, loaded.tokenizer), strict=True):
-                    found[row][place] = [answer]
-        return found
+                    answers[row][place] = [answer]
+        return answers
 
     def _written(self, model: Any, asked: Tensor, seen: Tensor, enough: tuple[int, ...]) -> generation.Written:
         read = model.text_encoder(asked, encoder_hidden_states=seen, return_dict=False)[0]
@@ -95,10 +95,10 @@ class VisualQuestionAnswering(WatcherConfig):
 
     def _column(self, loaded: generation.Loaded, images: list[Image], question: Question) -> list[list[Answer]]:
         """One question of all pictures: texts of one length, for models that read padding as words."""
-        found: list[list[Answer]] = []
+        answers: list[list[Answer]] = []
         for start in range(0, len(images), self.batch):
-            found += self._answers(loaded, images[start : start + self.batch], question)
-        return found
+            answers += self._answers(loaded, images[start : start + self.batch], question)
+        return answers
 
     def _answers(self, loaded: generation.Loaded, images: list[Image], question: Question) -> list[list[Answer]]:
         import torch
@@ -134,5 +134,5 @@ def _tokens(loaded: generation.Loaded, text: str) -> Tensor:
 @lru_cache(maxsize=2)
 def _yes_and_no(loaded: generation.Loaded) -> tuple[int, ...]:
     """The tokens of these words, where they are one each."""
-    found = (loaded.tokenizer(word, add_special_tokens=False)["input_ids"] for word in ("yes", "no"))
-    return tuple(ids[0] for ids in found if len(ids) == 1)
+    tokenized = (loaded.tokenizer(word, add_special_tokens=False)["input_ids"] for word in ("yes", "no"))
+    return tuple(ids[0] for ids in tokenized if len(ids) == 1)

@@ -91,7 +91,7 @@ def canonical(text: str, synonyms: Sequence[Sequence[str]] = ()) -> str:
     """
     plain = _canonical(text)
     for group in synonyms:
-        forms = [_canonical(one) for one in group]
+        forms = [_canonical(word) for word in group]
         if plain in forms:
             return forms[0]
     return plain
@@ -117,8 +117,8 @@ def phrases(answer: str) -> list[str]:
     if not text or (_NOT_AN_ANSWER.match(text) and not _OPENING.match(text)):
         return []
     parts = re.split(r"\s*(?:[,;/&|.\n]|\band\b|\bor\b)\s*", _OPENING.sub("", text, count=1))
-    found = (_phrase(part) for part in parts)
-    return list(dict.fromkeys(phrase for phrase in found if phrase))
+    stripped = (_phrase(part) for part in parts)
+    return list(dict.fromkeys(phrase for phrase in stripped if phrase))
 
 
 def head_noun(prompt: str) -> str | None:
@@ -130,8 +130,8 @@ def head_noun(prompt: str) -> str | None:
     text = re.split(r"[,.;:()\[\]|\n]|\s--", prompt.lower().strip(), maxsplit=1)[0]
     while match := _LEAD.match(text):
         text = text[match.end() :]
-    found = _until_stop([word for word in words(text)])
-    return singular(found[-1]) if found else None
+    before_stop = _until_stop([word for word in words(text)])
+    return singular(before_stop[-1]) if before_stop else None
 
 
 def without(phrase: str, taken: Iterable[str], synonyms: Sequence[Sequence[str]] = ()) -> str:
@@ -140,11 +140,11 @@ def without(phrase: str, taken: Iterable[str], synonyms: Sequence[Sequence[str]]
     >>> without("glass buildings", ["a creative building"])
     'glass'
     """
-    known = {canonical(word, synonyms) for text in taken for word in words(text)}
-    known |= {canonical(text, synonyms) for text in taken}
-    if canonical(phrase, synonyms) in known:
+    taken_words = {canonical(word, synonyms) for text in taken for word in words(text)}
+    taken_words |= {canonical(text, synonyms) for text in taken}
+    if canonical(phrase, synonyms) in taken_words:
         return ""
-    kept = [word for word in words(phrase) if canonical(word, synonyms) not in known]
+    kept = [word for word in words(phrase) if canonical(word, synonyms) not in taken_words]
     return " ".join(_stripped(kept)) if len(kept) < len(words(phrase)) else phrase
 
 
@@ -157,10 +157,10 @@ def says_yes(answer: str) -> bool:
 def mentions(text: str, thing: str, synonyms: Sequence[Sequence[str]] = ()) -> bool:
     """Whether whole words of `text`, in any form, name the thing or a synonym: "male cats" does not mention "female cat"."""
     names = {_canonical(thing)} | {
-        _canonical(one)
+        _canonical(word)
         for group in synonyms
-        if _canonical(thing) in {_canonical(one) for one in group}
-        for one in group
+        if _canonical(thing) in {_canonical(word) for word in group}
+        for word in group
     }
     said = f" {_canonical(text)} "
     return any(name and f" {name} " in said for name in names)
@@ -175,17 +175,17 @@ def _phrase(part: str) -> str:
     part = part.strip(" \t\n.!?:;,-'’")
     if not part or _NOT_AN_ANSWER.match(part):
         return ""
-    found = [word for word in _WORD.findall(part)]
-    found = _stripped(found)
-    if len(found) > 3:
-        found = _until_stop(found)
-    text = " ".join(found)
-    return "" if not found or len(found) > _MOST_WORDS or _NOT_AN_ANSWER.match(text) else text
+    tokens = [word for word in _WORD.findall(part)]
+    tokens = _stripped(tokens)
+    if len(tokens) > 3:
+        tokens = _until_stop(tokens)
+    text = " ".join(tokens)
+    return "" if not tokens or len(tokens) > _MOST_WORDS or _NOT_AN_ANSWER.match(text) else text
 
 
-def _stripped(found: Sequence[str], edge: Collection[str] = _FUNCTION_WORDS | _STOPS) -> list[str]:
+def _stripped(tokens: Sequence[str], edge: Collection[str] = _FUNCTION_WORDS | _STOPS) -> list[str]:
     """Without function words at both ends."""
-    kept = list(found)
+    kept = list(tokens)
     while kept and kept[0] in edge:
         kept.pop(0)
     while kept and kept[-1] in edge:
@@ -193,10 +193,10 @@ def _stripped(found: Sequence[str], edge: Collection[str] = _FUNCTION_WORDS | _S
     return kept
 
 
-def _until_stop(found: Sequence[str]) -> list[str]:
+def _until_stop(tokens: Sequence[str]) -> list[str]:
     """The words of the first noun phrase, articles and numbers taken off."""
     phrase: list[str] = []
-    for word in found:
+    for word in tokens:
         if (word in _FUNCTION_WORDS and not phrase) or word.isdigit() or (word in _NUMBERS and not phrase):
             continue
         ends = word in _STOPS or (word.endswith("ing") and len(word) > 4 and word not in _NOUNS_IN_ING and phrase)

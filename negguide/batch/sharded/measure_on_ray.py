@@ -54,8 +54,8 @@ class FarJudges:
             os.chdir(folder)
         os.environ.update(environment)
         torch.set_num_threads(1)
-        told = json.loads(setup)
-        self._setup = Setup(**{**told, "names": tuple(told["names"])})
+        settings = json.loads(setup)
+        self._setup = Setup(**{**settings, "names": tuple(settings["names"])})
         more = More(names=self._setup.names, judge=self._setup.judge)
         judges, _ = judges_of(self._setup.models, self._setup.clip, more)
         self._shards = Shards(self._setup.url)
@@ -68,7 +68,7 @@ class FarJudges:
         """Judge these rows; what was found on each, as JSON, and features, as safetensors."""
         from safetensors.torch import save
 
-        told, features = [], []
+        lines, features = [], []
         for text in batch["groups"]:
             groups, kept = [], {}
             for place, (shards, records) in enumerate(json.loads(text)):
@@ -80,9 +80,9 @@ class FarJudges:
                         kept[f"{place} {at}"] = record["features"].contiguous()
                 additions = [{name: record[name] for name in FOUND if name in record} for record in records]
                 groups.append((None if group is None else dataclasses.asdict(group), additions, judging.skipped))
-            told.append(json.dumps({"groups": groups, "process": os.getpid()}))
+            lines.append(json.dumps({"groups": groups, "process": os.getpid()}))
             features.append(save(kept))
-        return {"row": list(batch["row"]), "told": told, "features": features}
+        return {"row": list(batch["row"]), "told": lines, "features": features}
 
     def _bring(self, shards: Sequence[str]) -> None:
         """Have the pictures of these shards in the folder."""
@@ -126,11 +126,11 @@ class RayJudging(Judging):
         clip: str | None = None,
         more: More = NOTHING_MORE,
         workers: int | None = None,
-        told: Callable[[int, int], None] = lambda groups, process: None,
+        tell: Callable[[int, int], None] = lambda groups, process: None,
     ) -> None:
         super().__init__(root, judges, kept)
         self._url, self._shard_of, self._clip, self._more = url, shard_of, clip, more
-        self._workers, self._told = workers, told
+        self._workers, self._told = workers, tell
 
     def judged(self, groups: Sequence[Sequence[Record]]) -> list[Group | None]:
         rows: dict[str, list[int]] = defaultdict(list)
@@ -141,8 +141,8 @@ class RayJudging(Judging):
         judged: list[Group | None] = [None] * len(groups)
         skipped: dict[int, list[str]] = {}
         with cluster() as ray:
-            for places, told, features in self._stream(ray, list(rows.values()), groups):
-                for at, (place, (group, additions, notes)) in enumerate(zip(places, told["groups"], strict=True)):
+            for places, report, features in self._stream(ray, list(rows.values()), groups):
+                for at, (place, (group, additions, notes)) in enumerate(zip(places, report["groups"], strict=True)):
                     skipped[place] = notes
                     for number, (record, more) in enumerate(zip(groups[place], additions, strict=True)):
                         record |= more
@@ -150,7 +150,7 @@ class RayJudging(Judging):
                             record["features"] = features[name]
                     if group is not None:
                         judged[place] = Group(**{**group, "seeds": tuple(group["seeds"])})
-                self._told(len(places), told["process"])
+                self._told(len(places), report["process"])
         self.skipped += [note for place in sorted(skipped) for note in skipped[place]]
         return judged
 
