@@ -11,6 +11,7 @@ from typing import Any
 
 from lab.bench import export
 from lab.bench.run import Row
+from lab.bench.styles import style
 from lab.bench.summary import interval
 from negguide import formats
 from negguide.metrics.intervals import LEAST, holm, student
@@ -102,10 +103,11 @@ class Report:
         figure, axes = plt.subplots(1, count, figsize=(5.5 * count, 4.5), layout="constrained", squeeze=False)
         plain = next(row for row in table if row["method"] == "plain")
         for axis, what in zip(axes[0], self.upward, strict=True):
-            for method in dict.fromkeys(row["method"] for row in table if row["method"] != "plain"):
+            methods = dict.fromkeys(row["method"] for row in table if row["method"] != "plain")
+            for place, method in enumerate(methods):
                 line = [plain, *(row for row in table if row["method"] == method)]
                 points = [(row[self.across]["mean"], row[what]["mean"]) for row in line]
-                axis.plot(*zip(*points, strict=True), "o-", label=method, markersize=4)
+                axis.plot(*zip(*points, strict=True), label=method, **style(place))
             axis.plot(plain[self.across]["mean"], plain[what]["mean"], "k*", markersize=12, label="plain")
             axis.set_xlabel(self.measures[self.across])
             axis.set_ylabel(self.measures[what])

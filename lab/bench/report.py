@@ -9,6 +9,7 @@ from typing import Any
 
 from lab.bench import export
 from lab.bench.arms import reference, sweeps
+from lab.bench.styles import style
 from lab.bench.summary import Row, curve, differences, equal_presence, summarise, told_clean
 from negguide import formats
 from negguide.metrics.intervals import LEAST
@@ -155,11 +156,10 @@ def plot(table: Sequence[Row], file: Path) -> None:
     for column, split in enumerate(SPLITS):
         for line, what in enumerate(("kept", "match")):
             axis = axes[line][column]
-            for method in methods:
+            for place, method in enumerate(methods):
                 points = curve(table, method, split, what)
-                axis.plot(
-                    [100 - 100 * p for p, _ in points], [100 * v for _, v in points], "o-", label=method, markersize=4
-                )
+                gone, kept = [100 - 100 * p for p, _ in points], [100 * v for _, v in points]
+                axis.plot(gone, kept, label=method, **style(place))
             plain = curve(table, "plain", split, what)[:1]
             axis.plot(
                 [100 - 100 * p for p, _ in plain], [100 * v for _, v in plain], "k*", markersize=12, label="plain"
