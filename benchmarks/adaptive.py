@@ -24,6 +24,7 @@ import torch
 from cost import Arm, missed_bars, usual_call
 
 import negguide as ng
+from negguide import formats
 from negguide.experiment.models import load_model
 
 ARMS: dict[str, tuple[ng.Method, ...] | None] = {
@@ -129,7 +130,7 @@ def main() -> int:
     missed = missed_bars(found["rows"], TIME_BARS, PASS_BARS)
     found["missed_bars"] = missed
     given.out.parent.mkdir(parents=True, exist_ok=True)
-    given.out.write_text(json.dumps(found, indent=2) + "\n")
+    given.out.write_text(json.dumps(formats.stamped(found), indent=2) + "\n")
     print(markdown(found))
     for line in missed:
         print(f"bar missed: {line}", file=sys.stderr)

@@ -31,6 +31,7 @@ from nag_rivals import CrossRival, Strength, flux_rival, sd3_rival
 from torch import Tensor
 
 import negguide as ng
+from negguide import formats
 from negguide.engine import denoiser_modules
 from negguide.toybox.load import load_pipeline
 
@@ -263,7 +264,7 @@ def main() -> int:
         "rows": rows,
     }
     given.out.parent.mkdir(parents=True, exist_ok=True)
-    given.out.write_text(json.dumps(found, indent=2) + "\n")
+    given.out.write_text(json.dumps(formats.stamped(found), indent=2) + "\n")
     print(markdown(found))
     return 0
 

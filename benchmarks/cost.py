@@ -24,6 +24,7 @@ import diffusers
 import torch
 
 import negguide as ng
+from negguide import formats
 from negguide.experiment.models import load_model
 
 NEGATIVE = "cat"
@@ -178,7 +179,7 @@ def main() -> int:
     missed = missed_bars(found["rows"])
     found["missed_bars"] = missed
     given.out.parent.mkdir(parents=True, exist_ok=True)
-    given.out.write_text(json.dumps(found, indent=2) + "\n")
+    given.out.write_text(json.dumps(formats.stamped(found), indent=2) + "\n")
     print(markdown(found))
     for line in missed:
         print(f"bar missed: {line}", file=sys.stderr)

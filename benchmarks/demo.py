@@ -22,6 +22,8 @@ import numpy as np
 from gradio_client import Client  # type: ignore[import-untyped]
 from PIL import Image
 
+from negguide import formats
+
 FIRST_PICTURE, STEPS_AFTER_STOP, AT_ONCE = 10.0, 1, 20
 
 
@@ -47,7 +49,7 @@ def main() -> None:
         server.terminate()
         server.wait()
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(found, indent=2))
+    arguments.out.write_text(json.dumps(formats.stamped(found), indent=2))
     for name, value in found.items():
         print(
             f"{name.replace('_', ' ')}: {value:.2f}"

@@ -29,6 +29,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import negguide as ng
+from negguide import formats
 from negguide.experiment.models import load_model
 from negguide.maths.negtome import best_among_others, best_match, push_apart, push_from
 from negguide.methods.tokens import Tokens
@@ -297,7 +298,7 @@ def main() -> int:
         found["reuse"] = reuse(given.model, given.device, given.batch, given.steps, given.prompt)
     found["missed_bars"] = missed_bars(found)
     given.out.parent.mkdir(parents=True, exist_ok=True)
-    given.out.write_text(json.dumps(found, indent=2) + "\n")
+    given.out.write_text(json.dumps(formats.stamped(found), indent=2) + "\n")
     print(markdown(found))
     for line in found["missed_bars"]:
         print(f"bar missed: {line}", file=sys.stderr)

@@ -31,6 +31,7 @@ from large import Setting, build
 from nag_rivals import CrossRival, flux_rival, sd3_rival
 
 import negguide as ng
+from negguide import formats
 
 NEGATIVE = "cat"
 MORE = ["cat", "hat", "car", "tree"]
@@ -280,7 +281,7 @@ def main() -> int:
     given.out.parent.mkdir(parents=True, exist_ok=True)
     for label in given.pipelines or CASES:
         found["pipelines"][label] = measure(label, size, given.device, given.steps, given.rounds)
-        given.out.write_text(json.dumps(found, indent=1) + "\n")
+        given.out.write_text(json.dumps(formats.stamped(found), indent=1) + "\n")
         print(f"measured {label}", file=sys.stderr, flush=True)
         if on_gpu:
             with contextlib.suppress(RuntimeError):

@@ -81,12 +81,14 @@ def score(
 ) -> None:
     """Score a bundled generator with the oracle: prompt match, biases, validity."""
     from lab.score import score_generator
+    from negguide.formats import stamped
     from negguide.toybox.load import load_pipeline
     from negguide.toybox.oracle import Oracle
 
     usual = _usual(model, steps, guidance)
     call = {"steps": usual.steps, "guidance_scale": usual.guidance_scale}
-    text = json.dumps(score_generator(load_pipeline(model), Oracle.load(), model, count, **call), indent=1)
+    scores = score_generator(load_pipeline(model), Oracle.load(), model, count, **call)
+    text = json.dumps(stamped(scores), indent=1)
     if out is not None:
         out.write_text(text + "\n")
     typer.echo(text)

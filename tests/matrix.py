@@ -19,6 +19,7 @@ import families
 import torch
 from test_contract import METHODS
 
+from negguide import formats
 from negguide.engine import Unsupported, attach
 from negguide.methods import SPELL
 from negguide.pipeline.families.matrix import TESTED, WORKS, as_markdown, counts, matrix
@@ -136,7 +137,7 @@ def main(names: list[str]) -> int:
         print(f"{name}: {sum(cell == WORKS for cell in cells.values())} of {len(METHODS)} work", flush=True)
     known["diffusers"] = diffusers.__version__
     known["pipelines"] = {name: known["pipelines"][name] for name in BUILDERS if name in known["pipelines"]}
-    path.write_text(json.dumps(known, indent=1) + "\n", "utf-8")
+    path.write_text(json.dumps(formats.stamped(known), indent=1) + "\n", "utf-8")
     write_page()
     return faults
 

@@ -182,7 +182,7 @@ def test_webdataset_tar(batch: Path) -> None:
         names = tar.getnames()
         assert len(names) == 18 * 3 and names[0].endswith(".png")
         about = json.loads(tar.extractfile(names[2]).read())  # type: ignore[union-attr]
-        assert about["label"] == "plain" and about["seed"] == 0
+        assert about["label"] == "plain" and about["seed"] == 0 and about["format"] == 1
         assert tar.extractfile(names[1]).read() == b"a pet"  # type: ignore[union-attr]
 
 

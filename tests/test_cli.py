@@ -189,7 +189,9 @@ def test_methods_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     for name, entry in negguide.METHODS.items():
         assert name in text and entry.summary in text and entry.cost in text
     assert main(["methods", "--json"]) == 0
-    rows = json.loads(capsys.readouterr().out)
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["format"] == 1
+    rows = printed["methods"]
     assert [row["name"] for row in rows] == list(negguide.METHODS)
     needs = {row["name"]: row["needs"] for row in rows}
     assert needs["perp_neg"] == "negatives" and needs["apg"] == ""

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from negguide.demo import board as html
-from negguide.demo.asking import told
+from negguide.demo.asking import in_json_types
 from negguide.demo.engine import Engine
 from negguide.demo.handlers import Handlers
 from negguide.demo.options import Options
@@ -126,7 +126,7 @@ def test_the_first_screen_compares_at_the_usual_strength() -> None:
 def test_remarks_are_on_the_page_and_in_the_api(engine: Engine) -> None:
     board = _blank(engine, prompt="a dragon", negatives="cat", methods=["apg"])
     assert "dragon" in html.status(board) and "takes no negatives" in html.results(board)
-    warnings = told(board.results[1], board)["warnings"]
+    warnings = in_json_types(board.results[1], board)["warnings"]
     assert len(warnings) == 2 and "dragon" in warnings[0] and "takes no negatives" in warnings[1]
 
 

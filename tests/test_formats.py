@@ -19,6 +19,7 @@ from negguide import formats
 from negguide.batch.measure import Measures
 from negguide.batch.plan import Plan
 from negguide.batch.store import Store
+from negguide.cli import main
 from negguide.compare import Request, Results, compare, parse_arms
 from negguide.experiment.metadata import PictureMetadata
 from negguide.experiment.models import Model
@@ -140,6 +141,26 @@ def test_a_link() -> None:
     newer = zlib.compress(json.dumps({**data, "format": 2, "mood": 1}).encode())
     with pytest.warns(UserWarning, match="the link has format 2"):
         assert from_link(base64.urlsafe_b64encode(newer).decode(), Options()) == settings
+
+
+@pytest.mark.parametrize("arguments", [["--json"], ["perp_neg", "--json"], ["--families", "--json"]])
+def test_what_commands_print_for_programs(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["methods", *arguments]) == 0
+    data = json.loads(capsys.readouterr().out)
+    words = set(re.findall(r"`(\w+)`", section("What commands print")))
+    rows = [data, *data.get("methods", ()), *data.get("options", ()), *data.get("pipelines", ())]
+    assert data["format"] == 1 and all(set(row) <= words for row in rows), {*data} - words
+
+
+def test_answers_of_the_demo() -> None:
+    pytest.importorskip("gradio")
+    from negguide.demo.asking import in_json_types
+    from negguide.demo.results import Board, Result
+    from negguide.demo.settings import Settings
+
+    result = Result("plain", "")
+    data = in_json_types(result, Board(Settings(prompt="a face"), (result,)))
+    assert data["format"] == 1 and set(data) <= set(re.findall(r"`(\w+)`", section("What commands print")))
 
 
 def test_numbers_that_are_none() -> None:

@@ -88,7 +88,7 @@ def test_what_is_written(tmp_path: Path) -> None:
         names = tar.getnames()
         assert names == [f"{at:06d}.{end}" for at in (0, 2) for end in ("with.png", "without.png", "json")]
         told = json.load(io.BytesIO(tar.extractfile(names[2]).read()))  # type: ignore[union-attr]
-        assert told["caption_with"] == "a face with a hat" and told["thing"] == "hat"
+        assert told["caption_with"] == "a face with a hat" and told["thing"] == "hat" and told["format"] == 1
 
 
 def test_every_seed_has_its_pair_whatever_a_call_holds(monkeypatch: pytest.MonkeyPatch) -> None:

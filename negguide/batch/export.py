@@ -13,6 +13,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from negguide import formats
 from negguide.batch.store import Record, read_table
 from negguide.experiment.files import write
 from negguide.experiment.tasks import slugs
@@ -75,7 +76,7 @@ def add_sample(tar: tarfile.TarFile, record: Record, data: bytes) -> None:
     about |= {key: json.dumps(record[key], ensure_ascii=False) for key in ("methods", "metadata")}
     _add(tar, f"{record['key']}.png", data)
     _add(tar, f"{record['key']}.txt", record["prompt"].encode())
-    _add(tar, f"{record['key']}.json", json.dumps(about, ensure_ascii=False).encode())
+    _add(tar, f"{record['key']}.json", json.dumps(formats.stamped(about), ensure_ascii=False).encode())
 
 
 def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from negguide.commands.terminal import one_line
+from negguide.formats import stamped
 
 
 def methods(
@@ -30,11 +31,11 @@ def methods(
     if name is not None:
         with one_line():
             described = describe(name)
-        typer.echo(json.dumps(described, indent=2) if as_json else _described(described))
+        typer.echo(json.dumps(stamped(described), indent=2) if as_json else _described(described))
         return
     rows = table()
     if as_json:
-        typer.echo(json.dumps(rows, indent=2))
+        typer.echo(json.dumps(stamped({"methods": rows}), indent=2))
         return
     plain = {
         "name": "plain",
@@ -58,7 +59,9 @@ def _of_families(as_json: bool) -> str:
     from negguide.pipeline.families.matrix import as_markdown, counts, matrix
 
     rows = matrix()
-    return json.dumps({"counts": counts(rows), "pipelines": rows}, indent=2) if as_json else as_markdown(rows)
+    if as_json:
+        return json.dumps(stamped({"counts": counts(rows), "pipelines": rows}), indent=2)
+    return as_markdown(rows)
 
 
 def _described(method: dict[str, Any]) -> str:

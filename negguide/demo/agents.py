@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.types import Receive, Scope, Send
 
-from negguide.demo.asking import METHOD, METHODS, ask, many_methods, one_method, told
+from negguide.demo.asking import METHOD, METHODS, ask, in_json_types, many_methods, one_method
 from negguide.demo.engine import Engine, explain
 from negguide.demo.guard import user_of
 from negguide.demo.results import Board
@@ -83,7 +83,7 @@ class Agents:
         if result.state != "done":
             raise ValueError(result.error)
         picture = base64.b64encode(Path(result.files[0]).read_bytes()).decode()
-        return [_image(picture, "image/png"), _text(told(result, board))]
+        return [_image(picture, "image/png"), _text(in_json_types(result, board))]
 
     async def compare(
         self,
@@ -110,7 +110,7 @@ class Agents:
             for uri, of in zip(result.thumbs, board.settings.seeds, strict=False):
                 head, _, data = uri.partition(",")
                 contents += [_text(f"{result.label}, seed {of}"), _image(data, head[len("data:") : -len(";base64")])]
-        return [*contents, _text({result.label: told(result, board) for result in board.results})]
+        return [*contents, _text({result.label: in_json_types(result, board) for result in board.results})]
 
     async def methods(self) -> list[Any]:
         """List the methods: what each does, what it costs, what it needs."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from negguide.demo.asking import ask, many_methods, one_method, told
+from negguide.demo.asking import ask, in_json_types, many_methods, one_method
 from negguide.demo.engine import Engine, explain
 from negguide.demo.handlers import person_of
 from negguide.demo.results import Board
@@ -57,7 +57,7 @@ def add_api(engine: Engine) -> None:
         result = board.results[-1]
         if result.state != "done":
             raise gr.Error(result.error, print_exception=False)
-        return result.files[0], told(result, board)
+        return result.files[0], in_json_types(result, board)
 
     async def compare(
         request: gr.Request,
@@ -96,7 +96,7 @@ def add_api(engine: Engine) -> None:
             for result in board.results
             for file, seed in zip(result.files, board.settings.seeds, strict=False)
         ]
-        return pictures, {result.label: told(result, board) for result in board.results}
+        return pictures, {result.label: in_json_types(result, board) for result in board.results}
 
     def methods() -> list[dict[str, str]]:
         """List the methods: what each does, what it costs, what it needs."""

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from negguide import formats
 from negguide.demo.engine import Engine, explain
 from negguide.demo.results import Board, Result
 from negguide.demo.settings import make_settings
@@ -67,7 +68,7 @@ def many_methods(methods: Any, negatives: Any) -> list[Any]:
     raise ValueError(f"methods is {methods!r:.40}; give names with spaces between, such as {METHODS!r}")
 
 
-def told(result: Result, board: Board) -> dict[str, Any]:
+def in_json_types(result: Result, board: Board) -> dict[str, Any]:
     """A result of a comparison in JSON types, without its pictures."""
     values = {
         "scores": dict(result.scores),
@@ -78,5 +79,5 @@ def told(result: Result, board: Board) -> dict[str, Any]:
         "python": result.python,
         "command": result.command,
     }
-    plain: dict[str, Any] = json.loads(json.dumps(values))
+    plain: dict[str, Any] = json.loads(json.dumps(formats.stamped(values)))
     return plain

@@ -86,7 +86,7 @@ def _tar(rows: Iterable[dict[str, Any]], out: Path) -> bytes:
         for row in rows:
             about = {key: value for key, value in row.items() if key not in ("with", "without", "kept")}
             parts = [(f"{name}.png", (out / row[name]).read_bytes()) for name in ("with", "without")]
-            for ending, data in (*parts, ("json", json.dumps(about, ensure_ascii=False).encode())):
+            for ending, data in (*parts, ("json", json.dumps(formats.stamped(about), ensure_ascii=False).encode())):
                 info = tarfile.TarInfo(f"{row['pair']:06d}.{ending}")
                 info.size = len(data)
                 tar.addfile(info, io.BytesIO(data))
