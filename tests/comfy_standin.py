@@ -14,35 +14,11 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from comfy_nodes import ComfyExtension, ComfyNode, NodeOutput, Socket
 from torch import Tensor, nn
 
 CONTEXT, WIDTH, HEADS = 12, 16, 2
 SIGMAS = torch.tensor([14.0, 7.0, 3.0, 1.0, 0.3, 0.0])
-
-
-class Socket:
-    """A type of inputs and outputs; what an input is made with is kept in `about`."""
-
-    def __init__(self, io_type: str) -> None:
-        def end(id: str = "", **about: Any) -> types.SimpleNamespace:
-            return types.SimpleNamespace(id=id, io_type=io_type, about=about)
-
-        self.Input = self.Output = end
-
-
-class ComfyNode:
-    @classmethod
-    def GET_SCHEMA(cls) -> Any:
-        return cls.define_schema()
-
-
-class NodeOutput:
-    def __init__(self, *args: Any) -> None:
-        self.args = args
-
-
-class ComfyExtension:
-    pass
 
 
 class CONST:

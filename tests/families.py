@@ -15,6 +15,8 @@ import diffusers
 import families_dits as dits
 import families_llms as llms
 import families_newer as newer
+import families_qwen as qwen
+import families_sections as sections
 import families_transformers as transformers
 import families_unets as unets
 import families_videos as videos
@@ -94,10 +96,10 @@ MORE: dict[str, Tiny] = {
     "cogview3": Tiny(newer.cogview3, _size(max_sequence_length=16)),
     "kolors": Tiny(newer.kolors, _size(max_sequence_length=16), denoiser="unet"),
     "kandinsky5": Tiny(newer.kandinsky5, _size(max_sequence_length=32)),
-    "krea2": Tiny(newer.krea2, _size(max_sequence_length=32), off=0.0),
-    "nucleus": Tiny(newer.nucleus, _size(max_sequence_length=64, return_index=-2)),
+    "krea2": Tiny(qwen.krea2, _size(max_sequence_length=32), off=0.0),
+    "nucleus": Tiny(qwen.nucleus, _size(max_sequence_length=64, return_index=-2)),
     "prx": Tiny(newer.prx, _size(use_resolution_binning=False, tokenizer_max_length=24)),
-    "bria_fibo": Tiny(newer.bria_fibo, _size(128, max_sequence_length=32)),
+    "bria_fibo": Tiny(qwen.bria_fibo, _size(128, max_sequence_length=32)),
     "hunyuan_video": Tiny(
         videos.hunyuan_video,
         _size(
@@ -115,8 +117,8 @@ MORE: dict[str, Tiny] = {
     "mochi": Tiny(videos.mochi, _size(32, num_frames=7, max_sequence_length=16)),
     "allegro": Tiny(videos.allegro, _size(64, num_frames=8, max_sequence_length=16, clean_caption=False)),
     "animatediff": Tiny(videos.animatediff, _size(num_frames=4), denoiser="unet"),
-    "anyflow": Tiny(videos.anyflow, _size(16, num_frames=5, max_sequence_length=16)),
-    "skyreels": Tiny(videos.skyreels, _size(16, num_frames=5, max_sequence_length=16)),
+    "anyflow": Tiny(sections.anyflow, _size(16, num_frames=5, max_sequence_length=16)),
+    "skyreels": Tiny(sections.skyreels, _size(16, num_frames=5, max_sequence_length=16)),
     "latte": Tiny(videos.latte, _size(video_length=4, clean_caption=False)),
 }
 """Families under a shorter contract; see `test_families_more`."""

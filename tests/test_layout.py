@@ -140,3 +140,8 @@ def test_files_are_rooms_of_at_most_300_lines(room: str) -> None:
         if (lines := len(file.read_text().splitlines())) > 300
     }
     assert not long
+
+
+def test_files_of_tests_have_at_most_320_lines() -> None:
+    lines = {file.name: len(file.read_text(encoding="utf-8").splitlines()) for file in (ROOT / "tests").rglob("*.py")}
+    assert not {name: count for name, count in lines.items() if count > 320}
