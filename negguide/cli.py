@@ -12,6 +12,7 @@ from negguide.commands.compare import compare
 from negguide.commands.demo import demo
 from negguide.commands.generate import generate
 from negguide.commands.lazy import LazyGroup
+from negguide.commands.learn import learn
 from negguide.commands.measure import measure
 from negguide.commands.merge import merge
 from negguide.commands.methods import methods
@@ -35,6 +36,7 @@ app.command("generate")(generate)
 app.command("measure")(measure)
 app.command("report")(report)
 app.command("merge")(merge)
+app.command("learn")(learn)
 app.command("pairs")(pairs)
 app.command("methods")(methods)
 app.command("demo")(demo)

@@ -73,7 +73,7 @@ def outcome(name: str, method: str) -> str:
                 neutral = run(way)
             if not torch.equal(neutral, plain):
                 raise Fault(f"{method} on {name}: neutral settings change the picture")
-        with attach(pipe, OWN.get((name, method), row.active)()):
+        with attach(pipe, OWN.get((name, method), lambda: row.on(name))()):
             found = run(way)
     except Unsupported as error:
         reason = str(error)

@@ -10,6 +10,7 @@ from pathlib import Path
 import families
 import pytest
 import torch
+from learned_files import learned_file
 from PIL import Image
 from twins import SPOILT
 
@@ -25,6 +26,7 @@ from negguide.methods import (
     ContrastiveNegative,
     DynamicNegative,
     Interval,
+    LearnedNegative,
     Method,
     Negative,
     NegativeModel,
@@ -55,6 +57,12 @@ class Row:
     """Per prompt. Methods that couple the images of a prompt are held to: its images in a batch equal its images alone."""
     refuses: tuple[str, ...] = ()
     """Families that it cannot work on, and says so."""
+    of_family: Callable[[str], Method] | None = None
+    """At work on a family, for methods that were learnt on it; `active` is then that of "sd15"."""
+
+    def on(self, family: str) -> Method:
+        """The method at work on a family."""
+        return self.active() if self.of_family is None else self.of_family(family)
 
 
 register_watcher("always_cat", lambda images, questions: [["cat"] * len(questions)] * len(images))
@@ -71,6 +79,12 @@ METHODS: dict[str, Row] = {
     "negtome": Row(lambda: NegToMe("all", 0.2, 0.3, Window()), lambda: NegToMe("all", alpha=0.0), 2, images=2),
     "nag": Row(lambda: NAG(["cat"]), lambda: NAG([OFF, NEVER]), 3),
     "recommended": Row(lambda: Recommended(["cat"]), lambda: Recommended([OFF, NEVER]), 3),
+    "learned_negative": Row(
+        lambda: LearnedNegative(learned_file("sd15")),
+        lambda: LearnedNegative("absent.safetensors", strength=0.0),
+        2,
+        of_family=lambda family: LearnedNegative(learned_file(family)),
+    ),
     "vsf": Row(lambda: VSF(["cat"]), lambda: VSF([OFF, NEVER]), 2, refuses=("zimage",)),
     "spell": Row(lambda: SPELL(6.0), lambda: SPELL(0.0), 2, images=2),
     "particle_guidance": Row(lambda: ParticleGuidance(0.3), lambda: ParticleGuidance(0.0), 2, images=2),
@@ -129,7 +143,7 @@ def test_contract(method: str, family: str) -> None:
     several = {} if n == 1 else {"num_videos_per_prompt" if family.startswith("wan") else "num_images_per_prompt": n}
     if family in row.refuses:
         each = {**several, "generator": [torch.Generator().manual_seed(seed) for seed in range(n)]} if n > 1 else {}
-        with attach(pipe, row.active()), pytest.raises(Unsupported):
+        with attach(pipe, row.on(family)), pytest.raises(Unsupported):
             families.run(family, **each)
         assert torch.equal(families.run(family), plain)
         return
@@ -143,7 +157,7 @@ def test_contract(method: str, family: str) -> None:
     if n > 1:
         prompts[1] = "one red apples"  # Qwen-Image mixes the masks of texts of several lengths up when it repeats them
     errors = []
-    with attach(pipe, row.active()) as attached:
+    with attach(pipe, row.on(family)) as attached:
         both = images(prompts, *seeds[0], *seeds[1])
         assert attached.passes <= row.passes * len(attached.trace)
         for i, own in enumerate(seeds):
@@ -173,7 +187,7 @@ def test_two_methods_compose(method: str, family: str) -> None:
     images = METHODS[method].images
     several = {"num_videos_per_prompt" if family == "wan" else "num_images_per_prompt": images}
     generators = [torch.Generator().manual_seed(seed) for seed in range(images)]
-    with attach(families.build(family), METHODS["perp_neg"].active(), METHODS[method].active()) as attached:
+    with attach(families.build(family), METHODS["perp_neg"].active(), METHODS[method].on(family)) as attached:
         found = families.run(family, **several, generator=generators if images > 1 else generators[0])
         names = {name for record in attached.trace for name in record.methods}
     assert found.isfinite().all() and "perp_neg" in names and len(names) == 2

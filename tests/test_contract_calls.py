@@ -67,7 +67,7 @@ def test_beside_a_negative_prompt_of_the_call(method: str, family: str) -> None:
     if row.neutral is not None:
         with attach(pipe, row.neutral()):
             assert torch.equal(families.run(family, **call()), plain)
-    with attach(pipe, row.active()):
+    with attach(pipe, row.on(family)):
         found = families.run(family, **call())
     assert found.isfinite().all() and not torch.equal(found, plain)
     assert torch.equal(families.run(family, **call()), plain)
@@ -138,7 +138,7 @@ def test_in_bfloat16(method: str, family: str) -> None:
     if row.neutral is not None:
         with attach(pipe, row.neutral()):
             assert torch.equal(families.run(family, pipe, **several(method)), plain)
-    with attach(pipe, row.active()):
+    with attach(pipe, row.on(family)):
         found = families.run(family, pipe, **several(method))
     assert found.dtype == plain.dtype == torch.bfloat16 and found.isfinite().all() and not torch.equal(found, plain)
     assert torch.equal(families.run(family, pipe, **several(method)), plain)
@@ -160,7 +160,7 @@ def test_takeover(method: str, family: str) -> None:
             taken = families.run(family, **{**off, "generator": several(method)["generator"]})
         return own, taken
 
-    for make in (row.neutral, row.active):
+    for make in (row.neutral, lambda: row.on(family)):
         if make is not None:
             own, taken = run(make)
             assert close(taken, own, 2e-3), f"takeover differs by {float((taken - own).abs().max()):.2g}"

@@ -62,7 +62,7 @@ def test_what_makes_the_host_wait_is_seen() -> None:
 @pytest.mark.parametrize("name", sorted(METHODS))
 @pytest.mark.parametrize("family", ["sd15", "flux"])
 def test_no_method_makes_the_host_wait(family: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    if isinstance(method := METHODS[name].active(), AdaptiveNegatives):
+    if isinstance(method := METHODS[name].on(family), AdaptiveNegatives):
         pytest.skip("it looks at pictures, which are made on the host")
     if family in METHODS[name].refuses:
         pytest.skip("refused")

@@ -129,6 +129,7 @@ def test_registry() -> None:
         "dng",
         "negative_model",
         "nag",
+        "learned_negative",
         "vsf",
         "negative_weight",
         "recommended",
@@ -149,7 +150,7 @@ def test_registry() -> None:
         "interval",
     ]
     assert [name for name in METHODS if get_method(name).method.__module__.startswith("negguide.")] == names
-    for name in set(names) - {"adaptive", "guard", "distinct", "surplus", "negative_model"}:
+    for name in set(names) - {"adaptive", "guard", "distinct", "surplus", "negative_model", "learned_negative"}:
         entry = get_method(name)
         assert entry.name == name
         assert entry.summary

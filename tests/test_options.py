@@ -29,6 +29,7 @@ def _make(name: str, field: str, value: Any) -> Any:
     given |= {"mode": "signed"} if name == "negative" and field == "scale" else {}
     given |= {"kind": "signed"} if name in ("adaptive", "distinct", "surplus") and field == "scale" else {}
     given |= {"adapter": "npo"} if name == "negative_model" else {}
+    given |= {"file": "cat.safetensors"} if name == "learned_negative" else {}
     return entry(**{**given, **BESIDE.get((name, field), {}), field: value})
 
 

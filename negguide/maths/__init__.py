@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from negguide.maths.negtome import best_among_others, best_match, push_apart, push_from
     from negguide.maths.repulsion import distances, nearest, particle_guidance, spell
     from negguide.maths.stabilisers import apg, cfg_zero_star, clip_norm, rescale
+    from negguide.maths.steering import fit_steering, steer
     from negguide.maths.views import ViewWeights, view_weights
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "dng_odds",
     "dng_update",
     "dot",
+    "fit_steering",
     "flip_values",
     "log_likelihood_ratio",
     "masked_perpendicular",
@@ -51,6 +53,7 @@ __all__ = [
     "snr",
     "spell",
     "squared_distance",
+    "steer",
     "sum_terms",
     "view_weights",
     "widen",
@@ -66,6 +69,7 @@ _ROOMS = (
     "negtome",
     "repulsion",
     "stabilisers",
+    "steering",
     "views",
 )
 

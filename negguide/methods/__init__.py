@@ -34,6 +34,7 @@ from negguide.methods.contrastive import ContrastiveNegative
 from negguide.methods.dynamic import DynamicNegative
 from negguide.methods.negative_model import NegativeModel
 from negguide.methods.nag import NAG
+from negguide.methods.learned_negative import LearnedNegative
 from negguide.methods.vsf import VSF
 from negguide.methods.recommended import Recommended, negatives
 from negguide.methods.adaptive import AdaptiveNegatives
@@ -73,6 +74,7 @@ __all__ = [
     "Entry",
     "Guidance",
     "Interval",
+    "LearnedNegative",
     "Mask",
     "Method",
     "NegToMe",
