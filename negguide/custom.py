@@ -41,7 +41,7 @@ def takes_negatives(pipeline: P) -> P:
     signature = _signature(stock)
 
     @functools.wraps(stock)
-    def call(self: Any, *args: Any, negatives: Any = None, method: Any = None, **kwargs: Any) -> Any:
+    def call(self: object, *args: object, negatives: object = None, method: object = None, **kwargs: object) -> Any:
         own = inspect.signature(stock).parameters
         options = {key: kwargs.pop(key) for key in list(kwargs) if key in signature.parameters and key not in own}
         methods = methods_of_call(
@@ -82,7 +82,7 @@ def _settings(pipe: Any) -> dict[str, Any]:
     return {name: value for name, value in pipe.config.items() if name in wanted and name not in pipe.components}
 
 
-def methods_of_call(negatives: Any, method: Any, options: Mapping[str, Any]) -> tuple[Method, ...]:
+def methods_of_call(negatives: object, method: object, options: Mapping[str, object]) -> tuple[Method, ...]:
     """The methods that a call asks for; `ValueError` or `TypeError` for what does not go together."""
     if method is None or isinstance(method, str):
         if negatives is None or (isinstance(negatives, Sequence) and not negatives):

@@ -82,7 +82,7 @@ class BundledModel:
         """Its folder; see `Bundle.folder`."""
         return self.bundle.folder(self.pipeline)
 
-    def load(self, dtype: Any) -> Any:
+    def load(self, dtype: object) -> Any:
         """A fresh copy on the CPU; see `Bundle.load`."""
         return self.bundle.load(self.pipeline, dtype)
 

@@ -26,7 +26,7 @@ def dtype_argument(library: ModuleType, dtype: object) -> dict[str, object]:
 
 
 def byte_pair_tokenizer(
-    kind: type, vocab: Mapping[str, int], merges: Sequence[tuple[str, str]] = (), **more: Any
+    kind: type, vocab: Mapping[str, int], merges: Sequence[tuple[str, str]] = (), **more: object
 ) -> Any:
     """A tokenizer of transformers from its vocabulary, which the class takes itself from 5 on and from files before.
 

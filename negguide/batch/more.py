@@ -143,7 +143,7 @@ def add_novelty(
             group.scores["novelty"] = float(1 - nearest(ours[with_others], theirs, is_own[with_others]).mean())
 
 
-def add_references(records: Sequence[Record], groups: Sequence[Any], references: Tensor) -> None:
+def add_references(records: Sequence[Record], groups: Sequence[object], references: Tensor) -> None:
     """How like the nearest reference each picture looks."""
     values: dict[tuple[str, int], dict[int, float]] = defaultdict(dict)
     for record in records:
@@ -247,7 +247,7 @@ def detections(records: Sequence[Record]) -> tuple[dict[str, Detection], list[st
     return by_thing, untold
 
 
-def apply_thresholds(records: Sequence[Record], groups: Sequence[Any], by_thing: Mapping[str, Detection]) -> None:
+def apply_thresholds(records: Sequence[Record], groups: Sequence[object], by_thing: Mapping[str, Detection]) -> None:
     """Replace CLIP's probabilities by yes and no at calibrated thresholds, where all negatives of a prompt have one."""
     shown: dict[tuple[str, int], dict[int, float]] = defaultdict(dict)
     for record in records:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from negguide.batch.planned import about_unit, without_content
 from negguide.batch.store import Record, Store
@@ -53,12 +52,12 @@ def _why_again(store: Store, all_units: Sequence[Unit], orphans: Sequence[Record
     ]
 
 
-def _same(record: Mapping[str, Any], seed: int) -> str:
+def _same(record: Mapping[str, object], seed: int) -> str:
     """Prompt, methods and seed: what a person takes for the same picture."""
     return json.dumps([record.get("prompt"), without_content(record.get("methods")), seed], sort_keys=True)
 
 
-def _differ(name: str, wanted: Any, recorded: Any) -> bool:
+def _differ(name: str, wanted: object, recorded: object) -> bool:
     """Whether a record says otherwise; old records leave some things out."""
     if recorded is None and name in ("takeover", "threads"):
         return False

@@ -67,14 +67,14 @@ def about_unit(unit: Unit) -> Record:
     }
 
 
-def _asked(record: Mapping[str, Any], seed: int) -> str:
+def _asked(record: Mapping[str, object], seed: int) -> str:
     """All that a record says of what was asked for, and that a plan says without a model or a device."""
     names = ("model", "prompt", "steps", "guidance", "size", "group")
     request = {name: record.get(name) for name in names} | {"methods": without_content(record.get("methods"))}
     return json.dumps({**request, "seed": seed}, sort_keys=True, ensure_ascii=False)
 
 
-def without_content(value: Any) -> Any:
+def without_content(value: object) -> Any:
     """Methods without the hashes of the pictures they name, which may lie elsewhere by now."""
     if isinstance(value, Mapping):
         return {key: without_content(item) for key, item in value.items() if key != "content"}

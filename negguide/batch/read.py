@@ -84,7 +84,9 @@ def presets() -> dict[str, Path]:
     return {file.stem: file for file in sorted(folder.glob("*.yaml"))}
 
 
-def _make(name: str, folder: Path, data: dict[str, Any], lines: dict[Place, int], changes: Mapping[str, Any]) -> Plan:
+def _make(
+    name: str, folder: Path, data: dict[str, Any], lines: dict[Place, int], changes: Mapping[str, object]
+) -> Plan:
     for key, value in changes.items():
         for singular, many in (
             ("model", "models"),
@@ -171,7 +173,9 @@ def _places(node: yaml.Node, place: Place, path: Path) -> Iterator[tuple[Place, 
             yield from _places(value, (*place, index), path)
 
 
-def _expand(name: str, folder: Path, prompts: Sequence[Any], lines: Mapping[Place, int]) -> Iterator[tuple[Any, str]]:
+def _expand(
+    name: str, folder: Path, prompts: Sequence[object], lines: Mapping[Place, int]
+) -> Iterator[tuple[Any, str]]:
     """Every prompt with where it stands; files (`prompts.txt`, `{file: prompts.jsonl}`) are read."""
     for index, prompt in enumerate(prompts):
         line = lines.get(("prompts", index)) or lines.get(("prompts",))

@@ -185,5 +185,5 @@ def _facts(measures: Measures, plan: Plan | None) -> list[tuple[str, str]]:
     return facts
 
 
-def _or_default(value: Any) -> Any:
+def _or_default(value: object) -> Any:
     return "default" if value is None else value

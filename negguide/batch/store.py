@@ -149,7 +149,7 @@ NESTED = ("group", "methods", "metadata", "negatives", "size", "trace", "version
 """Columns whose values stand as JSON text in the table."""
 
 
-def plain(value: Any) -> Any:
+def plain(value: object) -> Any:
     """A value as it stands in a table."""
     return json.dumps(value, ensure_ascii=False) if isinstance(value, list | tuple | dict) else value
 

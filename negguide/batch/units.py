@@ -191,7 +191,7 @@ def methods_of(variant: Variant, task: Task) -> tuple[Any, str | None]:
         return parts, f"{type(error).__name__}: {error}"
 
 
-def _with_contents(value: Any) -> Any:
+def _with_contents(value: object) -> Any:
     """JSON in which every `path` of a picture stands with the hash of what lies there."""
     if isinstance(value, list | tuple):
         return [_with_contents(item) for item in value]
@@ -213,13 +213,13 @@ def _digest(file: Path) -> str:
     return digest.hexdigest()
 
 
-def hash_of(value: Any) -> str:
+def hash_of(value: object) -> str:
     """SHA-256 of a value as JSON."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _first(*values: Any) -> Any:
+def _first(*values: object) -> Any:
     return next((value for value in values if value is not None), None)
 
 

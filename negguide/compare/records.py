@@ -21,7 +21,7 @@ class Record(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _known(cls, data: Any) -> Any:
+    def _known(cls, data: object) -> Any:
         if not isinstance(data, Mapping):
             return data
         what = FILE if formats.KEY in cls.model_fields else f"a {cls.__name__.lower()} of {FILE}"

@@ -17,7 +17,7 @@ METHOD, METHODS = "perp_neg", "negative perp_neg"
 """How to say no, and what is compared, where nobody says."""
 
 
-async def ask(engine: Engine, values: Mapping[str, Any], person: str, session: str) -> Board:
+async def ask(engine: Engine, values: Mapping[str, object], person: str, session: str) -> Board:
     """Make a comparison and wait for it.
 
     Args:
@@ -50,14 +50,14 @@ async def ask(engine: Engine, values: Mapping[str, Any], person: str, session: s
     return board
 
 
-def one_method(method: Any, negatives: Any) -> tuple[Any, ...]:
+def one_method(method: object, negatives: object) -> tuple[Any, ...]:
     """The arms beside plain: none for "plain" and "", for None `METHOD` where there is a negative."""
     if method is None:
         method = METHOD if negatives else PLAIN
     return () if method in ("", PLAIN) else (method,)
 
 
-def many_methods(methods: Any, negatives: Any) -> list[Any]:
+def many_methods(methods: object, negatives: object) -> list[Any]:
     """Names with spaces between, or a list of them; None: `METHODS` where there is a negative. `ValueError` for others."""
     if methods is None:
         methods = METHODS if negatives else ""

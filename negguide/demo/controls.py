@@ -43,7 +43,7 @@ class Control:
     def label(self) -> str:
         return self.field.replace("_", " ")
 
-    def read(self, shown: Any) -> Value:
+    def read(self, shown: object) -> Value:
         """What a component holds -> the option as a JSON value. `ValueError` says what is possible."""
         if self.kind == "texts" and isinstance(shown, str):
             shown = [text.strip() for text in shown.split(",") if text.strip()]
@@ -97,7 +97,7 @@ class Control:
     def _name(self) -> str:
         return f"{self.field} of {self.method}"
 
-    def _number(self, value: Any) -> float | int:
+    def _number(self, value: object) -> float | int:
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             raise ValueError(f"{self._name} is {value!r:.80}; a number is needed")
         if self.kind == "whole" and value != int(value):
@@ -146,7 +146,7 @@ def controls_of(entry: Entry, watchers: Sequence[str]) -> tuple[Control, ...]:
     return tuple(controls)
 
 
-def _control(entry: Entry, field: dataclasses.Field[Any], parts: Sequence[Any]) -> Control | None:
+def _control(entry: Entry, field: dataclasses.Field[Any], parts: Sequence[object]) -> Control | None:
     default, meaning = default_of(field), option_of(field)
     texts = possible_texts(meaning, parts)
 
@@ -172,7 +172,7 @@ def _texts(default: Any) -> list[str] | None:
     return default if default is None else [default] if isinstance(default, str) else list(default)
 
 
-def _is_texts(part: Any) -> bool:
+def _is_texts(part: object) -> bool:
     """`Sequence[str]`, `Sequence[Literal[...]]` and unions with texts in them."""
     if get_origin(part) is not Sequence or not get_args(part):
         return False

@@ -78,7 +78,7 @@ class Guard:
         both_local = _is_local(name) and any(map(_is_local, asked))
         return ANY in self.hosts or (bool(name) and (name in self.hosts - {"localhost"} or name in asked or both_local))
 
-    def _user(self, scope: Mapping[str, Any], headers: Headers) -> str | None:
+    def _user(self, scope: Mapping[str, object], headers: Headers) -> str | None:
         """Who has logged in: by gradio's cookie, or by name and password with the request (Basic)."""
         kind, _, text = headers.get("authorization", "").partition(" ")
         if kind.lower() == "basic":

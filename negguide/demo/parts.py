@@ -27,11 +27,11 @@ class Panel:
     components: Mapping[Key, Any]
     controls: Mapping[Key, Control]
 
-    def texts(self, chosen: Sequence[str], also: Sequence[str], values: Mapping[Any, Any]) -> tuple[str, ...]:
+    def texts(self, chosen: Sequence[str], also: Sequence[str], values: Mapping[Any, object]) -> tuple[str, ...]:
         """The arms that are set on the page, in the command line's words."""
         return tuple("+".join(self._text(name, values) for name in (first, *also)) for first in chosen)
 
-    def _text(self, name: str, values: Mapping[Any, Any]) -> str:
+    def _text(self, name: str, values: Mapping[Any, object]) -> str:
         from negguide.experiment.arms import format_part, make_part
 
         options: dict[str, Any] = {}

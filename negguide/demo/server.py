@@ -39,7 +39,7 @@ def build(options: Options) -> tuple[gr.Blocks, Engine]:
 
 
 def launch(
-    blocks: gr.Blocks, engine: Engine, agents: bool = False, logins: Sequence[tuple[str, str]] = (), **more: Any
+    blocks: gr.Blocks, engine: Engine, agents: bool = False, logins: Sequence[tuple[str, str]] = (), **more: object
 ) -> Any:
     """Start it with the manners of a public server.
 
@@ -63,7 +63,7 @@ def launch(
         tools = Agents(engine)
 
         @contextlib.asynccontextmanager
-        async def lifespan(app: Any) -> AsyncIterator[None]:
+        async def lifespan(app: object) -> AsyncIterator[None]:
             async with tools.running():
                 yield
 
@@ -111,7 +111,7 @@ def ended_by_sigterm(engine: Engine) -> Any:
         yield
         return
 
-    def interrupt(number: int, frame: Any) -> None:
+    def interrupt(number: int, frame: object) -> None:
         engine.close()
         raise KeyboardInterrupt
 

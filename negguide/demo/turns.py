@@ -37,7 +37,7 @@ class Job:
         self._stop = threading.Event()
         self._listeners: list[Callable[[], None]] = []
 
-    def tell(self, news: Any) -> None:
+    def tell(self, news: object) -> None:
         """Put the news where followers see it; only the newest counts."""
         self.news = news
         for listener in list(self._listeners):

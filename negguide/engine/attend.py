@@ -60,7 +60,7 @@ class TextProjections:
     def _remembering(self, projection: torch.nn.Linear, text: Tensor, given: Tensor) -> Callable[[Tensor], Tensor]:
         weight = projection.weight
 
-        def project(value: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        def project(value: Tensor, *args: object, **kwargs: object) -> Tensor:
             if value is not given:
                 return projection(value, *args, **kwargs)
             kept = self._kept.get((projection, id(text)))
@@ -203,11 +203,11 @@ def behind_attention(module: Any, first: Callable[..., Tensor], dropped: bool = 
 
 
 def _constant(value: Tensor) -> Callable[..., Tensor]:
-    def given(*args: Any, **kwargs: Any) -> Tensor:
+    def given(*args: object, **kwargs: object) -> Tensor:
         return value
 
     return given
 
 
-def _unchanged(value: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+def _unchanged(value: Tensor, *args: object, **kwargs: object) -> Tensor:
     return value

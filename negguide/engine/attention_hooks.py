@@ -143,7 +143,7 @@ class AttentionHooks:
         self,
         denoiser: str,
         labels: Sequence[Label],
-        named: Mapping[str, Any],
+        named: Mapping[str, object],
         parts: Mapping[int | None, slice] | None = None,
     ) -> Iterator[None]:
         """Hooks for one forward whose rows are `labels` (B each), then references; `parts`: lie of appended texts."""
@@ -173,7 +173,7 @@ class AttentionHooks:
             if shared is not None:
                 shared.remove()
 
-    def _shared_rows(self, slots: Slots, named: Mapping[str, Any], compiled: bool) -> SharedRows | None:
+    def _shared_rows(self, slots: Slots, named: Mapping[str, object], compiled: bool) -> SharedRows | None:
         cond: Label = ("main", COND)
         if not self.wanted_rows.same_image or cond not in slots.labels:
             return None

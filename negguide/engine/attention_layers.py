@@ -135,7 +135,7 @@ MASKED = -10000.0
 """What diffusers' transformers add to the attention of text tokens that are masked."""
 
 
-def text_of_layers(denoiser: torch.nn.Module, text: Tensor, mask: Any = None) -> tuple[Tensor, Tensor | None]:
+def text_of_layers(denoiser: torch.nn.Module, text: Tensor, mask: object = None) -> tuple[Tensor, Tensor | None]:
     """A text as the cross layers get it, (B, L, C), and its attention bias (B, 1, L), None without a `mask` (B, L) of ones."""
     for module in text_path(denoiser) or ():
         text = module(text)
@@ -146,7 +146,7 @@ def text_of_layers(denoiser: torch.nn.Module, text: Tensor, mask: Any = None) ->
     return text, None
 
 
-def _module_at(module: Any, path: str) -> torch.nn.Module | None:
+def _module_at(module: object, path: str) -> torch.nn.Module | None:
     for name in path.split("."):
         module = getattr(module, name, None)
     return module if isinstance(module, torch.nn.Module) else None
@@ -253,7 +253,7 @@ class Cut:
         return result if self.heads is None else result.unflatten(2, self.heads)
 
 
-def picture(denoiser: torch.nn.Module, named: Mapping[str, Any], value: Any, layout: Layout) -> Picture:
+def picture(denoiser: torch.nn.Module, named: Mapping[str, object], value: object, layout: Layout) -> Picture:
     """The lie of the image tokens of a forward `named` with the noisy input `value`, from shapes and the patch size."""
     config: Mapping[str, Any] = getattr(getattr(denoiser, "_orig_mod", denoiser), "config", {})
     sample = layout.sample_shape

@@ -14,16 +14,16 @@ from negguide.pipeline.intercept import Run
 class _Official(MultiPipelineCallbacks):
     """An official callback, which pipelines ask for the tensors that it needs."""
 
-    def __init__(self, callback: Any, run: Run) -> None:
+    def __init__(self, callback: object, run: Run) -> None:
         super().__init__([callback])
         self._run = run
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: object, **kwargs: object) -> Any:
         with self._run.away():
             return self.callbacks[0](*args, **kwargs)
 
 
-def apart(arguments: Mapping[str, Any], run: Run) -> dict[str, Any]:
+def apart(arguments: Mapping[str, object], run: Run) -> dict[str, Any]:
     """The arguments of a call with callbacks during which the run is away."""
     return {
         name: _apart(value, run) if name.startswith("callback") and callable(value) else value
@@ -36,7 +36,7 @@ def _apart(callback: Callable[..., Any], run: Run) -> Callable[..., Any]:
         return _Official(callback, run)
 
     @functools.wraps(callback)
-    def called(*args: Any, **kwargs: Any) -> Any:
+    def called(*args: object, **kwargs: object) -> Any:
         with run.away():
             return callback(*args, **kwargs)
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 from negguide.methods.base import Method
 from negguide.pipeline.families import Family, rules_of
 from negguide.pipeline.intercept import base_class
 
 
-def composed(methods: Sequence[Method], pipe: Any, family: Family) -> tuple[Method, ...]:
+def composed(methods: Sequence[Method], pipe: object, family: Family) -> tuple[Method, ...]:
     """Methods as they act on a pipeline.
 
     Args:

@@ -42,16 +42,16 @@ class DenoiserCall:
         """The very call that the pipeline made."""
         return self.original(*self.args, **self.kwargs)
 
-    def repeated(self, named: Mapping[str, Any]) -> Any:
+    def repeated(self, named: Mapping[str, object]) -> Any:
         """The answer to the same call with other values."""
         return self.changed(named).unchanged()
 
-    def by(self, module: torch.nn.Module, named: Mapping[str, Any]) -> Any:
+    def by(self, module: torch.nn.Module, named: Mapping[str, object]) -> Any:
         """The answer of another denoiser to the same call with other values."""
         args, kwargs = placed(self.module, self.args, named)
         return module(*args, **kwargs)
 
-    def changed(self, named: Mapping[str, Any]) -> DenoiserCall:
+    def changed(self, named: Mapping[str, object]) -> DenoiserCall:
         """The same call with other values."""
         args, kwargs = placed(self.module, self.args, named)
         return dataclasses.replace(self, args=args, kwargs=kwargs)
@@ -160,12 +160,12 @@ class Evaluator:
                 predictions[key] = self._forward(denoiser_call, self.call(denoiser_call, key), [key])
         return predictions
 
-    def _forward(self, denoiser_call: DenoiserCall, named: Mapping[str, Any], keys: Sequence[int]) -> Tensor:
+    def _forward(self, denoiser_call: DenoiserCall, named: Mapping[str, object], keys: Sequence[int]) -> Tensor:
         answer = self._answer(denoiser_call, named, keys)
         self.passes += len(keys)
         return answer
 
-    def _answer(self, denoiser_call: DenoiserCall, named: Mapping[str, Any], keys: Sequence[int]) -> Tensor:
+    def _answer(self, denoiser_call: DenoiserCall, named: Mapping[str, object], keys: Sequence[int]) -> Tensor:
         images, rows, layout = self.limit.images, self.plan.rows, self.plan.family.rows
         if images is None or len(keys) > 1 or self.plan.caching or self._listened:
             with self._heard(denoiser_call, keys, named):
@@ -184,7 +184,7 @@ class Evaluator:
         return self.attention_hooks is not None and self.attention_hooks.is_heard
 
     def _heard(
-        self, denoiser_call: DenoiserCall, keys: Sequence[int], named: Mapping[str, Any]
+        self, denoiser_call: DenoiserCall, keys: Sequence[int], named: Mapping[str, object]
     ) -> AbstractContextManager[None]:
         """Who listens hears this forward."""
         if self.attention_hooks is None:
@@ -269,7 +269,7 @@ class Evaluator:
         )
 
     @contextmanager
-    def context(self, module: Any, key: int | str, index: int) -> Iterator[None]:
+    def context(self, module: object, key: int | str, index: int) -> Iterator[None]:
         """Caches (first block, TaylorSeer, ...) keep what they remember apart by the name of the context."""
         if not self.plan.caching or not hasattr(module, "cache_context"):
             yield

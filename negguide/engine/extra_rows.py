@@ -99,7 +99,7 @@ def pack(
 
 
 def _companion(
-    plan: Plan, wanted_rows: ExtraRows, key: int, call: Mapping[str, Any], cond: Mapping[str, Any]
+    plan: Plan, wanted_rows: ExtraRows, key: int, call: Mapping[str, object], cond: Mapping[str, object]
 ) -> dict[str, Any]:
     """The call of a companion: all that the conditional call says about the picture, and its own text.
 
@@ -141,7 +141,7 @@ def _levelled(calls: Sequence[Mapping[str, Any]], longer: bool = True) -> list[M
 
 
 def _with_references(
-    plan: Plan, named: Mapping[str, Any], references: Tensor, mains: int, rows: int
+    plan: Plan, named: Mapping[str, object], references: Tensor, mains: int, rows: int
 ) -> tuple[dict[str, Any], int]:
     """The call with the reference pictures behind its rows: for each main branch, each group, each picture."""
     family, layout = plan.family, plan.layout
@@ -195,12 +195,12 @@ def _lengthened(name: str, before: Any, other: Any, length: int, tokens: list[in
     return torch.cat([part.to(before), before], dim=axis)
 
 
-def _is_token_wise(name: str, value: Any) -> bool:
+def _is_token_wise(name: str, value: object) -> bool:
     """Whether an argument speaks of single text tokens."""
     return name in _TOKEN_WISE or (isinstance(value, list) and name.startswith("cap_"))
 
 
-def _text_axis(name: str, value: Any, length: int) -> int | None:
+def _text_axis(name: str, value: object, length: int) -> int | None:
     """The axis of text tokens in a denoiser argument."""
     if not isinstance(value, Tensor):
         return None

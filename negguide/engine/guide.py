@@ -20,7 +20,7 @@ def guide(
     *methods: Method,
     prompt: str,
     encode: Callable[[str], Any],
-    scheduler: Any,
+    scheduler: object,
     guidance_scale: float,
     negative_prompt: str = "",
 ) -> GuidedDenoiser:
@@ -68,7 +68,7 @@ class GuidedDenoiser:
         methods: tuple[Method, ...],
         prompt: str,
         encode: Callable[[str], Any],
-        scheduler: Any,
+        scheduler: object,
         guidance_scale: float,
         negative_prompt: str,
     ) -> None:
@@ -81,7 +81,7 @@ class GuidedDenoiser:
         self._schedule: Schedule | None = None
         self._index = 0
 
-    def __call__(self, sample: Tensor, timestep: Any) -> Tensor:
+    def __call__(self, sample: Tensor, timestep: object) -> Tensor:
         """The guided prediction (B, ...) at a step, for the scheduler. `sample`: as the scheduler holds it, not scaled."""
         step = self._step(sample, timestep)
         ask = functools.cache(functools.partial(self._asked, sample, timestep))
@@ -99,7 +99,7 @@ class GuidedDenoiser:
             method.combine(guidance, state)
         return self._denoised(guidance)
 
-    def _asked(self, sample: Tensor, timestep: Any, text: str | Embedded) -> Tensor:
+    def _asked(self, sample: Tensor, timestep: object, text: str | Embedded) -> Tensor:
         self.passes += 1
         given = text.embeds if isinstance(text, Embedded) else self._encoded(text)
         return self._predict(sample, timestep, given)
@@ -113,7 +113,7 @@ class GuidedDenoiser:
             raise ValueError(f"guide takes one text for all images, not {condition.prompt!r}; use negguide.attach")
         return condition.prompt
 
-    def _step(self, sample: Tensor, timestep: Any) -> Step:
+    def _step(self, sample: Tensor, timestep: object) -> Step:
         if self._schedule is None:
             self._schedule = read_schedule(self._scheduler, float(torch.as_tensor(timestep).flatten()[0]), None)
         schedule, at = self._schedule, self._index

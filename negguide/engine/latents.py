@@ -164,7 +164,7 @@ def _shape(pipe: Any, layout: Layout) -> tuple[int, int, int]:
     return sample[3 - layout.frames_axis if len(sample) == 5 else 1], sample[-2], sample[-1]
 
 
-def _factor(pipe: Any) -> int | None:
+def _factor(pipe: object) -> int | None:
     """Pixels of a picture's side for each of its latents."""
     for name in (
         "vae_scale_factor",
@@ -182,7 +182,7 @@ def _latent_channels(vae: Any) -> int:
     return int(vae.config.get("latent_channels") or vae.config.get("z_dim") or 0)
 
 
-def _processor(pipe: Any) -> Any:
+def _processor(pipe: object) -> Any:
     """The pipeline's own, or one that only brings pictures to size and to [-1, 1]."""
     processor = getattr(pipe, "image_processor", None)
     if processor is not None:
@@ -192,7 +192,7 @@ def _processor(pipe: Any) -> Any:
     return VaeImageProcessor(vae_scale_factor=_factor(pipe) or 1)
 
 
-def _has_frames(vae: Any) -> bool:
+def _has_frames(vae: object) -> bool:
     return "Wan" in type(vae).__name__ or "QwenImage" in type(vae).__name__
 
 

@@ -127,7 +127,7 @@ class ForwardHooks:
             call.args, call.kwargs, call.queries = (), {}, None
             return None if result is None else (result, *args[1:])
 
-        def leave(module: torch.nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        def leave(module: torch.nn.Module, args: tuple[Any, ...], output: object) -> None:
             if self._deaf:
                 return
             if not call.heard:
@@ -229,5 +229,5 @@ def _as_it_runs(module: torch.nn.Module) -> tuple[torch.nn.Module, type]:
     return module, type(getattr(module, "processor", None))
 
 
-def _as_it_is(hook: Any) -> Any:
+def _as_it_is(hook: object) -> Any:
     return hook

@@ -51,7 +51,9 @@ class PresenceLog:
         Unsupported: in the call, where latents are no (B, C, H, W) (packed ones, videos).
     """
 
-    def __init__(self, watcher: Any, things: str | Sequence[str], every: int = 1, longest: int | None = None) -> None:
+    def __init__(
+        self, watcher: object, things: str | Sequence[str], every: int = 1, longest: int | None = None
+    ) -> None:
         self.watcher: Watcher = as_watcher(watcher)
         self.things = (things,) if isinstance(things, str) else tuple(things)
         if not self.things or not all(thing.strip() for thing in self.things):
@@ -74,7 +76,7 @@ class PresenceLog:
         self.entries.append(Presence(step, float(torch.as_tensor(timestep).flatten()[0]), scores))
         return {}
 
-    def _scores(self, pipe: Any, latents: Tensor) -> tuple[dict[str, float | None], ...]:
+    def _scores(self, pipe: object, latents: Tensor) -> tuple[dict[str, float | None], ...]:
         if latents.ndim != 4:
             raise Unsupported(
                 f"PresenceLog reads latents (B, C, H, W), this pipeline has {tuple(latents.shape)}; attach a method that "

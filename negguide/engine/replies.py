@@ -72,7 +72,7 @@ class Replies:
         changed = self._plan.refresh_own(denoiser_call.named) if own else False
         return self._evaluator.unchanged(denoiser_call) if changed and not self._second.touched else self._second.output
 
-    def check_kept(self, arrived: Any) -> None:
+    def check_kept(self, arrived: object) -> None:
         """Refuse pipelines whose guidance makes something else of the prediction that was handed back in all its places."""
         if self._handed is None or self._plan.mode == "single":
             return

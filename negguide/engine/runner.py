@@ -67,11 +67,11 @@ class Runner:
         self._combines = any(type(m).combine is not Method.combine for m in acting)
         self._seeing = [pair for pair in zip(methods, self.states, strict=True) if pair[0].sees_denoised]
 
-    def scale_input(self, original: Callable[..., Any], sample: Tensor, *args: Any, **kwargs: Any) -> Any:
+    def scale_input(self, original: Callable[..., Any], sample: Tensor, *args: object, **kwargs: object) -> Any:
         self._unscaled = sample
         return original(sample, *args, **kwargs)
 
-    def schedule_set(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def schedule_set(self, original: Callable[..., Any], *args: object, **kwargs: object) -> Any:
         """The scheduler's `set_timesteps`: after the first step, the beginning of another section of a long video."""
         self._section_is_due = self.index > 0
         return original(*args, **kwargs)
@@ -86,7 +86,7 @@ class Runner:
         for state in self.states:
             state.clear()
 
-    def step_done(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def step_done(self, original: Callable[..., Any], *args: object, **kwargs: object) -> Any:
         """The scheduler's step: the end of ours. Raises `Unsupported` for one that the schedule did not foresee."""
         schedule, passes = self.plan.schedule, self.evaluator.passes - self._counted
         check_foreseen(type(self.plan.pipe).__name__, self.index, len(schedule.timesteps))
@@ -104,7 +104,7 @@ class Runner:
         return original(*args, **kwargs)
 
     def denoise(
-        self, name: str, module: torch.nn.Module, original: Callable[..., Any], *args: Any, **kwargs: Any
+        self, name: str, module: torch.nn.Module, original: Callable[..., Any], *args: object, **kwargs: object
     ) -> Any:
         """A denoiser call of the pipeline. Calls that are not in the plan (callbacks that cut rows) pass through."""
         denoiser_call = DenoiserCall(name, module, original, args, kwargs)

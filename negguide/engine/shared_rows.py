@@ -97,7 +97,7 @@ class SharedRows:
                 attention.__enter__()
                 entered = True
 
-        def leave(module: torch.nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        def leave(module: torch.nn.Module, args: tuple[Any, ...], output: object) -> None:
             nonlocal entered
             if not self._other_thread and entered:
                 attention.__exit__(None, None, None)
@@ -122,12 +122,12 @@ class SharedRows:
             return None
         return tuple(map(self._different, args)), {name: self._different(value) for name, value in kwargs.items()}
 
-    def _restore(self, module: torch.nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+    def _restore(self, module: torch.nn.Module, args: tuple[Any, ...], output: object) -> Any:
         if self._other_thread:
             return None
         return tuple(map(self._all, output)) if isinstance(output, tuple) else self._all(output)
 
-    def _different(self, value: Any) -> Any:
+    def _different(self, value: object) -> Any:
         """The rows that are no companion's, of tensors in tuples too."""
         if type(value) is tuple:
             return tuple(map(self._different, value))
@@ -136,7 +136,7 @@ class SharedRows:
         behind = value[self._behind]
         return torch.cat([value[self._before], behind]) if len(behind) else value[self._before]
 
-    def _all(self, value: Any) -> Any:
+    def _all(self, value: object) -> Any:
         """All rows, the companions' being the prompt's."""
         if not isinstance(value, Tensor):
             return value

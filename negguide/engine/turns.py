@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from negguide.pipeline.intercept import Run
 
@@ -30,7 +29,7 @@ class Turns:
         return run is not None and run.is_here
 
     @contextmanager
-    def take(self, pipe: Any) -> Iterator[Run]:
+    def take(self, pipe: object) -> Iterator[Run]:
         """One call. Raises `RuntimeError` while another one runs, in whatever thread."""
         run = Run(pipe)
         with self._lock:

@@ -78,7 +78,7 @@ class Inputs:
                 words += [_flag(field.name), f"{value:g}" if isinstance(value, float) else str(value)]
         return words
 
-    def prepare(self, pipe: DiffusionPipeline, dtype: Any) -> Any:
+    def prepare(self, pipe: DiffusionPipeline, dtype: object) -> Any:
         """The pipeline with its scheduler, adapters and task; `ValueError` says in one line what cannot be had."""
         import diffusers
 
@@ -124,7 +124,7 @@ class Inputs:
             return "AutoPipelineForImage2Image"
         return "AutoPipelineForText2Image" if self.controlnet is not None else None
 
-    def python(self, parameters: Mapping[str, Any], size: tuple[int, int] | None) -> tuple[list[str], str]:
+    def python(self, parameters: Mapping[str, object], size: tuple[int, int] | None) -> tuple[list[str], str]:
         """Python lines that do what `prepare` does to `pipe`, and what the call then needs beside its prompt."""
         lines: list[str] = []
         if self.scheduler is not None:
@@ -160,7 +160,7 @@ class Inputs:
             call += f", {key}={name}"
         return lines, call + (f", strength={self.strength:g}" if self.strength is not None else "")
 
-    def arguments(self, parameters: Mapping[str, Any], size: tuple[int, int] | None) -> dict[str, Any]:
+    def arguments(self, parameters: Mapping[str, object], size: tuple[int, int] | None) -> dict[str, Any]:
         """Arguments of the call, by the names that a pipeline has for them; pictures in `size` (width, height) where it is given.
 
         `ValueError` for a picture that the pipeline has no argument for.
@@ -173,7 +173,7 @@ class Inputs:
             call["strength"] = self.strength
         return call
 
-    def _keys(self, parameters: Mapping[str, Any]) -> dict[str, str]:
+    def _keys(self, parameters: Mapping[str, object]) -> dict[str, str]:
         """Argument of the call -> the picture of these that it takes."""
         names = {
             "image": ("image",),

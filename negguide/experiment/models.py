@@ -98,7 +98,7 @@ def device_of(name: str) -> Any:
         raise ValueError(f"unknown device {name!r}; possible: auto, cpu, cuda, cuda:0, mps, ...") from error
 
 
-def _load_bundled(model: BundledModel, dtype: Any) -> Any:
+def _load_bundled(model: BundledModel, dtype: object) -> Any:
     try:
         return model.load(dtype)
     except OSError as error:
@@ -106,7 +106,7 @@ def _load_bundled(model: BundledModel, dtype: Any) -> Any:
         raise ValueError(f"the bundled model {name!r} cannot be loaded: {_short(error)}") from error
 
 
-def _load(name: str, dtype: Any) -> Any:
+def _load(name: str, dtype: object) -> Any:
     import diffusers
 
     folder = Path(name).expanduser()

@@ -86,7 +86,7 @@ def make(
 
     share_told = 0.0
 
-    def tick(pipe: Any, step: int, timestep: Any, values: dict[str, Any]) -> dict[str, Any]:
+    def tick(pipe: object, step: int, timestep: object, values: dict[str, Any]) -> dict[str, Any]:
         nonlocal share_told
         share = len(seeds) / settings.steps
         if share_told + share <= len(seeds):

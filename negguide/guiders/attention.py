@@ -17,7 +17,7 @@ from negguide.processors import wrap_nag, wrap_negtome
 class WrappingGuidance(MethodGuidance):
     """Base of guiders that put processors around the denoiser's for one prediction, and take exactly these away."""
 
-    def wrap(self, denoiser: Any) -> list[str]:
+    def wrap(self, denoiser: object) -> list[str]:
         """Put processors on for the prediction that comes; the names of their layers."""
         raise NotImplementedError
 
@@ -64,7 +64,7 @@ class NAGGuidance(WrappingGuidance):
         self._given: list[tuple[torch.Tensor, float]] = []
         self._layers: list[str] = []
 
-    def prepare_inputs(self, data: Mapping[str, Any]) -> list[Any]:
+    def prepare_inputs(self, data: Mapping[str, object]) -> list[Any]:
         method: Any = self.method
         acting = live(method.negatives, self._as_step(torch.empty(0))) if self._enabled and method.companions() else ()
         self._given = [(embeds_in(self._overlay(data, n.condition)), n.weight) for n in acting]

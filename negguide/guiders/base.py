@@ -68,7 +68,7 @@ class MethodGuidance(BaseGuidance):
             },
         )
 
-    def encode(self: G, pipe: Any) -> G:
+    def encode(self: G, pipe: object) -> G:
         """Encode the texts of all negatives with the text block of a modular pipeline; returns the guider.
 
         Call it again when the text encoders change. Raises `TypeError` for what is no modular pipeline with a text block.
@@ -90,13 +90,13 @@ class MethodGuidance(BaseGuidance):
                 self._texts[concept.prompt] = Embedded(state.get("prompt_embeds"), state.get("pooled_prompt_embeds"))
         return self
 
-    def new(self, **kwargs: Any) -> MethodGuidance:
+    def new(self, **kwargs: object) -> MethodGuidance:
         """A copy with other settings; texts that were encoded stay encoded."""
         guider: MethodGuidance = super().new(**kwargs)
         guider._texts = dict(self._texts)
         return guider
 
-    def prepare_inputs(self, data: Mapping[str, Any]) -> list[Any]:
+    def prepare_inputs(self, data: Mapping[str, object]) -> list[Any]:
         batches = [self._prepare_batch(data, 0, "pred_cond")]
         if not self._is_guiding:
             return batches
@@ -230,5 +230,5 @@ def _jsonable(concept: Concept) -> dict[str, Any]:
     return {"prompt": concept.prompt, "weight": concept.weight, "window": dataclasses.asdict(concept.window)}
 
 
-def _unknown(value: Any) -> NoReturn:
+def _unknown(value: object) -> NoReturn:
     raise NotImplementedError("a guider knows neither latents nor noise levels; use negguide.attach")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from negguide.methods.emphasis import literal
 from negguide.methods.step import Condition
@@ -12,7 +11,7 @@ Anchor = str | tuple[str, ...] | None
 """One text, one for each prompt of the call, or none."""
 
 
-def as_anchor(value: Any, prompt: Any) -> Anchor:
+def as_anchor(value: object, prompt: object) -> Anchor:
     """Validates `instead_of` of a negative that says `prompt`.
 
     Args:

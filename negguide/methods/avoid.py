@@ -38,7 +38,7 @@ class Avoid:
         return data if self.mask is None else {**data, "mask": self.mask.to_dict()}
 
 
-def as_avoided(values: Any) -> tuple[Avoid, ...]:
+def as_avoided(values: object) -> tuple[Avoid, ...]:
     """One or many pictures -> a tuple. `TypeError` for what is no picture, `ValueError` for none at all."""
     single = is_tensor(values) or isinstance(values, str | os.PathLike | Reference | Avoid | Mapping)
     if single or hasattr(values, "convert") or hasattr(values, "__array__"):

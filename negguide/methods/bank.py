@@ -81,7 +81,7 @@ class OpenBank:
     paths: Sequence[Path]
     embeddings: Tensor
 
-    def hardest(self, pictures: Sequence[Any], groups: Sequence[Sequence[int]], count: int) -> list[list[int]]:
+    def hardest(self, pictures: Sequence[object], groups: Sequence[Sequence[int]], count: int) -> list[list[int]]:
         """For each group of pictures the `count` entries most similar to them on the mean, most similar first."""
         similarity = self.clip.images(pictures).float().cpu() @ self.embeddings.T
         count = min(count, len(self.paths))

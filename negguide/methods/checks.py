@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 
 def encodable(what: str, text: str) -> str:
@@ -18,7 +17,7 @@ def encodable(what: str, text: str) -> str:
     return text
 
 
-def finite(what: str, value: Any, low: float = -math.inf, high: float = math.inf) -> float:
+def finite(what: str, value: object, low: float = -math.inf, high: float = math.inf) -> float:
     """`value` as a float; `TypeError` for what is no number, `ValueError` when not finite or outside [low, high]."""
     if isinstance(value, bool | str) or not hasattr(value, "__float__"):
         raise TypeError(f"{what} is {value!r}; a number is needed")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 from negguide.methods.base import Step
 from negguide.methods.checks import finite
@@ -30,7 +30,7 @@ def dense(count: int, at_once: bool = True) -> tuple[float, ...]:
     return (*first, *(_EARLY + (_LAST - _EARLY) * (k + 0.5) / late for k in range(late)))
 
 
-def as_looks(value: Any, unit: Unit, at_once: bool = True) -> tuple[float, ...]:
+def as_looks(value: object, unit: Unit, at_once: bool = True) -> tuple[float, ...]:
     """Marks from their number (`dense`) or as given, in the order in which a run meets them. Errors say what is possible."""
     if unit not in ("progress", "sigma"):
         raise ValueError(f"looks_unit is {unit!r}; possible: 'progress' (fractions of sampling) or 'sigma'")
@@ -44,7 +44,7 @@ def as_looks(value: Any, unit: Unit, at_once: bool = True) -> tuple[float, ...]:
     return tuple(sorted(marks, reverse=unit == "sigma"))
 
 
-def as_fractions(value: Any) -> tuple[float, ...]:
+def as_fractions(value: object) -> tuple[float, ...]:
     """Fractions of a video from one or several numbers."""
     several = value if isinstance(value, Sequence) and not isinstance(value, str) else (value,)
     marks = tuple(sorted({finite("frames", fraction, low=0.0, high=1.0) for fraction in several}))

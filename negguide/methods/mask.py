@@ -30,14 +30,14 @@ class Mask:
     _bytes: bytes
     _size: tuple[int, int]
 
-    def __init__(self, source: Any) -> None:
+    def __init__(self, source: object) -> None:
         pixels = _luminance(source)
         height, width = pixels.shape
         object.__setattr__(self, "_size", (int(height), int(width)))
         object.__setattr__(self, "_bytes", pixels.contiguous().numpy().tobytes())
 
     @classmethod
-    def of(cls, value: Any) -> Mask:
+    def of(cls, value: object) -> Mask:
         """A mask as it is, the dict of its JSON form, or anything that the constructor takes."""
         if isinstance(value, Mask):
             return value
@@ -76,7 +76,7 @@ class Mask:
         return {"png": base64.b64encode(buffer.getvalue()).decode("ascii")}
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Mask:
+    def from_dict(cls, data: Mapping[str, object]) -> Mask:
         """Inverse of `to_dict`; `ValueError` when the data is no PNG."""
         if set(data) != {"png"}:
             raise ValueError(f"a mask has the keys {sorted(data)}; it needs exactly 'png', a base64 PNG")
@@ -103,7 +103,7 @@ class Mask:
         return f"Mask({height}x{width}, {covered:.0%} covered)"
 
 
-def masks_in(config: Any) -> Iterator[Mask]:
+def masks_in(config: object) -> Iterator[Mask]:
     """Every mask that a method, a negative, or a list of them holds."""
     if isinstance(config, Mask):
         yield config
@@ -115,7 +115,7 @@ def masks_in(config: Any) -> Iterator[Mask]:
             yield from masks_in(item)
 
 
-def _luminance(source: Any) -> Tensor:
+def _luminance(source: object) -> Tensor:
     """(H, W) uint8 of a picture, array or tensor."""
     import torch
 

@@ -33,7 +33,7 @@ class Concept:
     embeds: dataclasses.InitVar[Any] = None
     pooled: dataclasses.InitVar[Any] = None
 
-    def __post_init__(self, embeds: Any, pooled: Any) -> None:
+    def __post_init__(self, embeds: object, pooled: object) -> None:
         kind = type(self).__name__.lower()
         if embeds is not None:
             if self.prompt != "":
@@ -118,7 +118,7 @@ class Negative(Concept):
 
     instead_of: str | tuple[str, ...] | None = dataclasses.field(default=None, kw_only=True)
 
-    def __post_init__(self, embeds: Any, pooled: Any) -> None:
+    def __post_init__(self, embeds: object, pooled: object) -> None:
         super().__post_init__(embeds, pooled)
         object.__setattr__(self, "instead_of", as_anchor(self.instead_of, self.prompt))
 

@@ -59,7 +59,7 @@ class Option:
 
 
 def option(
-    default: Any = dataclasses.MISSING,
+    default: object = dataclasses.MISSING,
     *,
     help: str,
     low: float = -_INFINITY,
@@ -92,14 +92,14 @@ def options_of(config: type) -> Mapping[str, Option]:
     return {field.name: option_of(field) for field in dataclasses.fields(config)}
 
 
-def alternatives(hint: Any) -> tuple[Any, ...]:
+def alternatives(hint: object) -> tuple[Any, ...]:
     """The alternatives of a type, those of nested unions too."""
     if get_origin(hint) in (Union, types.UnionType):
         return tuple(part for inner in get_args(hint) for part in alternatives(inner))
     return (hint,)
 
 
-def types_of(config: Any) -> Mapping[str, tuple[Any, ...]]:
+def types_of(config: object) -> Mapping[str, tuple[Any, ...]]:
     """Field name -> alternatives of its type, of a dataclass."""
     return _types_of(config)
 
@@ -110,18 +110,18 @@ def _types_of(config: Any) -> Mapping[str, tuple[Any, ...]]:
     return {field.name: alternatives(hints[field.name]) for field in dataclasses.fields(config)}
 
 
-def possible_texts(meaning: Option, parts: Sequence[Any]) -> tuple[str, ...]:
+def possible_texts(meaning: Option, parts: Sequence[object]) -> tuple[str, ...]:
     """The texts that an option may be: its own choices, else those its type names; () where they are open."""
     return meaning.choices or literals(parts)
 
 
-def literals(parts: Sequence[Any]) -> tuple[str, ...]:
+def literals(parts: Sequence[object]) -> tuple[str, ...]:
     """The texts that a type names, where it names nothing but texts; else ()."""
     named = [text for part in parts for text in get_args(part) if get_origin(part) is Literal]
     return tuple(dict.fromkeys(named)) if all(isinstance(text, str) for text in named) else ()
 
 
-def check_options(config: Any) -> None:
+def check_options(config: object) -> None:
     """See that the numbers, flags and named texts of a config are what its fields say, and make floats of what are floats.
 
     Call it in `__post_init__`. What depends on several options, and what is no number, a method checks itself.
@@ -150,7 +150,7 @@ def check_options(config: Any) -> None:
             raise ValueError(f"{name} is {value!r}; possible: {', '.join(map(repr, texts))}")
 
 
-def _number(name: str, value: Any, meaning: Option) -> float:
+def _number(name: str, value: object, meaning: Option) -> float:
     if isinstance(value, bool | str) or not hasattr(value, "__float__"):
         raise TypeError(f"{name} is {value!r}; a number is needed")
     try:

@@ -29,14 +29,14 @@ class Reference:
     _data: bytes
     _shape: tuple[int, ...]
 
-    def __init__(self, source: Any) -> None:
+    def __init__(self, source: object) -> None:
         kind, data, shape = _read(source)
         object.__setattr__(self, "_kind", kind)
         object.__setattr__(self, "_data", data)
         object.__setattr__(self, "_shape", shape)
 
     @classmethod
-    def of(cls, value: Any) -> Reference:
+    def of(cls, value: object) -> Reference:
         """A reference as it is, the dict of its JSON form, or anything that the constructor takes."""
         if isinstance(value, Reference):
             return value
@@ -157,7 +157,7 @@ def latents_of(
     return torch.stack(rows)
 
 
-def _read(source: Any) -> tuple[str, bytes, tuple[int, ...]]:
+def _read(source: object) -> tuple[str, bytes, tuple[int, ...]]:
     if isinstance(source, str | os.PathLike):
         return "path", os.fspath(source).encode(), ()
     if hasattr(source, "convert") and hasattr(source, "getbands"):

@@ -88,7 +88,7 @@ class ReferencePictures:
         return torch.stack([torch.stack([self._encoded[index] for index in picks]) for picks in self._hardest])
 
 
-def as_reference(value: Any) -> str | Bank | tuple[Avoid, ...]:
+def as_reference(value: object) -> str | Bank | tuple[Avoid, ...]:
     """What `NegToMe(reference=...)` takes, checked and read."""
     if isinstance(value, str) and value in ("first", "all"):
         return value

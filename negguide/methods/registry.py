@@ -41,7 +41,7 @@ class Entry:
         """Whether its first argument is negatives, so that it can be built from texts alone."""
         return any(field.name == "negatives" for field in dataclasses.fields(self.method))
 
-    def __call__(self, *args: Any, **options: Any) -> Method:
+    def __call__(self, *args: object, **options: object) -> Method:
         """Build the method; options override the presets."""
         return self.method(*args, **{**self.presets, **options})
 
@@ -61,7 +61,7 @@ def register(method: M) -> M:
     return method
 
 
-def register_preset(name: str, method: type[Method], summary: str, cost: str, paper: str, **presets: Any) -> None:
+def register_preset(name: str, method: type[Method], summary: str, cost: str, paper: str, **presets: object) -> None:
     """Make a second name known for a method with some options set; it is saved under the method's own name."""
     _add(Entry(name, method, presets, summary, cost, paper))
 
@@ -114,7 +114,7 @@ def from_json(text: str) -> Method:
     return from_dict(json.loads(text))
 
 
-def _renamed(data: Mapping[str, Any], entry: Entry) -> Mapping[str, Any]:
+def _renamed(data: Mapping[str, object], entry: Entry) -> Mapping[str, Any]:
     """The data with the names that options have today."""
     renamed = entry.method.renamed
     for old in [key for key in data if key in renamed]:
@@ -129,7 +129,7 @@ def _add(entry: Entry) -> None:
     METHODS[entry.name] = entry
 
 
-def _encode(value: Any) -> Any:
+def _encode(value: object) -> Any:
     if isinstance(value, Mask | Reference | Avoid | Bank | WatcherConfig | Question):
         return value.to_dict()
     if isinstance(value, Window):
@@ -159,6 +159,6 @@ def _encode(value: Any) -> Any:
     )
 
 
-def _decode(value: Any) -> Any:
+def _decode(value: object) -> Any:
     """JSON lists are tuples in configs; objects are understood by the configs themselves."""
     return tuple(_decode(item) for item in value) if isinstance(value, list) else value

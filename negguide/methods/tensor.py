@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from typing import TypeGuard
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def is_tensor(value: Any) -> TypeGuard[Tensor]:
+def is_tensor(value: object) -> TypeGuard[Tensor]:
     """Whether `value` is a `torch.Tensor`; where torch is not imported, nothing is."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(value, torch.Tensor)

@@ -17,7 +17,7 @@ _PLAIN = (bool, int, float, str, torch.dtype, torch.device)
 class Answer:
     """What a module said to one question. Both are held, not copied: who changes them in place makes this one void."""
 
-    def __init__(self, question: Any, answer: Any) -> None:
+    def __init__(self, question: object, answer: object) -> None:
         self.question, self.answer = _mapped(_held, question), _mapped(_held, answer)
         self._tensors = [*_tensors(self.question), *_tensors(self.answer)]
         self._versions = [_version(tensor) for tensor in self._tensors]
@@ -46,7 +46,7 @@ def answer(
     return _asked(remembered, original, question) if from_rows is None else from_rows
 
 
-def comparable(question: Any) -> bool:
+def comparable(question: object) -> bool:
     """Whether a question is made of tensors and plain values only."""
     if isinstance(question, (tuple, list)):
         return all(comparable(item) for item in question)
@@ -64,7 +64,7 @@ def _asked(remembered: list[Answer], original: Callable[..., Any], question: Any
     return answer_of_module
 
 
-def _from_rows(remembered: list[Answer], original: Callable[..., Any], question: Any) -> Any:
+def _from_rows(remembered: list[Answer], original: Callable[..., Any], question: object) -> Any:
     """The answer put together row by row, only new rows being asked for; None where rows cannot be told apart."""
     rows = _rows(question)
     if rows is None:
@@ -95,13 +95,13 @@ def _gathered(places: Sequence[tuple[Answer, int]], rows: int) -> Any:
         return None
 
 
-def _rows(question: Any) -> int | None:
+def _rows(question: object) -> int | None:
     """The number of rows that all tensors of a question share."""
     sizes = {len(tensor) if tensor.ndim else 0 for tensor in _tensors(question)}
     return sizes.pop() or None if len(sizes) == 1 else None
 
 
-def _place(remembered: Sequence[Answer], question: Any, at: int) -> tuple[Answer, int] | None:
+def _place(remembered: Sequence[Answer], question: object, at: int) -> tuple[Answer, int] | None:
     for kept in remembered:
         for row in range(_rows(kept.question) or 0):
             if _alike_rows(question, at, kept.question, row):
@@ -109,7 +109,7 @@ def _place(remembered: Sequence[Answer], question: Any, at: int) -> tuple[Answer
     return None
 
 
-def _alike_rows(first: Any, at: int, second: Any, row: int) -> bool:
+def _alike_rows(first: object, at: int, second: object, row: int) -> bool:
     return _alike(first, second, lambda a, b: a.shape[1:] == b.shape[1:] and _same(a[at], b[row]))
 
 
@@ -175,7 +175,7 @@ def _tensors(value: Any) -> Iterator[Tensor]:
         yield from _tensors(tuple(vars(value).values()))
 
 
-def _holds_tensors(value: Any) -> bool:
+def _holds_tensors(value: object) -> bool:
     """Objects such as the distribution that a VAE returns."""
     return hasattr(value, "__dict__") and any(isinstance(item, Tensor) for item in vars(value).values())
 
@@ -189,7 +189,7 @@ def _version(tensor: Tensor) -> int:
     return 0 if tensor.is_inference() else int(tensor._version)
 
 
-def _random_state(question: Any) -> list[Tensor]:
+def _random_state(question: object) -> list[Tensor]:
     """Changed by who draws at random (dropout at work): such answers are not the same the next time."""
     devices = {tensor.device for tensor in _tensors(question)}
     cuda = [torch.cuda.get_rng_state(device) for device in devices if device.type == "cuda"]

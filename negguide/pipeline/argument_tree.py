@@ -59,12 +59,12 @@ def rebuild(tree: Any, leaf: Callable[[Path, Any], Any], batches: Collection[str
     return leaf(path, tree)
 
 
-def copied(tree: Any) -> Any:
+def copied(tree: object) -> Any:
     """New containers, same leaves: what a pipeline later does to its dicts and lists does not show."""
     return rebuild(tree, lambda _, value: value)
 
 
-def same(first: Any, second: Any) -> bool:
+def same(first: object, second: object) -> bool:
     """Whether two leaves say the same; tensors by storage first, then by value."""
     if first is second:
         return True
@@ -107,7 +107,7 @@ def overlaid(tree: Any, overlay: Overlay, path: Path = ()) -> Any:
     return tree
 
 
-def folded(leaf: Any) -> Any:
+def folded(leaf: object) -> Any:
     """A tensor whose rows (B, ...) are all the same as one of them that stands for all; others as they are."""
     if not isinstance(leaf, torch.Tensor) or leaf.ndim < 2 or leaf.shape[0] < 2:
         return leaf
@@ -120,7 +120,7 @@ def spread(leaf: Any) -> Any:
     return leaf.contiguous() if is_folded(leaf) else leaf
 
 
-def is_folded(leaf: Any) -> bool:
+def is_folded(leaf: object) -> bool:
     """Whether one row of a tensor stands for all."""
     return isinstance(leaf, torch.Tensor) and leaf.ndim > 1 and leaf.shape[0] > 1 and not leaf.stride(0)
 
@@ -134,7 +134,7 @@ def at(tree: Any, path: Path) -> Any:
     return tree
 
 
-def has_rows(path: Path, leaf: Any, rows: int, layout: RowLayout) -> bool:
+def has_rows(path: Path, leaf: object, rows: int, layout: RowLayout) -> bool:
     """Whether a leaf holds one entry per row of the batch."""
     if path and (path[0] in layout.shared or path[0] in _WITHOUT_ROWS):
         return False
@@ -146,7 +146,7 @@ def has_rows(path: Path, leaf: Any, rows: int, layout: RowLayout) -> bool:
     return bool(path) and path[0] in layout.batches and isinstance(leaf, (list, tuple)) and len(leaf) == rows
 
 
-def frames_of(leaf: Any, rows: int, path: Path, layout: RowLayout) -> int:
+def frames_of(leaf: object, rows: int, path: Path, layout: RowLayout) -> int:
     """How many rows a leaf that has rows holds for each of `rows` images."""
     return leaf.shape[layout.axis(path)] // rows if isinstance(leaf, torch.Tensor) else 1
 

@@ -21,7 +21,7 @@ class Call:
     the containers: Z-Image writes into the caller's prompt list.
     """
 
-    def __init__(self, cls: type, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    def __init__(self, cls: type, args: tuple[Any, ...], kwargs: Mapping[str, object]) -> None:
         self.cls = cls
         self.parameters = self.parameters_of(cls)
         bound = inspect.Signature(list(self.parameters.values())).bind(*args, **kwargs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
@@ -25,7 +25,7 @@ def halves_of_answers(plan: PlanData, probed: Probe) -> tuple[Tensor, Tensor]:
     return halves if plan.family.cond_first else (halves[1], halves[0])
 
 
-def checked_formula(plan: PlanData, probed: Probe, call: Mapping[str, Any]) -> tuple[float, float]:
+def checked_formula(plan: PlanData, probed: Probe, call: Mapping[str, object]) -> tuple[float, float]:
     """(w, sign) of the pipeline's guidance, see `measured_scale`.
 
     Raises `Unsupported` where it is not what is known of it: `sign * post(uncond + w (cond - uncond))` of the two answers.
@@ -47,7 +47,7 @@ def checked_formula(plan: PlanData, probed: Probe, call: Mapping[str, Any]) -> t
     return scale, sign
 
 
-def check_rows(plan: PlanData, overlay: Mapping[argument_tree.Path, Any]) -> None:
+def check_rows(plan: PlanData, overlay: Mapping[argument_tree.Path, object]) -> None:
     """Refuse batched guidance in which a text stands in an argument without a known row for each image and half.
 
     What only follows the length of a text (positions, numbers) may be without rows.

@@ -194,7 +194,7 @@ def _rows_of(plan: PlanData, probed: Probe, count: int) -> list[Row] | None:
     ]
 
 
-def _row_of(plan: PlanData, path: argument_tree.Path, leaf: Any, at: int) -> Any:
+def _row_of(plan: PlanData, path: argument_tree.Path, leaf: object, at: int) -> Any:
     """A row of an argument of the reference call; ABSENT where it has none."""
     layout = plan.family.rows
     if argument_tree.has_rows(path, leaf, plan.rows, layout):
@@ -224,7 +224,7 @@ def _agree(together: Row, alone: Row) -> bool:
     return all(_close(leaf, alone[path]) for path, leaf in together.items())
 
 
-def _close(first: Any, second: Any) -> bool:
+def _close(first: object, second: object) -> bool:
     if not isinstance(first, torch.Tensor) or not isinstance(second, torch.Tensor):
         return argument_tree.same(first, second)
     return first.shape == second.shape and torch.allclose(first.float(), second.float(), rtol=0.05, atol=0.05)
@@ -262,6 +262,6 @@ def _gathered(plan: PlanData, rows: Sequence[Row | None]) -> dict[argument_tree.
     return plan.text_part(result)
 
 
-def _copy(leaf: Any) -> Any:
+def _copy(leaf: object) -> Any:
     """A row of its own, which does not keep the rows beside it alive."""
     return leaf.clone() if isinstance(leaf, torch.Tensor) else leaf

@@ -30,7 +30,7 @@ class FrontEnd:
     `positional`: names of the arguments that the user gave by position, for classes that take them as `*args`.
     """
 
-    def __init__(self, pipe: Any, denoisers: Mapping[str, torch.nn.Module], positional: Sequence[str] = ()) -> None:
+    def __init__(self, pipe: object, denoisers: Mapping[str, torch.nn.Module], positional: Sequence[str] = ()) -> None:
         self.pipe = pipe
         self.positional = tuple(positional)
         others = {id(part) for part in denoisers.values()}
@@ -39,7 +39,7 @@ class FrontEnd:
         self._known: dict[tuple[int, str], list[answers.Answer]] = {}
 
     @staticmethod
-    def of(pipe: Any) -> FrontEnd | None:
+    def of(pipe: object) -> FrontEnd | None:
         """That of the call of this very pipeline which is going on here."""
         front_end = _current.get()
         return front_end if front_end is not None and front_end.pipe is pipe else None
@@ -87,7 +87,7 @@ class FrontEnd:
             self._known[key] = [answer for answer in remembered if answer.size <= _LARGE]
 
     def _handler(self, part: torch.nn.Module, name: str, by_rows: bool) -> Callable[..., Any]:
-        def handler(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        def handler(original: Callable[..., Any], *args: object, **kwargs: object) -> Any:
             if not answers.comparable((args, kwargs)):
                 return original(*args, **kwargs)
             remembered = self._known.setdefault((id(part), name), [])
@@ -102,7 +102,7 @@ def _routed(part: torch.nn.Module, name: str, handler: Callable[..., Any], run: 
         return enter(part, {name: handler}, run)
     own, state = part.__dict__[name], {"on": True}
 
-    def routed(*args: Any, **kwargs: Any) -> Any:
+    def routed(*args: object, **kwargs: object) -> Any:
         if not state["on"] or not run.asks():
             return own(*args, **kwargs)
         with run.away():

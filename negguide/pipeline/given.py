@@ -61,7 +61,7 @@ def texts_alone(plan: PlanData, arguments: Mapping[str, Any]) -> Probe:
     return probed
 
 
-def _alone(plan: PlanData, arguments: Mapping[str, Any], texts: Any) -> Probe:
+def _alone(plan: PlanData, arguments: Mapping[str, object], texts: object) -> Probe:
     dropped = ("prompt", "pooled_prompt", "negative_")
     kept = {key: value for key, value in arguments.items() if not key.startswith(dropped) or "ip_adapter" in key}
     return probe_of_text(plan.pipe, plan.call, plan.denoisers, {**kept, "prompt": texts, "negative_prompt": texts})
@@ -115,12 +115,12 @@ def _rows(value: Tensor, ndim: int, count: int) -> Tensor:
     return value if value.shape[0] == count else value.expand(count, *value.shape[1:])
 
 
-def _is_clip_only(pipe: Any) -> bool:
+def _is_clip_only(pipe: object) -> bool:
     tokenizers = [getattr(pipe, f"tokenizer{end}", None) for end in ("", "_2", "_3", "_4")]
     return all("CLIP" in type(tokenizer).__name__ for tokenizer in tokenizers if tokenizer is not None)
 
 
-def _at(named: Any, path: argument_tree.Path) -> Any:
+def _at(named: object, path: argument_tree.Path) -> Any:
     try:
         return argument_tree.at(named, path)
     except (KeyError, IndexError, TypeError):

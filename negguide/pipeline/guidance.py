@@ -58,7 +58,7 @@ def read_mode(probed: Probe, name: str) -> Mode:
     raise unsupported(name, why)
 
 
-def first_probe(pipe: Any, call: Call, denoisers: Mapping[str, torch.nn.Module]) -> Probe:
+def first_probe(pipe: object, call: Call, denoisers: Mapping[str, torch.nn.Module]) -> Probe:
     """`probe` of the call as given. What fails in the plain call, too, is raised as the pipeline raises it.
 
     Raises `Unsupported` where only the probe fails.
@@ -76,7 +76,7 @@ def first_probe(pipe: Any, call: Call, denoisers: Mapping[str, torch.nn.Module])
 
 
 def probe_of_text(
-    pipe: Any, call: Call, denoisers: Mapping[str, torch.nn.Module], arguments: Mapping[str, Any]
+    pipe: object, call: Call, denoisers: Mapping[str, torch.nn.Module], arguments: Mapping[str, object]
 ) -> Probe:
     """`probe` of the same call with another text; `Unsupported` says what failed in it."""
     try:
@@ -98,7 +98,7 @@ def follows_latents(path: argument_tree.Path) -> bool:
     return any(word in str(path[0]) for word in _FROM_LATENTS)
 
 
-def without_embedded(overlay: Mapping[argument_tree.Path, Any]) -> dict[argument_tree.Path, Any]:
+def without_embedded(overlay: Mapping[argument_tree.Path, object]) -> dict[argument_tree.Path, Any]:
     """The overlay without what tells a distilled model its guidance scale."""
     return {path: value for path, value in overlay.items() if path[0] not in EMBEDDED}
 

@@ -30,7 +30,7 @@ _lock = threading.RLock()
 class Run:
     """One call of a pipeline, in its thread: whose handlers answer. `pipe`: the very object whose `__call__` runs."""
 
-    def __init__(self, pipe: Any) -> None:
+    def __init__(self, pipe: object) -> None:
         from diffusers import DiffusionPipeline
 
         self.pipe = pipe
@@ -86,7 +86,7 @@ class _Entry:
         self.reserved = frozenset(reserved)
 
 
-def _answering(obj: Any, name: str) -> _Entry | None:
+def _answering(obj: object, name: str) -> _Entry | None:
     """The newest entry that answers a call of a method made now. Raises `RuntimeError` where another run stands alone."""
     entries = [entry for entry in reversed(obj.__dict__.get(SLOT, ())) if name in entry.handlers]
     for entry in entries:
@@ -100,7 +100,7 @@ def _answering(obj: Any, name: str) -> _Entry | None:
 
 def _forwarding(original: Callable[..., Any], name: str) -> Callable[..., Any]:
     @functools.wraps(original)
-    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def method(self: object, *args: object, **kwargs: object) -> Any:
         entry = _answering(self, name)
         if entry is None:
             return original(self, *args, **kwargs)
@@ -117,7 +117,7 @@ def _forwarding(original: Callable[..., Any], name: str) -> Callable[..., Any]:
     return method
 
 
-def _plain(obj: Any, base: type) -> Any:
+def _plain(obj: object, base: type) -> Any:
     """An object of the class `base` with the very attributes of an intercepted one."""
     twin: Any = object.__new__(base)
     attributes = dict(obj.__dict__)
@@ -130,7 +130,7 @@ def _plain(obj: Any, base: type) -> Any:
 def _like(metaclass: type) -> Any:
     """A metaclass whose classes equal the class they stand for: pipelines ask `type(self.scheduler) != SomeScheduler`."""
 
-    def equal(cls: Any, other: object) -> bool:
+    def equal(cls: object, other: object) -> bool:
         return other is cls or other is cls.__dict__.get("_negguide_base", cls)
 
     return type(metaclass.__name__, (metaclass,), {"__eq__": equal, "__hash__": lambda c: hash(c._negguide_base)})
@@ -138,7 +138,7 @@ def _like(metaclass: type) -> Any:
 
 @functools.cache
 def _subclass(cls: type, names: tuple[str, ...]) -> type:
-    def reduced(self: Any, protocol: Any) -> Any:
+    def reduced(self: object, protocol: object) -> Any:
         result = _plain(self, cls).__reduce_ex__(protocol)
         if isinstance(result, tuple) and result[0] is getattr(copyreg, "__newobj__", None) and len(result[1]) == 1:
             # `pickle` insists that `__newobj__` makes the class of what it pickles, which is not the plain one.
@@ -155,23 +155,23 @@ def _subclass(cls: type, names: tuple[str, ...]) -> type:
     return _like(type(cls))(cls.__name__, (cls,), body)
 
 
-def base_class(obj: Any) -> type:
+def base_class(obj: object) -> type:
     """The object's own class, whether it is intercepted now or not."""
     return getattr(type(obj), "_negguide_base", type(obj))
 
 
-def is_intercepted(obj: Any) -> bool:
+def is_intercepted(obj: object) -> bool:
     """Whether calls of this object are routed through handlers now."""
     return SLOT in obj.__dict__
 
 
-def handlers_of(obj: Any, name: str) -> list[Callable[..., Any]]:
+def handlers_of(obj: object, name: str) -> list[Callable[..., Any]]:
     """The handlers of a method of an object, the newest last."""
     return [entry.handlers[name] for entry in obj.__dict__.get(SLOT, ()) if name in entry.handlers]
 
 
 def enter(
-    obj: Any,
+    obj: object,
     handlers: Mapping[str, Callable[..., Any]],
     run: Run | None = None,
     alone: str = "",
@@ -198,7 +198,7 @@ def enter(
     return undo
 
 
-def _put(obj: Any, entries: tuple[_Entry, ...]) -> None:
+def _put(obj: object, entries: tuple[_Entry, ...]) -> None:
     base = base_class(obj)
     if entries:
         obj.__dict__[SLOT] = entries
@@ -210,7 +210,7 @@ def _put(obj: Any, entries: tuple[_Entry, ...]) -> None:
 
 @contextmanager
 def entered(
-    obj: Any,
+    obj: object,
     handlers: Mapping[str, Callable[..., Any]],
     run: Run | None = None,
     alone: str = "",

@@ -134,7 +134,7 @@ class PlacedMasks:
 
 
 def token_grid(
-    shape: tuple[int, ...], call: Mapping[str, Any], arguments: Mapping[str, Any]
+    shape: tuple[int, ...], call: Mapping[str, object], arguments: Mapping[str, object]
 ) -> tuple[int, tuple[int, int] | None]:
     """(frames, (height, width)) in tokens of packed latents (B, N, C), from what the denoiser is told of positions.
 

@@ -27,7 +27,7 @@ class Levels:
     __hash__ = None  # type: ignore[assignment]
 
 
-def alike(first: Any, second: Any) -> bool:
+def alike(first: object, second: object) -> bool:
     """As `argument_tree.same`, through containers and arrays, tensors on the same device."""
     if isinstance(first, dict) and isinstance(second, dict):
         return first.keys() == second.keys() and all(alike(first[key], second[key]) for key in first)
@@ -40,5 +40,5 @@ def alike(first: Any, second: Any) -> bool:
     return argument_tree.same(first, second)
 
 
-def _copy(value: Any) -> Any:
+def _copy(value: object) -> Any:
     return value.clone() if isinstance(value, torch.Tensor) else value

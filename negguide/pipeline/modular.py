@@ -21,12 +21,12 @@ _OWN = [inspect.Parameter(n, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=No
 _MORE = inspect.Parameter("more", inspect.Parameter.VAR_KEYWORD)
 
 
-def is_modular(pipe: Any) -> bool:
+def is_modular(pipe: object) -> bool:
     """Whether this is a modular pipeline with its blocks."""
     return any(ancestor.__name__ == "ModularPipeline" for ancestor in type(pipe).__mro__)
 
 
-def in_one_piece(pipe: Any) -> Any:
+def in_one_piece(pipe: object) -> Any:
     """The pipeline itself, or for a modular one its stand-in: a `DiffusionPipeline` whose call runs the blocks.
 
     A stand-in has the components as attributes and takes the inputs of the blocks as arguments, whose names and
@@ -53,7 +53,7 @@ _known: weakref.WeakKeyDictionary[Any, StandIn] = weakref.WeakKeyDictionary()
 class StandIn(DiffusionPipeline):
     """Base of what `in_one_piece` makes of modular pipelines."""
 
-    def __init__(self, modular: Any) -> None:
+    def __init__(self, modular: object) -> None:
         self.__dict__.update(_modular=weakref.ref(modular), _names=(), _internal_dict={}, _progress_bar_config={})
 
     def follow(self) -> StandIn:
@@ -112,14 +112,14 @@ def _stand_in(modular: type, inputs: tuple[tuple[str, Any], ...]) -> type[StandI
         if name not in ("state", "output")
     ]
 
-    def call(self: StandIn, **given: Any) -> Any:
+    def call(self: StandIn, **given: object) -> Any:
         return self.run(given)
 
     call.__signature__ = inspect.Signature([_SELF, *_OWN, *named, _MORE])  # type: ignore[attr-defined]
     return type(modular.__name__, (StandIn,), {"__call__": call, "__module__": __name__})
 
 
-def _plain_default(value: Any) -> Any:
+def _plain_default(value: object) -> Any:
     """A default that can stand in a signature which is remembered; what cannot is left to the blocks."""
     try:
         hash(value)
@@ -129,7 +129,7 @@ def _plain_default(value: Any) -> Any:
 
 
 @contextmanager
-def _without_bars(blocks: Any) -> Iterator[None]:
+def _without_bars(blocks: object) -> Iterator[None]:
     """Loops of the blocks show no progress meanwhile."""
     loops = [block for block in _all_blocks(blocks) if hasattr(block, "progress_bar")]
     before = [block.__dict__.get("_progress_bar_config") for block in loops]
@@ -145,13 +145,13 @@ def _without_bars(blocks: Any) -> Iterator[None]:
                 block._progress_bar_config = config
 
 
-def _all_blocks(block: Any) -> Iterator[Any]:
+def _all_blocks(block: object) -> Iterator[Any]:
     yield block
     for part in (getattr(block, "sub_blocks", None) or {}).values():
         yield from _all_blocks(part)
 
 
-def routed(handler: Callable[..., Any], pipe: Any, undo: Callable[[], None]) -> Callable[[], None]:
+def routed(handler: Callable[..., Any], pipe: object, undo: Callable[[], None]) -> Callable[[], None]:
     """Calls of the modular pipeline behind a stand-in go to `handler`; `undo` with that undone, too. Else `undo` itself."""
     if not isinstance(pipe, StandIn):
         return undo

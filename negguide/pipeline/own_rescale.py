@@ -26,7 +26,7 @@ def rescale(guided: Tensor, cond: Tensor, arguments: Mapping[str, Any]) -> Tenso
     return torch.where(size > 0, strength * rescaled + (1 - strength) * guided, rescaled)
 
 
-def norm_of_cond(guided: Tensor, cond: Tensor, arguments: Mapping[str, Any]) -> Tensor:
+def norm_of_cond(guided: Tensor, cond: Tensor, arguments: Mapping[str, object]) -> Tensor:
     """Every token keeps the norm of the conditional prediction (Qwen-Image; also where an argument switches that)."""
     switches = [arguments[name] for name in ("cfg_normalization", "cfg_normalize") if name in arguments]
     if not all(switches):
@@ -34,7 +34,7 @@ def norm_of_cond(guided: Tensor, cond: Tensor, arguments: Mapping[str, Any]) -> 
     return _scaled(guided, cond.norm(dim=-1, keepdim=True), guided.norm(dim=-1, keepdim=True))
 
 
-def norm_of_channels(guided: Tensor, cond: Tensor, arguments: Mapping[str, Any]) -> Tensor:
+def norm_of_channels(guided: Tensor, cond: Tensor, arguments: Mapping[str, object]) -> Tensor:
     """The conditional's norm along the third dimension, its channels (JoyImage)."""
     ratio = cond.norm(dim=2, keepdim=True) / guided.norm(dim=2, keepdim=True).clamp_min(1e-6)
     return guided * ratio
@@ -59,7 +59,7 @@ def norm_between(guided: Tensor, cond: Tensor, arguments: Mapping[str, Any]) -> 
     return guided * ratio.clamp(min=float(arguments.get("cfg_renorm_min") or 0.0), max=1.0)
 
 
-def of_first_channels(guided: Tensor, cond: Tensor, arguments: Mapping[str, Any]) -> Tensor:
+def of_first_channels(guided: Tensor, cond: Tensor, arguments: Mapping[str, object]) -> Tensor:
     """Only the first three channels are guided (Lumina-Next), as in the DiT that it was made from."""
     return torch.cat([guided[:, :3], cond[:, 3:]], dim=1)
 

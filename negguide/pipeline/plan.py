@@ -95,7 +95,7 @@ class Plan(PlanData):
             return self.probe_with({**self.call.with_prompts(texts), **changes})
         return self.probe_with({**self.call.with_negatives(texts), **self.changes})
 
-    def probe_with(self, arguments: Mapping[str, Any]) -> Probe:
+    def probe_with(self, arguments: Mapping[str, object]) -> Probe:
         try:
             probed = probe_of_text(self.pipe, self.call, self.denoisers, arguments)
         except Unsupported:
@@ -119,12 +119,12 @@ class Plan(PlanData):
         return overlay
 
 
-def _equal(first: Mapping[argument_tree.Path, Any], second: Mapping[argument_tree.Path, Any]) -> bool:
+def _equal(first: Mapping[argument_tree.Path, object], second: Mapping[argument_tree.Path, object]) -> bool:
     return first.keys() == second.keys() and all(argument_tree.same(first[path], second[path]) for path in first)
 
 
 def make_plan(
-    pipe: Any,
+    pipe: object,
     call: Call,
     family: Family,
     denoisers: Mapping[str, torch.nn.Module],

@@ -28,7 +28,7 @@ _WITHOUT_EFFECT = {
 }
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Any:
     """A hashable stand-in: strings and numbers as they are, pictures and tensors by their form; else `TypeError`."""
     if value is None or isinstance(value, (str, int, float, bool)):
         return value
@@ -54,7 +54,7 @@ def plan_key(pipe: Any, call: Call, *more: Any) -> Any:
         return None
 
 
-def _is_plain(value: Any) -> bool:
+def _is_plain(value: object) -> bool:
     return value is None or isinstance(value, (str, int, float, bool))
 
 
@@ -65,14 +65,14 @@ class PlanCache:
         self._plans: WeakKeyDictionary[Any, OrderedDict[Any, Plan]] = WeakKeyDictionary()
         self._lock = threading.Lock()
 
-    def take(self, pipe: Any, key: Any) -> Plan | None:
+    def take(self, pipe: object, key: object) -> Plan | None:
         """The plan of that key, if there is one that no other run uses now."""
         if key is None:
             return None
         with self._lock:
             return self._plans.get(pipe, OrderedDict()).pop(key, None)
 
-    def give(self, pipe: Any, key: Any, plan: Plan) -> None:
+    def give(self, pipe: object, key: object, plan: Plan) -> None:
         """Keep a plan for later calls, and let go of the oldest."""
         if key is None:
             return
@@ -84,7 +84,7 @@ class PlanCache:
             while len(plans) > _MOST_PLANS:
                 plans.popitem(last=False)
 
-    def of(self, pipe: Any) -> list[Plan]:
+    def of(self, pipe: object) -> list[Plan]:
         """The plans that are kept for a pipeline, the newest last."""
         with self._lock:
             return list(self._plans.get(pipe, {}).values())

@@ -108,7 +108,7 @@ class PlanData(abc.ABC):
         """Whether there is guidance, the pipeline's or ours."""
         return self.mode != "single" or self.takeover
 
-    def begin(self, call: Call, pipe: Any, denoisers: Mapping[str, torch.nn.Module], caching: bool) -> None:
+    def begin(self, call: Call, pipe: object, denoisers: Mapping[str, torch.nn.Module], caching: bool) -> None:
         """Make ready for a run, which may be a repetition: forget what callbacks did to the last one."""
         self.call, self.pipe, self.denoisers, self.caching = call, pipe, denoisers, caching
         self.overlays, self.keys, self.others = {OWN_KEY: dict(self.own)}, {}, {}
@@ -147,7 +147,7 @@ class PlanData(abc.ABC):
         """The unconditional part of what a guided pipeline asked (for `count` images, if not those of the plan)."""
         return self.half(probed.asked[0].named, "uncond", count) if self.asks == "batch" else probed.asked[-1].named
 
-    def refresh_own(self, named: Mapping[str, Any]) -> bool:
+    def refresh_own(self, named: Mapping[str, object]) -> bool:
         """Follow the pipeline's real unconditional call (callbacks may change it); whether it differs from the plan."""
         own, changed = self.overlays[OWN_KEY], False
         for path, before in own.items():
@@ -157,7 +157,7 @@ class PlanData(abc.ABC):
                 own[path] = now
         return changed
 
-    def text_part(self, overlay: Mapping[argument_tree.Path, Any]) -> dict[argument_tree.Path, Any]:
+    def text_part(self, overlay: Mapping[argument_tree.Path, object]) -> dict[argument_tree.Path, Any]:
         """The overlay without what follows from the latents of a step."""
         texts = {
             path: value
@@ -171,7 +171,7 @@ class PlanData(abc.ABC):
         return path not in self.silenced and path in self.text_part({path: None})
 
     def half(
-        self, named: Mapping[str, Any], which: Literal["cond", "uncond"], rows: int | None = None
+        self, named: Mapping[str, object], which: Literal["cond", "uncond"], rows: int | None = None
     ) -> dict[str, Any]:
         """The call for one half of a batched guidance call (of `rows` images, if not those of the plan)."""
         rows = self.rows if rows is None else rows
@@ -189,7 +189,7 @@ class PlanData(abc.ABC):
         """What the pipeline asks for as many images as there are texts, one for each."""
 
     @abc.abstractmethod
-    def probe_with(self, arguments: Mapping[str, Any]) -> Probe:
+    def probe_with(self, arguments: Mapping[str, object]) -> Probe:
         """What the pipeline asks with these arguments."""
 
     @abc.abstractmethod

@@ -69,7 +69,7 @@ class Probe:
     """`guidance_settings` of the pipeline during this call."""
 
 
-def guidance_settings(pipe: Any) -> dict[str, Any]:
+def guidance_settings(pipe: object) -> dict[str, Any]:
     """What a pipeline keeps of a call that says how it guides: numbers that callbacks may change."""
     return {
         key: value
@@ -78,7 +78,7 @@ def guidance_settings(pipe: Any) -> dict[str, Any]:
     }
 
 
-def named_arguments(module: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+def named_arguments(module: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, object]) -> dict[str, Any]:
     """A denoiser call as keyword arguments, by the signature of the (uncompiled, unhooked) forward."""
     if not args:
         return dict(kwargs)
@@ -87,7 +87,7 @@ def named_arguments(module: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapp
 
 
 def placed(
-    module: torch.nn.Module, args: tuple[Any, ...], named: Mapping[str, Any]
+    module: torch.nn.Module, args: tuple[Any, ...], named: Mapping[str, object]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Values `named` in the form of a call: what came by position in `args` goes by position, as hooks expect it."""
     rest = dict(named)
@@ -101,7 +101,7 @@ def _parameters(cls: Any) -> tuple[str, ...]:
     return tuple(inspect.signature(cls.forward).parameters)[1:]
 
 
-def main_input(named: Mapping[str, Any]) -> tuple[str, Any]:
+def main_input(named: Mapping[str, object]) -> tuple[str, Any]:
     """Name and value of the noisy input: the first argument of every diffusers denoiser."""
     for name in ("sample", "hidden_states", "x"):
         if name in named:
@@ -149,7 +149,7 @@ class _FakeDenoiser:
     def __init__(self, name: str, module: torch.nn.Module, probe: Probe) -> None:
         self.name, self.module, self.probe = name, module, probe
 
-    def __call__(self, original: Any, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, original: object, *args: object, **kwargs: object) -> Any:
         named = named_arguments(self.module, args, kwargs)
         _, value = main_input(named)
         whole = stacked(value)
@@ -166,7 +166,7 @@ class _FakeDenoiser:
         return (prediction,)
 
 
-def clone_generators(value: Any) -> Any:
+def clone_generators(value: object) -> Any:
     """Generators in the same state, so that drawing from them leaves the caller's as they are."""
     if isinstance(value, torch.Generator):
         return torch.Generator(value.device).set_state(value.get_state())
@@ -278,7 +278,7 @@ def first_step_fails(pipe: Any, arguments: Mapping[str, Any]) -> Exception | Non
     twin.__dict__.update(scheduler=scheduler, _progress_bar_config={"disable": True})
 
     @functools.wraps(scheduler.step)
-    def stop(*args: Any, **kwargs: Any) -> Any:
+    def stop(*args: object, **kwargs: object) -> Any:
         raise _Stop
 
     scheduler.step = stop

@@ -128,7 +128,7 @@ def read_schedule(scheduler: Any, first_timestep: float, count: int | None, part
     )
 
 
-def is_part(arguments: Mapping[str, Any]) -> bool:
+def is_part(arguments: Mapping[str, object]) -> bool:
     """Whether the arguments of a call leave a part of its schedule to another pipeline (a base and its refiner)."""
     return any(arguments.get(name) is not None for name in ("denoising_end", "denoising_start"))
 
@@ -164,7 +164,7 @@ def _form(scheduler: Any, name: str, prediction: str, sigmas: tuple[float, ...] 
     return "scaled" if math.isclose(ratio, 1.0 / math.hypot(1.0, sigmas[0]), rel_tol=1e-3) else "unknown"
 
 
-def _sigmas(scheduler: Any, timesteps: tuple[float, ...], start: int) -> tuple[float, ...] | None:
+def _sigmas(scheduler: object, timesteps: tuple[float, ...], start: int) -> tuple[float, ...] | None:
     levels = getattr(scheduler, "sigmas", None)
     steps = range(start, start + len(timesteps))
     if levels is not None and len(levels) >= steps.stop:

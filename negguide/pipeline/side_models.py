@@ -55,11 +55,11 @@ class SideModel:
         return {path: answers[where] for path, where in used.items()}
 
 
-def _leaves(named: Any) -> dict[argument_tree.Path, Any]:
+def _leaves(named: object) -> dict[argument_tree.Path, Any]:
     leaves: dict[argument_tree.Path, Any] = {}
     argument_tree.rebuild(named, leaves.__setitem__)
     return leaves
 
 
-def _plain(output: Any) -> Any:
+def _plain(output: object) -> Any:
     return output.to_tuple() if hasattr(output, "to_tuple") else output

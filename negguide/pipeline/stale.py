@@ -26,7 +26,7 @@ class Stale(BaseException):
 class Check:
     """Looks at the denoiser calls of the first step of a run. Raises `Stale` before anything was guided wrongly."""
 
-    def __init__(self, plan: Plan, scheduler: Any) -> None:
+    def __init__(self, plan: Plan, scheduler: object) -> None:
         self._plan = plan
         self._scheduler = scheduler
         self._left = 2 if plan.mode == "sequential" else 1
@@ -39,13 +39,13 @@ class Check:
             self._look(name, named_arguments(module, args, kwargs))
         return guided(name, module, original, *args, **kwargs)
 
-    def step(self, done: Callable[..., Any], original: Any, *args: Any, **kwargs: Any) -> Any:
+    def step(self, done: Callable[..., Any], original: object, *args: object, **kwargs: object) -> Any:
         """Before the scheduler's step: the unconditional call that is missing by now does not come."""
         if self._left:
             raise Stale
         return done(original, *args, **kwargs)
 
-    def _look(self, name: str, named: Mapping[str, Any]) -> None:
+    def _look(self, name: str, named: Mapping[str, object]) -> None:
         plan, reference = self._plan, self._plan.reference
         self._left -= 1
         expected: Mapping[str, Any] = reference.named
@@ -65,7 +65,7 @@ class Check:
 class Rewind:
     """Random states as they were when a call began, for a run that begins again."""
 
-    def __init__(self, generators: Any, pipe: Any) -> None:
+    def __init__(self, generators: object, pipe: object) -> None:
         # Asking a pipeline for its device walks over all its modules.
         device: Any = getattr(pipe, "_execution_device", None) if torch.cuda.is_initialized() else None
         self._generators = [(generator, generator.get_state()) for generator in _generators(generators)]
@@ -81,7 +81,7 @@ class Rewind:
             torch.cuda.set_rng_state(*self._cuda)
 
 
-def _generators(value: Any) -> list[torch.Generator]:
+def _generators(value: object) -> list[torch.Generator]:
     if isinstance(value, torch.Generator):
         return [value]
     if isinstance(value, (list, tuple)):

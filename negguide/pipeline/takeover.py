@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from negguide.pipeline.plan_data import PlanData
 
 
-def read_takeover(pipe: Any, call: Call, family: Family, denoisers: Mapping[str, torch.nn.Module]) -> Reading:
+def read_takeover(pipe: object, call: Call, family: Family, denoisers: Mapping[str, torch.nn.Module]) -> Reading:
     """The call with the pipeline's own classifier-free guidance off, and what that guidance would have been.
 
     A call that is not guided is left as it is: what its `guidance_scale` says to a distilled model is the user's choice.
@@ -49,7 +49,7 @@ def _switches_off(family: Family, call: Call) -> Iterator[dict[str, Any]]:
 
 
 def _switched_on(
-    pipe: Any, call: Call, denoisers: Mapping[str, torch.nn.Module]
+    pipe: object, call: Call, denoisers: Mapping[str, torch.nn.Module]
 ) -> tuple[Probe | None, dict[str, Any] | None]:
     """A probe of the call with the pipeline's own guidance, and the changes for it; (None, None) where it has none."""
     for changes in _switches_on(call):
@@ -79,7 +79,7 @@ def _tells_the_same(guided: Probe, alone: Probe) -> bool:
     return all(argument_tree.same(_first_row(before.get(name)), _first_row(after.get(name))) for name in EMBEDDED)
 
 
-def _first_row(value: Any) -> Any:
+def _first_row(value: object) -> Any:
     return value[:1] if isinstance(value, Tensor) and value.ndim else value
 
 

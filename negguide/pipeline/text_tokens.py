@@ -15,7 +15,7 @@ MASKS = ("encoder_attention_mask", "encoder_hidden_states_mask", "encoder_mask")
 """What a denoiser's argument may be called that says which tokens of its text are words."""
 
 
-def kept(pipe: Any, prompt: str | tuple[str, ...], call: Mapping[str, Any]) -> list[int]:
+def kept(pipe: object, prompt: str | tuple[str, ...], call: Mapping[str, object]) -> list[int]:
     """Positions along the token axis of `call["encoder_hidden_states"]` (B, L, C) that hold words of `prompt`.
 
     By the mask that the denoiser gets beside it; or else by the pipeline's tokenizers, whose marks (beginning, end) are
@@ -42,13 +42,13 @@ def kept(pipe: Any, prompt: str | tuple[str, ...], call: Mapping[str, Any]) -> l
     return rows[0]
 
 
-def converted(pipe: Any, text: str, tokenizer: Any) -> str:
+def converted(pipe: object, text: str, tokenizer: object) -> str:
     """The text as the pipeline gives it to a tokenizer: a textual inversion of several vectors is a word for each."""
     convert = getattr(pipe, "maybe_convert_prompt", None)
     return convert(text, tokenizer) if convert is not None and hasattr(tokenizer, "tokenize") else text
 
 
-def fingerprint(pipe: Any, text: str) -> tuple[Any, ...]:
+def fingerprint(pipe: object, text: str) -> tuple[Any, ...]:
     """What the tokenizers and the embedding tables of a pipeline make of a text: tells changes of either.
 
     Cheap beside an encoder; what else changes in an encoder shows in any other text.
@@ -56,7 +56,7 @@ def fingerprint(pipe: Any, text: str) -> tuple[Any, ...]:
     return tuple(_fingerprint(pipe, text, end) for end in ("", "_2", "_3", "_4"))
 
 
-def _fingerprint(pipe: Any, text: str, end: str) -> Any:
+def _fingerprint(pipe: object, text: str, end: str) -> Any:
     tokenizer, encoder = (getattr(pipe, f"{part}{end}", None) for part in ("tokenizer", "text_encoder"))
     if not callable(tokenizer):
         return None
@@ -73,7 +73,7 @@ def _fingerprint(pipe: Any, text: str, end: str) -> Any:
         return settings, ids, None
 
 
-def length(pipe: Any, text: str) -> int | None:
+def length(pipe: object, text: str) -> int | None:
     """Tokens of a text, marks included, by the tokenizer that makes most of it; None where none tells."""
     lengths = [part[1] for part in fingerprint(pipe, text) if part is not None]
     return None if not lengths or None in lengths else max(len(ids) for ids in lengths)
@@ -96,7 +96,7 @@ def fits(pipe: Any, arguments: Mapping[str, Any], text: str) -> bool:
     return True
 
 
-def _by_tokenizers(pipe: Any, text: str, length: int) -> list[int]:
+def _by_tokenizers(pipe: object, text: str, length: int) -> list[int]:
     """Places of the words among `length` tokens: CLIP's; another's; or CLIP's and then the other's (SD3)."""
     tokenizers = [getattr(pipe, f"tokenizer{end}", None) for end in ("", "_2", "_3")]
     clip = next((tokenizer for tokenizer in tokenizers if "CLIP" in type(tokenizer).__name__), None)

@@ -17,14 +17,14 @@ _locks: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
 _choosing = threading.Lock()
 
 
-def is_tokenizer(value: Any) -> bool:
+def is_tokenizer(value: object) -> bool:
     """Whether a part of a pipeline is a tokenizer of transformers."""
     from transformers import PreTrainedTokenizerBase
 
     return isinstance(value, PreTrainedTokenizerBase)
 
 
-def lock_of(tokenizer: Any) -> Any:
+def lock_of(tokenizer: object) -> Any:
     """The lock that is held while a tokenizer works; the thread that holds it may take it again."""
     with _choosing:
         return _locks.setdefault(tokenizer, threading.RLock())

@@ -27,7 +27,7 @@ class Cut:
     lost: tuple[int, ...]
 
 
-def listening(pipe: Any, twin: Any, cuts: list[Cut]) -> None:
+def listening(pipe: object, twin: object, cuts: list[Cut]) -> None:
     """Let the twin of a pipeline use tokenizers that note in `cuts` what they cut; the pipeline's own stay as they are."""
     for end in _ENDS:
         tokenizer = getattr(pipe, f"tokenizer{end}", None)
@@ -35,7 +35,7 @@ def listening(pipe: Any, twin: Any, cuts: list[Cut]) -> None:
             twin.__dict__[f"tokenizer{end}"] = _noting(tokenizer, cuts)
 
 
-def unread(pipe: Any, cuts: Iterable[Cut], text: str, others: Iterable[str], limit: int | None) -> Iterator[str]:
+def unread(pipe: object, cuts: Iterable[Cut], text: str, others: Iterable[str], limit: int | None) -> Iterator[str]:
     """A sentence for each tokenizer that leaves words of `text` out.
 
     Args:
@@ -93,7 +93,7 @@ def bare(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
-def _noting(tokenizer: Any, cuts: list[Cut]) -> Any:
+def _noting(tokenizer: object, cuts: list[Cut]) -> Any:
     """The same tokenizer, with all that it holds, of a class that notes what is cut."""
     twin: Any = object.__new__(_noting_class(base_class(tokenizer)))
     twin.__dict__.update(tokenizer.__dict__, _negguide_cuts=cuts, _negguide_of=tokenizer)
@@ -124,7 +124,7 @@ def _in_turn(method: Callable[..., Any]) -> Callable[..., Any]:
     return waiting
 
 
-def _are_texts(value: Any) -> bool:
+def _are_texts(value: object) -> bool:
     return isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value)
 
 

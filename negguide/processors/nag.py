@@ -43,7 +43,7 @@ class NAGAttnProcessor(WrappingProcessor):
 
     def __init__(
         self,
-        wrapped: Any,
+        wrapped: object,
         negatives: Sequence[Tensor],
         biases: Sequence[Tensor | None] | None = None,
         weights: Sequence[float] | None = None,
@@ -81,7 +81,7 @@ class NAGAttnProcessor(WrappingProcessor):
             call.queries = attn.to_q(*args, **kwargs)
             return call.queries
 
-        def guide(z: Tensor, *args: Any, **kwargs: Any) -> Any:
+        def guide(z: Tensor, *args: object, **kwargs: object) -> Any:
             call.heard = True
             return projection(self._guided(attn, call, z), *args, **kwargs)
 
@@ -94,7 +94,7 @@ class NAGAttnProcessor(WrappingProcessor):
             )
         return output
 
-    def _guided(self, attn: Any, call: LayerCall, z: Tensor) -> Tensor:
+    def _guided(self, attn: object, call: LayerCall, z: Tensor) -> Tensor:
         rows = self._rows(z.shape[0])
         z_pos = z[rows]
         alone = stand_in(attn, {"processor": self.wrapped})
@@ -143,7 +143,7 @@ def wrap_nag(
         texts = [text_of_layers(denoiser, text, mask) for text, mask in zip(negatives, masks, strict=True)]
     layer_texts, biases = [text for text, _ in texts], [bias for _, bias in texts]
 
-    def make(layer: Layer, present: Any) -> WrappingProcessor | None:
+    def make(layer: Layer, present: object) -> WrappingProcessor | None:
         if layer.kind != "cross" or not layer.reads_any_text:
             return None
         return NAGAttnProcessor(present, layer_texts, biases, weights, scale, tau, alpha, rows)

@@ -35,7 +35,7 @@ class NegToMeAttnProcessor(WrappingProcessor):
 
     def __init__(
         self,
-        wrapped: Any,
+        wrapped: object,
         images: int,
         reference: Literal["first", "all"] = "first",
         alpha: float = 0.9,
@@ -54,7 +54,7 @@ class NegToMeAttnProcessor(WrappingProcessor):
         self.images, self.reference, self.match = images, reference, match
         self.alpha, self.threshold = finite("alpha", alpha), finite("threshold", threshold, -1, 1)
 
-    def act(self, attn: Any, named: dict[str, Any]) -> Any:
+    def act(self, attn: object, named: dict[str, Any]) -> Any:
         output = self.wrapped(attn, **named)
         if self.alpha == 0 or self.threshold >= 1:
             return output
@@ -86,7 +86,7 @@ def wrap_negtome(
     Args: see `NegToMeAttnProcessor`. Models whose text shares layers with the image raise `Unsupported`.
     """
 
-    def make(layer: Layer, present: Any) -> WrappingProcessor | None:
+    def make(layer: Layer, present: object) -> WrappingProcessor | None:
         in_decoder = not hasattr(denoiser, "up_blocks") or layer.name.startswith("up_blocks")
         if layer.kind != "self" or not in_decoder:
             return None

@@ -28,13 +28,13 @@ class WrappingProcessor(torch.nn.Module):
     enabled: bool = True
     """Whether it acts; else the wrapped processor is called as it is. See `paused`."""
 
-    def __new__(cls, wrapped: Any = None, *args: Any, **kwargs: Any) -> WrappingProcessor:
+    def __new__(cls, wrapped: object = None, *args: object, **kwargs: object) -> WrappingProcessor:
         base: Any = cls
         kind: Any = type(wrapped)
         instance: WrappingProcessor = object.__new__(base if wrapped is None else _like(base, kind))
         return instance
 
-    def __init__(self, wrapped: Any) -> None:
+    def __init__(self, wrapped: object) -> None:
         if not callable(wrapped):
             raise TypeError(
                 f"wrapped is {wrapped!r}; an attention processor is needed, e.g. unet.attn_processors[name] "
@@ -43,7 +43,7 @@ class WrappingProcessor(torch.nn.Module):
         super().__init__()
         self.wrapped = wrapped
 
-    def act(self, attn: Any, named: dict[str, Any]) -> Any:
+    def act(self, attn: object, named: dict[str, Any]) -> Any:
         """What the layer gives; `named`: arguments of the call to the wrapped processor, without `attn`."""
         raise NotImplementedError
 
@@ -74,7 +74,7 @@ def _like(cls: Any, kind: Any) -> Any:
     """`cls` with the call signature of processors of class `kind`."""
     signature = inspect.signature(kind.__call__)
 
-    def call(self: WrappingProcessor, attn: Any, *args: Any, **kwargs: Any) -> Any:
+    def call(self: WrappingProcessor, attn: object, *args: object, **kwargs: object) -> Any:
         if not self.enabled:
             return self.wrapped(attn, *args, **kwargs)
         named = dict(signature.bind(self.wrapped, attn, *args, **kwargs).arguments)
@@ -94,7 +94,7 @@ def _arguments(cls: Any) -> frozenset[str]:
     return frozenset(inspect.signature(cls.__init__).parameters)
 
 
-def _empty(cls: Any, kind: Any) -> Any:
+def _empty(cls: object, kind: object) -> Any:
     return object.__new__(_like(cls, kind))
 
 

@@ -61,7 +61,7 @@ class Watcher(Protocol):
         ...
 
 
-def as_answers(replies: Any, images: int, questions: int) -> Answers:
+def as_answers(replies: object, images: int, questions: int) -> Answers:
     """What a watcher returned -> N rows of Q tuples of answers. `ValueError` says what was needed instead."""
     if isinstance(replies, str | Mapping) or not isinstance(replies, Sequence) or len(replies) != images:
         raise ValueError(
@@ -70,7 +70,7 @@ def as_answers(replies: Any, images: int, questions: int) -> Answers:
     return tuple(_row(row, questions) for row in replies)
 
 
-def _row(row: Any, questions: int) -> tuple[tuple[Answer, ...], ...]:
+def _row(row: object, questions: int) -> tuple[tuple[Answer, ...], ...]:
     if questions == 1 and _is_answer(row):
         return (_cell(row),)
     if _is_answer(row) or not isinstance(row, Sequence) or len(row) != questions:
@@ -80,7 +80,7 @@ def _row(row: Any, questions: int) -> tuple[tuple[Answer, ...], ...]:
     return tuple(_cell(cell) for cell in row)
 
 
-def _cell(cell: Any) -> tuple[Answer, ...]:
+def _cell(cell: object) -> tuple[Answer, ...]:
     """One question's answers."""
     if not _is_answer(cell) and isinstance(cell, Sequence):
         return tuple(answer for part in cell for answer in _cell(part))
@@ -106,6 +106,6 @@ def _is_answer(value: Any) -> bool:
     return pair and (value[1] is None or (hasattr(value[1], "__float__") and not isinstance(value[1], str)))
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."

@@ -55,7 +55,7 @@ def register_watcher(name: str, watcher: Watcher | Callable[..., Any]) -> None:
     _NAMED[name] = watcher
 
 
-def as_watcher(value: Any) -> Watcher:
+def as_watcher(value: object) -> Watcher:
     """A watcher from its name, its JSON form, or itself. Loads no model. `ValueError` or `TypeError` names what is possible."""
     if isinstance(value, str):
         return _by_name(value)
@@ -81,7 +81,7 @@ def _by_name(name: str) -> Watcher:
     raise ValueError(f"no watcher is called {name!r}; {POSSIBLE}")
 
 
-def _from_dict(data: Mapping[str, Any]) -> Watcher:
+def _from_dict(data: Mapping[str, object]) -> Watcher:
     name = data.get("watcher")
     if name not in _HOMES and name not in _CLASSES:
         kinds = ", ".join(sorted({*_HOMES, *_CLASSES}))
@@ -107,9 +107,9 @@ def _class(name: str) -> type[WatcherConfig]:
     return _CLASSES[name]
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Any:
     return [_plain(item) for item in value] if isinstance(value, tuple) else value
 
 
-def _frozen(value: Any) -> Any:
+def _frozen(value: object) -> Any:
     return tuple(_frozen(item) for item in value) if isinstance(value, list | tuple) else value

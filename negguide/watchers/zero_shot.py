@@ -103,7 +103,7 @@ class ZeroShot(WatcherConfig):
         return tuple(bundle.vocabulary()) if bundle and bundle.vocabulary and not vocabulary else vocabulary
 
 
-def _as_vocabulary(value: Any) -> Vocabulary:
+def _as_vocabulary(value: object) -> Vocabulary:
     if isinstance(value, Mapping):
         pairs = [(str(name), tuple(group)) for name, group in value.items()]
     elif isinstance(value, str) or not isinstance(value, Sequence):

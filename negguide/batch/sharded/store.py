@@ -113,7 +113,7 @@ class Shards:
         for state in STATES:
             self.address.remove(f"{state}/{shard}.json")
 
-    def publish(self, shard: str, spool: Spool, keys: Iterable[str], about: Mapping[str, Any], state: State) -> None:
+    def publish(self, shard: str, spool: Spool, keys: Iterable[str], about: Mapping[str, object], state: State) -> None:
         """Put a shard there: its pictures in the order of `keys`, then its records, then what makes it count."""
         tar, rows = spool.pack(keys)
         for other in STATES if state != "done" else ("failed", "begun"):

@@ -141,7 +141,7 @@ def distinct(negatives: Sequence[Held], synonyms: Sequence[Sequence[str]] = ()) 
     return tuple(first.values())
 
 
-def as_held(values: Any, step: int) -> tuple[Held, ...]:
+def as_held(values: object, step: int) -> tuple[Held, ...]:
     """What a policy returned. `TypeError` says what is possible."""
     if isinstance(values, str) or not isinstance(values, Sequence):
         raise TypeError(f"a policy returned {values!r}; possible: a list of texts, (text, confidence) pairs or Held")
@@ -169,7 +169,7 @@ def _named(question: Question, text: str) -> list[str]:
     return [question.about] if says_yes(text) or mentions(said, question.about) else []
 
 
-def _as_held(value: Any, step: int) -> Held:
+def _as_held(value: object, step: int) -> Held:
     if isinstance(value, Held):
         return value
     if isinstance(value, str):

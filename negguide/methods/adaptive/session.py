@@ -212,7 +212,7 @@ class Session:
         return wanted
 
     def _fitted(
-        self, sight: Sight, wanted: Sequence[Any], model: RunContext
+        self, sight: Sight, wanted: Sequence[object], model: RunContext
     ) -> tuple[tuple[Held, ...], tuple[Held, ...]]:
         """(what holds from now on, what was left out) for one image."""
         config, image = self.config, sight.image
@@ -231,7 +231,7 @@ class Session:
         elif self.inner is None or self.inner.texts != texts:
             self.inner = Inner(self.config.steering(EachImage(texts)), texts)
 
-    def _note(self, step: Step, **more: Any) -> dict[str, Any]:
+    def _note(self, step: Step, **more: object) -> dict[str, Any]:
         return {"method": self.config.name, "looked_at": step.index, "acts_from": step.index + self._lag, **more}
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import torch
 
@@ -23,7 +22,7 @@ _REFUSED_HOOKS = {
 _CACHES = ("fbc_", "mag_cache", "sea_cache", "taylorseer", "text_kv_cache")
 
 
-def check_kind(pipe: Any) -> None:
+def check_kind(pipe: object) -> None:
     """Raise `TypeError` for what is no pipeline, `Unsupported` for the blocks of a modular one."""
     from diffusers import DiffusionPipeline
 
@@ -38,7 +37,7 @@ def check_kind(pipe: Any) -> None:
     raise TypeError(f"attach needs a diffusers pipeline, got {name}")
 
 
-def check_guider(name: str, guider: Any) -> None:
+def check_guider(name: str, guider: object) -> None:
     """Refuse guiders that do more than one combination of conditional and unconditional, the same at all steps."""
     if guider is None:
         return
@@ -58,7 +57,7 @@ def check_guider(name: str, guider: Any) -> None:
         )
 
 
-def check_pipeline(pipe: Any, cls: type, parameters: Mapping[str, Any]) -> None:
+def check_pipeline(pipe: object, cls: type, parameters: Mapping[str, object]) -> None:
     """Refuse pipelines whose guidance is known not to be one combination of conditional and unconditional."""
     name = cls.__name__
     reason = refusal_of(cls)
@@ -86,7 +85,7 @@ def hook_names(modules: Iterable[torch.nn.Module]) -> set[str]:
     return {name for registry in registries if registry is not None for name in registry.hooks}
 
 
-def check_call(family: Family, denoisers: Mapping[str, torch.nn.Module], arguments: Mapping[str, Any]) -> bool:
+def check_call(family: Family, denoisers: Mapping[str, torch.nn.Module], arguments: Mapping[str, object]) -> bool:
     """Refuse features in use that would give wrong pictures; returns whether a per-context cache hook is on."""
     for argument, forbidden in family.refused.items():
         if argument in arguments and forbidden(arguments[argument]):

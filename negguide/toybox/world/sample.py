@@ -95,7 +95,7 @@ def _kind(rng: np.random.Generator, category: str, named: bool) -> str:
     return pick(rng, kinds)
 
 
-def _count(rng: np.random.Generator, fixed: Mapping[str, Any]) -> int:
+def _count(rng: np.random.Generator, fixed: Mapping[str, object]) -> int:
     """Two only where nothing fixed forbids it."""
     if fixed.get("size", "small") != "small" or fixed.get("position", "center") != "center":
         return 1
