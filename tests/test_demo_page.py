@@ -72,8 +72,8 @@ def test_several_methods_side_by_side_and_their_code(page: Any) -> None:
     page.keyboard.press("Escape")
     settle(page, 11)
     labels = [text.strip() for text in page.locator(".ng-card header code").all_inner_texts()]
-    assert labels == ["plain", "perp_neg", "nag"]
-    code(page, "python", "ng.PerpNeg('cat')")
+    assert labels == ["plain", "recommended", "nag"]
+    code(page, "python", "ng.Recommended('cat')")
     page.locator("#ng-shown label", has_text="nag").click()
     code(page, "python", "ng.NAG")
     for gallery in ("#ng-guided", "#ng-plain"):

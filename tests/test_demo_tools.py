@@ -49,7 +49,7 @@ def test_the_table_and_the_words_follow_each_other(page: Any) -> None:
     page.wait_for_function("() => document.querySelector('#ng-negatives textarea').value.includes('cat:0.75')")
     shoot(page, "table")
     settle(page, 21)
-    code(page, "python", "seeds = [21", "ng.PerpNeg([('cat', 0.75), ng.Negative('hat', 1, ng.Window(0, 0.4))])")
+    code(page, "python", "seeds = [21", "ng.Recommended([('cat', 0.75), ng.Negative('hat', 1, ng.Window(0, 0.4))])")
 
 
 def test_the_table_catches_up_with_a_fast_hand_and_a_slow_server(page: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,7 +78,7 @@ def test_a_picture_to_avoid_reaches_the_method(page: Any, tmp_path: Path) -> Non
     _choose(page, "#ng-methods", "negtome")
     settle(page, 22)
     labels = [text.strip() for text in page.locator(".ng-card header code").all_inner_texts()]
-    assert labels == ["plain", "perp_neg", "negtome"]
+    assert labels == ["plain", "recommended", "negtome"]
     page.locator("#ng-shown label", has_text="negtome").click()
     code(page, "python", '"method": "negtome"', '"picture": {"png": "iVBOR')
 
@@ -87,11 +87,11 @@ def test_a_picture_to_avoid_reaches_the_method(page: Any, tmp_path: Path) -> Non
 def test_the_other_bundled_models(page: Any, model: str) -> None:
     unfold(page, "#ng-model")
     _choose(page, "#ng-choose-model", model)
-    _choose(page, "#ng-methods", "nag")
+    _choose(page, "#ng-methods", "perp_neg")
     settle(page, 23)
     cards = page.locator(".ng-card")
-    assert cards.count() == 3 and "nag" in cards.nth(2).inner_text()
-    needs_guidance = "runs without it" in cards.nth(1).inner_text()
-    assert needs_guidance == (model == "toybox/few-step")
+    assert cards.count() == 3 and "perp_neg" in cards.nth(2).inner_text()
+    needs_guidance = ["runs without it" in cards.nth(place).inner_text() for place in range(3)]
+    assert needs_guidance == [False, False, model == "toybox/few-step"]
     code(page, "python", f"load_pipeline({model.partition('/')[2]!r})")
     shoot(page, model.replace("/", "-"))

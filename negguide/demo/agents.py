@@ -28,7 +28,7 @@ Negatives = Annotated[str, Field(description='What it should not show, such as "
 Method = Annotated[
     str | None,
     Field(
-        description="How to say no, such as perp_neg or negative:weight=1.5; plain for no method; "
+        description="How to say no, such as recommended or perp_neg:weight=2; plain for no method; "
         f"null for {METHOD} where there are negatives."
     ),
 ]

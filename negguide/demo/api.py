@@ -37,7 +37,7 @@ def add_api(engine: Engine) -> None:
         Args:
             prompt: what the picture should show, such as "a pet on grass"
             negatives: what it should not show, such as "cat, hat:0.8"; may be empty
-            method: how to say no, such as perp_neg or negative:weight=1.5; plain for none; empty: perp_neg if there are negatives
+            method: how to say no, such as perp_neg:weight=2; plain for none; empty: recommended if there are negatives
             seed: the same seed gives the same picture
             steps: steps of sampling; empty for the model's own
             guidance: guidance scale; empty for the model's own
@@ -75,7 +75,7 @@ def add_api(engine: Engine) -> None:
         Args:
             prompt: what the pictures should show
             negatives: what they should not show, such as "cat, hat:0.8"
-            methods: names of methods with spaces between, such as "negative perp_neg"; plain is always there; empty: that example
+            methods: names with spaces between, such as "negative recommended"; plain is always there; empty: that example
             seed: the first seed
             count: how many pictures of each method
             steps: steps of sampling; empty for the model's own

@@ -13,7 +13,7 @@ from negguide.demo.results import Board, Result
 from negguide.demo.settings import make_settings
 from negguide.experiment.arms import PLAIN
 
-METHOD, METHODS = "perp_neg", "negative perp_neg"
+METHOD, METHODS = "recommended", "negative recommended"
 """How to say no, and what is compared, where nobody says."""
 
 

@@ -18,8 +18,8 @@ from negguide.names import BundledModel, bundled_model
 HEAD = """<h1>Say <em>no</em> to a diffusion model</h1>
 <p>One prompt, one thing you do not want, the same seed: see what each kind of negative does. Nothing is retrained.</p>"""
 EXAMPLES = (
-    ("a pet on grass", "cat", ["perp_neg"]),
-    ("a face with a hat", "glasses", ["negative", "perp_neg"]),
+    ("a pet on grass", "cat", ["recommended"]),
+    ("a face with a hat", "glasses", ["negative", "recommended"]),
     ("a vehicle", "watermark", ["negative", "signed"]),
     ("a building in snow", "house", ["perp_neg", "ccfg"]),
     ("a pet on grass", "", ["negtome"]),

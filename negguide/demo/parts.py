@@ -150,6 +150,6 @@ def beside_names() -> list[str]:
 def initial(options: Options) -> Settings:
     """What the page shows first."""
     return make_settings(
-        {"methods": ("perp_neg",), "model": options.model, "count": min(4, options.pictures), **options.first},
+        {"model": options.model, "count": min(4, options.pictures), **options.first},
         options,
     )

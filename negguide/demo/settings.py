@@ -60,7 +60,7 @@ class Settings(BaseModel):
 
     prompt: str = Field("a pet on grass", max_length=600)
     negatives: str = Field("cat", max_length=600)
-    methods: tuple[Annotated[str, Field(max_length=600)], ...] = ("perp_neg",)
+    methods: tuple[Annotated[str, Field(max_length=600)], ...] = ("recommended",)
     mask: Annotated[str, Field(max_length=200_000), AfterValidator(_small)] | None = None
     pictures: tuple[Avoided, ...] = Field((), max_length=REFERENCES)
     seed: int = Field(0, ge=0, lt=2**32)
