@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -123,7 +124,7 @@ def train_denoiser(data: Dataset, vae: AutoencoderKL, folder: Path) -> StableDif
     modules = nn.ModuleDict({"unet": make_unet(), "text_encoder": make_text_encoder(len(make_tokenizer()))})
     for name, stage in STAGES.items():
         train_stage(modules, latents, data, folder / name, stage)
-    return make_pipeline(vae, modules["text_encoder"], modules["unet"])
+    return make_pipeline(vae, cast(CLIPTextModel, modules["text_encoder"]), modules["unet"])
 
 
 def train_stage(modules: nn.ModuleDict, latents: Tensor, data: Dataset, folder: Path, stage: Stage) -> None:
@@ -132,7 +133,7 @@ def train_stage(modules: nn.ModuleDict, latents: Tensor, data: Dataset, folder: 
     modules.train()
     if stage.words:
         modules.requires_grad_(False)
-        free_words(text_encoder, stage.words)
+        free_words(cast(CLIPTextModel, text_encoder), stage.words)
     trainer = Trainer(modules, stage.settings, folder)
     schedulers = {phase.beta_end: make_scheduler(phase.beta_end) for phase in stage.phases}
 
@@ -158,7 +159,7 @@ def train_stage(modules: nn.ModuleDict, latents: Tensor, data: Dataset, folder: 
 def free_words(text_encoder: CLIPTextModel, categories: Collection[str]) -> None:
     """Let the vectors of the words for these categories be trained, and no other row of theirs."""
     words = [f"{category}{end}</w>" for category in categories for end in ("", "s")]
-    vectors = text_encoder.get_input_embeddings().weight
+    vectors = cast(nn.Parameter, text_encoder.get_input_embeddings().weight)
     chosen = torch.zeros(len(vectors), 1, device=vectors.device)
     chosen[make_tokenizer().convert_tokens_to_ids(words)] = 1
     vectors.requires_grad_().register_hook(lambda slope: slope * chosen)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from typing import cast
 
 import torch
 from diffusers import (
@@ -98,7 +99,7 @@ def train_mmdit(data: Dataset, base: nn.Module, vae: AutoencoderKL, folder: Path
     modules = nn.ModuleDict(
         {
             "transformer": make_transformer(),
-            "text_encoder": with_projection(base),
+            "text_encoder": with_projection(cast(CLIPTextModel, base)),
             "text_encoder_2": make_second_text_encoder(len(make_tokenizer())),
         }
     )

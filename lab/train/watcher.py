@@ -230,7 +230,7 @@ def train_reading(
     """
     torch.manual_seed(settings.seed)
     trained = nn.ModuleDict({"reads": model.text_encoder.train(), "answers": model.text_decoder.train()})
-    eye = model.vision_model.to(device()).train(whole)
+    eye = nn.Module.to(model.vision_model, device()).train(whole)
     if whole:
         trained["sees"] = eye
     trainer = Trainer(trained, settings, folder)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import torch
 from PIL import Image
+from torch import nn
 
 from lab.score import SEED_START
 from lab.train import preview as previews
@@ -51,7 +52,8 @@ def save_watcher(model: BlipForQuestionAnswering, folder: Path) -> None:
 
     half = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
     images = BlipImageProcessor(size={"height": SIZE, "width": SIZE}, **half)
-    model.to("cpu").half().save_pretrained(folder)
+    nn.Module.to(model, "cpu").half()
+    model.save_pretrained(folder)
     model.float()
     BlipProcessor(images, make_words()).save_pretrained(folder)
     for file in folder.iterdir():

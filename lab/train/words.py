@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import cast
 
 import torch
 from diffusers import StableDiffusion3Pipeline
 from torch import Tensor, nn
+from transformers import CLIPTextModel
 
 from lab.train.common import Settings, Shares, Trainer, attention_kernels, autocast, device
 from lab.train.data import Dataset
@@ -38,7 +40,7 @@ def train_flow_words(
     names = ("transformer", "text_encoder", "text_encoder_2")
     modules = nn.ModuleDict({name: getattr(pipe, name) for name in names}).train().requires_grad_(False)
     for name in names[1:]:
-        free_words(modules[name], stage.words)
+        free_words(cast(CLIPTextModel, modules[name]), stage.words)
     trainer = Trainer(modules, stage.settings, folder)
 
     def loss(x0: Tensor, noise: Tensor, t: Tensor, ids: Tensor, share: Tensor) -> tuple[Tensor, dict[str, Tensor]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import gradio as gr
 
@@ -112,7 +112,7 @@ def advanced(page: Page, options: Options, start: Any) -> None:
         )
 
 
-def _editor(label: str, elem_id: str, sources: list[str]) -> Any:
+def _editor(label: str, elem_id: str, sources: list[Literal["upload", "webcam", "clipboard"]]) -> Any:
     """Where a region is painted; its files come undecoded (`pictures.keep_raw`)."""
     return keep_raw(
         gr.ImageEditor(

@@ -79,7 +79,7 @@ class Handlers:
         )
         page.avoid_clear.click(lambda: ([], []), None, [page.avoided_state, page.avoided], **quick)
         page.load.upload(self.load_png, {page.load}, {*fields, *outputs, page.load}, **quick)
-        blocks.load(self.open, None, {*fields, page.status, page.opened}, **quick).then(
+        blocks.load(self.open, None, list({*fields, page.status, page.opened}), **quick).then(
             self.run_opened, page.settings | {page.opened}, outputs, **running
         )
         blocks.unload(self.halt)

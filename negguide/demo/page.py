@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from html import escape
-from typing import Any
+from typing import Any, Literal
 
 import gradio as gr
 
@@ -132,7 +132,7 @@ def _bundled(model: str) -> BundledModel | None:
         return None
 
 
-def _code(language: str, elem_id: str) -> Any:
+def _code(language: Literal["python", "shell"], elem_id: str) -> Any:
     return gr.Code(
         language=language,
         label="Makes exactly these pictures",

@@ -92,8 +92,7 @@ def component_of(control: Control) -> Any:
     if control.kind in ("number", "whole"):
         whole = control.kind == "whole"
         low, high = (None if math.isinf(bound) else bound for bound in (control.meaning.low, control.meaning.high))
-        bounded = low is not None and high is not None and high - low <= 10 and default is not None
-        if bounded and not whole:
+        if low is not None and high is not None and high - low <= 10 and default is not None and not whole:
             return gr.Slider(low, high, value=default, step=0.01, label=label, info=help, min_width=200)
         shown = None if default is None else default
         return gr.Number(

@@ -113,7 +113,8 @@ class View:
         updates = self.shown(board, label, place)
         if board.state == "stopped" and slide_of(*pair_of(board, label), place) is None:
             del updates[page.slider]  # what was to be seen of it when it was stopped stays
-        base = str(request.request.url).split("/gradio_api/")[0] if getattr(request, "request", None) else ""
+        inner = getattr(request, "request", None)
+        base = str(inner.url).split("/gradio_api/")[0] if inner else ""
         return {
             **updates,
             page.last: board,
