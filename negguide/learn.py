@@ -131,10 +131,10 @@ class Recorder(Method):
         x = tokens["cond"].detach().flatten(0, 1).float()
         first, second = x.sum(0).double().cpu(), (x.T @ x).double().cpu()
         key = tokens.layer.name, min(int(tokens.step.progress * PARTS), PARTS - 1)
-        known = self.sums.get(key)
-        if known is not None:
-            first, second = first + known.first, second + known.second
-        self.sums[key] = _Sums(len(x) + (known.count if known else 0), first, second)
+        before = self.sums.get(key)
+        if before is not None:
+            first, second = first + before.first, second + before.second
+        self.sums[key] = _Sums(len(x) + (before.count if before else 0), first, second)
 
 
 def fitted(with_thing: Recorder, without: Recorder, shrinkage: float) -> Iterator[tuple[str, Steering]]:
@@ -144,10 +144,10 @@ def fitted(with_thing: Recorder, without: Recorder, shrinkage: float) -> Iterato
         if not parts:
             continue
         both = [(with_thing.sums[name, part], without.sums[name, part]) for part in parts]
-        count = sum(one.count for pair in both for one in pair)
-        covariance = torch.stack([one.scatter for pair in both for one in pair]).sum(0) / count
+        count = sum(sums.count for pair in both for sums in pair)
+        covariance = torch.stack([sums.scatter for pair in both for sums in pair]).sum(0) / count
         on, off = (torch.stack([pair[side].mean for pair in both]) for side in (0, 1))
-        found = maths.fit_steering(on, off, covariance, shrinkage)
+        steering = maths.fit_steering(on, off, covariance, shrinkage)
         # parts in which no step fell, as with few steps, have what the nearest one has
         nearest = [min(range(len(parts)), key=lambda at: abs(parts[at] - part)) for part in range(PARTS)]
-        yield name, Steering(*(tensor[nearest] for tensor in found))
+        yield name, Steering(*(tensor[nearest] for tensor in steering))

@@ -69,7 +69,7 @@ def learn(
         target = out or Path(f"{thing.replace(' ', '-')}.safetensors")
         with progress_bar(2 * len(templates)) as tell:
             pipe = load_model(model, dtype, device).pipe
-            made = learning.learn(
+            learned = learning.learn(
                 pipe,
                 thing,
                 anchor,
@@ -79,5 +79,7 @@ def learn(
                 tell=lambda count: tell(thing, count),
                 **call,
             )
-        made.save(target)
-    typer.echo(f"{thing}, instead of it {', '.join(anchor)}: {len(made.layers)} layers of {made.family} in {target}")
+        learned.save(target)
+    typer.echo(
+        f"{thing}, instead of it {', '.join(anchor)}: {len(learned.layers)} layers of {learned.family} in {target}"
+    )

@@ -50,5 +50,5 @@ def steer(x: Tensor, direction: Tensor, detector: Tensor, offset: Tensor, streng
         (B, N, C) in float32.
     """
     wide = x.float()
-    found = (wide @ detector - offset).clamp(min=0).unsqueeze(-1)
-    return wide - strength * found * direction
+    detected = (wide @ detector - offset).clamp(min=0).unsqueeze(-1)
+    return wide - strength * detected * direction

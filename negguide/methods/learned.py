@@ -45,7 +45,7 @@ class Learned:
         """Write a safetensors file, whole or not at all."""
         from safetensors.torch import save
 
-        told = {"kind": KIND, "thing": self.thing, "instead_of": json.dumps(self.instead_of), "family": self.family}
+        about = {"kind": KIND, "thing": self.thing, "instead_of": json.dumps(self.instead_of), "family": self.family}
         tensors = {
             f"{name}:{part}": getattr(steering, part).contiguous()
             for name, steering in self.layers.items()
@@ -54,7 +54,7 @@ class Learned:
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         half = target.with_name(f".{target.name}.{os.getpid()}")
-        half.write_bytes(save(tensors, {key: str(value) for key, value in formats.stamped(told).items()}))
+        half.write_bytes(save(tensors, {key: str(value) for key, value in formats.stamped(about).items()}))
         half.replace(target)
 
     @classmethod
@@ -69,14 +69,14 @@ class Learned:
             )
         try:
             with safe_open(name, framework="pt") as file:
-                told: dict[str, Any] = dict(file.metadata() or {})
+                about: dict[str, Any] = dict(file.metadata() or {})
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
         except SafetensorError as error:
             raise ValueError(f"{name!r} is no safetensors file, or it is damaged: {error}") from error
-        if told.pop("kind", None) != KIND:
+        if about.pop("kind", None) != KIND:
             raise ValueError(f"{name!r} holds no learned negative; `negguide learn` writes one")
-        told = formats.opened(told, ("thing", "instead_of", "family"), name)
-        return cls(told["thing"], tuple(json.loads(told["instead_of"])), told["family"], _layers(tensors, name))
+        about = formats.opened(about, ("thing", "instead_of", "family"), name)
+        return cls(about["thing"], tuple(json.loads(about["instead_of"])), about["family"], _layers(tensors, name))
 
 
 def _layers(tensors: Mapping[str, Tensor], file: str) -> dict[str, Steering]:
