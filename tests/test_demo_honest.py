@@ -14,7 +14,6 @@ import pytest
 from PIL import Image
 
 from negguide.demo import board as html
-from negguide.demo.asking import in_json_types
 from negguide.demo.engine import Engine
 from negguide.demo.handlers import Handlers
 from negguide.demo.options import Options
@@ -22,7 +21,7 @@ from negguide.demo.page import layout
 from negguide.demo.parts import initial
 from negguide.demo.pictures import png64
 from negguide.demo.remarks import strange_words
-from negguide.demo.results import Board, Result
+from negguide.demo.results import Board, Result, in_json_types
 from negguide.demo.settings import make_settings, request_of
 from negguide.demo.shown import slide_of, telling
 from negguide.experiment.arms import parse_parts

@@ -154,8 +154,7 @@ def test_what_commands_print_for_programs(arguments: list[str], capsys: pytest.C
 
 def test_answers_of_the_demo() -> None:
     pytest.importorskip("gradio")
-    from negguide.demo.asking import in_json_types
-    from negguide.demo.results import Board, Result
+    from negguide.demo.results import Board, Result, in_json_types
     from negguide.demo.settings import Settings
 
     result = Result("plain", "")

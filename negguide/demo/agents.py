@@ -15,10 +15,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.types import Receive, Scope, Send
 
-from negguide.demo.asking import METHOD, METHODS, ask, in_json_types, many_methods, one_method
+from negguide.demo.asking import METHOD, METHODS, ask, many_methods, one_method
 from negguide.demo.engine import Engine, explain
 from negguide.demo.guard import user_of
-from negguide.demo.results import Board
+from negguide.demo.results import Board, in_json_types
 from negguide.methods.listing import table
 
 PATH = "/gradio_api/mcp"

@@ -6,10 +6,10 @@ from typing import Any
 
 import gradio as gr
 
-from negguide.demo.asking import ask, in_json_types, many_methods, one_method
+from negguide.demo.asking import ask, many_methods, one_method
 from negguide.demo.engine import Engine, explain
 from negguide.demo.handlers import person_of
-from negguide.demo.results import Board
+from negguide.demo.results import Board, in_json_types
 from negguide.methods.listing import table
 
 

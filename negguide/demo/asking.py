@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Mapping
 from typing import Any
 
-from negguide import formats
 from negguide.demo.engine import Engine, explain
-from negguide.demo.results import Board, Result
+from negguide.demo.results import Board
 from negguide.demo.settings import make_settings
 from negguide.experiment.arms import PLAIN
 
@@ -66,18 +64,3 @@ def many_methods(methods: object, negatives: object) -> list[Any]:
     if isinstance(methods, list | tuple):
         return list(methods)
     raise ValueError(f"methods is {methods!r:.40}; give names with spaces between, such as {METHODS!r}")
-
-
-def in_json_types(result: Result, board: Board) -> dict[str, Any]:
-    """A result of a comparison in JSON types, without its pictures."""
-    values = {
-        "scores": dict(result.scores),
-        "presence": dict(result.presence),
-        "seen": list(result.notes),
-        "warnings": [*board.remarks, *result.warnings],
-        "error": result.error,
-        "python": result.python,
-        "command": result.command,
-    }
-    plain: dict[str, Any] = json.loads(json.dumps(formats.stamped(values)))
-    return plain

@@ -58,6 +58,9 @@ class Page:
     last: Any = None
     place: Any = None
     opened: Any = None
+    save: Any = None
+    runs: Any = None
+    history: Any = None
 
     @property
     def settings(self) -> set[Any]:

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from negguide.demo.carried import KEY, packed
 from negguide.demo.files import Files
+from negguide.demo.history import archive
 from negguide.demo.options import Options
 from negguide.demo.pictures import thumb
-from negguide.demo.remarks import of_all, of_one
+from negguide.demo.remarks import fewer_steps, of_all, of_one
 from negguide.demo.results import Board, Result, State, looks_of
 from negguide.demo.settings import Asked, Settings, request_of
 from negguide.demo.shelf import Shelf, free_memory
@@ -69,7 +70,8 @@ class Engine:
         """A comparison of which nothing is made yet. `ValueError` as `request_of`."""
         asked = request_of(settings, self.options)
         results = (Result(each.label, each.arm.summary, warnings=of_one(each, settings)) for each in asked)
-        return Board(settings, tuple(results), remarks=of_all(settings, asked))
+        remarks = (*of_all(settings, asked), *fewer_steps(settings, self.options))
+        return Board(settings, tuple(results), remarks=remarks)
 
     def submit(self, settings: Settings, person: str, session: str) -> Job:
         """Check the settings and stand in line; `ValueError` as `blank`, `turns.Full` as `stand_in_line`."""
@@ -136,7 +138,8 @@ class _Run:
         done = [result for result in self.board.results if result.state == "done"]
         if not done:
             raise ValueError(self.board.results[0].error or "nothing could be made")
-        self._say(state="done", message="", share=1.0, left=0.0)
+        packed = str(archive(self.board, self.engine.files.folder()))
+        self._say(state="done", message="", share=1.0, left=0.0, archive=packed)
 
     def ended(self, state: State, message: str) -> Board:
         """The board when it ends early: what is there stays, what is not is marked."""
@@ -264,9 +267,9 @@ class _Run:
 
 
 def asked_of(settings: Settings, options: Options) -> list[Asked]:
-    """The arms with the steps and the guidance scale that the model is meant for, where none are set."""
+    """The arms with the steps (within the limit) and the guidance scale that the model is meant for, where none are set."""
     defaults = defaults_of(settings.model)
-    return request_of(settings, options, defaults.steps, defaults.guidance_scale)
+    return request_of(settings, options, min(defaults.steps, options.steps), defaults.guidance_scale)
 
 
 def explain(error: BaseException) -> str:

@@ -44,7 +44,7 @@ class Handlers:
         page = self.page
         outputs = {
             page.status, page.slider, page.shown, page.plain, page.guided, page.board, page.python, page.command, page.download,
-            page.link, page.timeline, page.last, page.place, page.run, page.stop, page.seed,
+            page.link, page.timeline, page.last, page.place, page.run, page.stop, page.seed, page.save, page.runs, page.history,
         }  # fmt: skip
         fields = page.settings - {page.avoided_state, page.mask_state, page.mask} | {
             page.avoided_state, page.mask_state, page.mask, page.avoided, page.table, *page.panel.groups.values(),
@@ -54,10 +54,10 @@ class Handlers:
         quick: dict[str, Any] = {**private, "queue": False}
         typed: dict[str, Any] = {**quick, "trigger_mode": "always_last"}  # otherwise gradio drops what comes meanwhile
         for event in (page.run.click, page.prompt.submit, page.negatives.submit):
-            event(self.run, page.settings, outputs, **running, trigger_mode="once")
+            event(self.run, page.settings | {page.runs}, outputs, **running, trigger_mode="once")
         page.examples.load_input_event.then(self.show_table, {page.negatives}, {page.table}, **quick).then(
             self.show_groups, {page.methods, page.also}, set(page.panel.groups.values()), **quick
-        ).then(self.run, page.settings, outputs, **running)
+        ).then(self.run, page.settings | {page.runs}, outputs, **running)
         page.stop.click(self.halt, None, None, **quick)
         page.shown.input(self.show, {page.last, page.shown, page.place}, outputs, **typed)
         for gallery in (page.plain, page.guided):
@@ -78,9 +78,10 @@ class Handlers:
             **quick,
         )
         page.avoid_clear.click(lambda: ([], []), None, [page.avoided_state, page.avoided], **quick)
+        page.history.input(self.recall, {page.history, page.runs}, {*fields, *outputs}, **typed)
         page.load.upload(self.load_png, {page.load}, {*fields, *outputs, page.load}, **quick)
         blocks.load(self.open, None, list({*fields, page.status, page.opened}), **quick).then(
-            self.run_opened, page.settings | {page.opened}, outputs, **running
+            self.run_opened, page.settings | {page.opened, page.runs}, outputs, **running
         )
         blocks.unload(self.halt)
 
@@ -117,7 +118,11 @@ class Handlers:
             settings = await asyncio.to_thread(self.settings_of, values)
             yield {page.seed: settings.seed}
             if made_before := self.engine.known(settings):
-                yield {**self.view.final(made_before, request), **idle}
+                yield {
+                    **self.view.final(made_before, request),
+                    **self.view.remembered(values[page.runs], settings),
+                    **idle,
+                }
                 return
             blank = await asyncio.to_thread(self.engine.blank, settings)
             job = self.engine.stand_in_line(blank, *person_of(request))
@@ -130,7 +135,7 @@ class Handlers:
                     await asyncio.sleep(PAUSE)
             if job.error is not None:
                 raise job.error
-            yield {**self.view.final(job.news, request), **idle}
+            yield {**self.view.final(job.news, request), **self.view.remembered(values[page.runs], settings), **idle}
         except Exception as error:  # whatever went wrong, the person is told, and the buttons work again
             yield {page.status: html.status(None, error=explain(error)), **idle}
         finally:
@@ -155,6 +160,17 @@ class Handlers:
         files = present(guided)
         file = files[place] if place < len(files) else None
         return [place, slide_of(plain, guided, place), gr.update(value=file, interactive=file is not None)]
+
+    def recall(self, values: dict[Any, Any], request: gr.Request) -> Updates:
+        """A run of this session was chosen again: its settings, and its results where they are still there."""
+        runs, place = values[self.page.runs] or [], values[self.page.history]
+        if not isinstance(place, int) or not 0 <= place < len(runs):
+            return {}
+        fields = self.view.fields(runs[place])
+        if board := self.engine.known(runs[place]):
+            return {**fields, **self.view.final(board, request)}
+        note = "These pictures are no longer kept. Make pictures makes them again, the same."
+        return {**fields, **self.view.cleared(), self.page.status: html.status(None, note=note)}
 
     def show_groups(self, values: dict[Any, Any]) -> Updates:
         """Show the controls of the chosen methods."""

@@ -21,7 +21,7 @@ EXAMPLES = (
     ("a pet on grass", "cat", ["recommended"]),
     ("a face with a hat", "glasses", ["negative", "recommended"]),
     ("a vehicle", "watermark", ["negative", "signed"]),
-    ("a building in snow", "house", ["perp_neg", "ccfg"]),
+    ("a building in snow", "house", ["recommended", "perp_neg"]),
     ("a pet on grass", "", ["negtome"]),
     ("a pet in a room", "", ["adaptive"]),
 )
@@ -35,6 +35,7 @@ def layout(options: Options) -> Page:
     page.about = gr.HTML(about(start.model), elem_id="ng-about", padding=False)
     page.last, page.place = gr.State(None, time_to_live=3600), gr.State(0)
     page.avoided_state, page.mask_state, page.opened = gr.State([]), gr.State(None), gr.State(True)
+    page.runs = gr.State([])
     with gr.Row(equal_height=False, elem_id="ng-main"):
         with gr.Column(scale=5, min_width=300):
             with gr.Group(elem_id="ng-ask"):
@@ -83,6 +84,9 @@ def layout(options: Options) -> Page:
             advanced(page, options, start)
         with gr.Column(scale=7, min_width=300):
             page.status = gr.HTML(elem_id="ng-status", padding=False)
+            page.history = gr.Dropdown(
+                [], label="Earlier in this session: choose one to see it again", visible=False, elem_id="ng-history"
+            )
             page.board = gr.HTML(elem_id="ng-results", padding=False)
             page.shown = gr.Radio([], label="Show", visible=False, elem_id="ng-shown")
             page.slider = gr.ImageSlider(
@@ -104,6 +108,7 @@ def layout(options: Options) -> Page:
             page.command = _code("shell", "ng-command")
         with gr.Tab("Picture and link"):
             page.download = gr.DownloadButton("Download PNG, settings inside", elem_id="ng-download", interactive=False)
+            page.save = gr.DownloadButton("Save all pictures and numbers (zip)", elem_id="ng-save", interactive=False)
             page.link = gr.Textbox(
                 label="Link to these settings", elem_id="ng-link", buttons=["copy"], interactive=False
             )

@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+from negguide.demo.options import Options
 from negguide.demo.settings import Asked, Settings
 from negguide.experiment.arms import WEIGHT, Part
+from negguide.experiment.defaults import defaults_of
 from negguide.experiment.tasks import describe
 from negguide.methods import Negative
 from negguide.names import bundled_model
@@ -22,6 +24,14 @@ def of_all(settings: Settings, asked: Sequence[Asked]) -> tuple[str, ...]:
         each = ", ".join(f"{label.partition(':')[0]} {weight:g}" for label, weight in weights.items())
         remarks.append(f"The weights differ ({each}), so the methods are not compared at the same strength.")
     return tuple(remarks)
+
+
+def fewer_steps(settings: Settings, options: Options) -> tuple[str, ...]:
+    """That the limit of this server is below what the model is meant for, where no steps are set."""
+    usual = defaults_of(settings.model).steps
+    if settings.steps is not None or usual <= options.steps:
+        return ()
+    return (f"{settings.model} is meant for {usual} steps; {options.steps} are made, the most that is allowed here.",)
 
 
 def of_one(asked: Asked, settings: Settings) -> tuple[str, ...]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from negguide import formats
 from negguide.demo.settings import Settings
 from negguide.experiment.sampling import Made
 
@@ -66,6 +68,7 @@ class Board:
     """A comparison as it stands. `share`: what is done of it; `left`: seconds to go, None while nobody can know.
 
     `remarks`: what holds for all arms: words that the model does not know, an unfair comparison.
+    `archive`: a zip of all its pictures.
     """
 
     settings: Settings
@@ -75,6 +78,7 @@ class Board:
     share: float = 0.0
     left: float | None = None
     remarks: tuple[str, ...] = ()
+    archive: str = ""
 
 
 def looks_of(result: Made, seen: Mapping[int, Callable[[], list[Image]]]) -> tuple[tuple[Look, ...], ...]:
@@ -98,3 +102,18 @@ def looks_of(result: Made, seen: Mapping[int, Callable[[], list[Image]]]) -> tup
             image.append(Look(at, acts, picture, seen_texts, negatives, added))
             before[row] = negatives
     return tuple(tuple(row) for row in rows) if any(rows) else ()
+
+
+def in_json_types(result: Result, board: Board) -> dict[str, Any]:
+    """A result of a comparison in JSON types, without its pictures."""
+    values = {
+        "scores": dict(result.scores),
+        "presence": dict(result.presence),
+        "seen": list(result.notes),
+        "warnings": [*board.remarks, *result.warnings],
+        "error": result.error,
+        "python": result.python,
+        "command": result.command,
+    }
+    plain: dict[str, Any] = json.loads(json.dumps(formats.stamped(values)))
+    return plain

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -10,6 +11,7 @@ import gradio as gr
 from negguide.demo import board as html
 from negguide.demo.carried import to_link
 from negguide.demo.components import Page
+from negguide.demo.history import choices, with_run
 from negguide.demo.parts import to_rows
 from negguide.demo.pictures import enlarged, from_png64
 from negguide.demo.results import Board
@@ -85,7 +87,14 @@ class View:
             page.link: "",
             page.timeline: html.timeline(None, ()),
             page.download: gr.update(value=None, interactive=False),
+            page.save: gr.update(value=None, interactive=False),
         }
+
+    def remembered(self, runs: Sequence[Settings], settings: Settings) -> Updates:
+        """A run has come to its end: it can be chosen again."""
+        page, found = self.page, with_run(runs, settings)
+        shown = gr.update(choices=choices(found), value=0, visible=len(found) > 1)
+        return {page.runs: found, page.history: shown}
 
     def progress(self, board: Board, before: Board | None, ahead: int) -> Updates:
         """What has changed since `before`; `ahead` others wait before it."""
@@ -110,6 +119,7 @@ class View:
         label = next((result.label for result in board.results[1:] if result.state == "done"), labels[0])
         place = telling(board, label)
         link, whole = to_link(board.settings)
+        packed = board.archive if board.archive and Path(board.archive).is_file() else None
         updates = self.shown(board, label, place)
         if board.state == "stopped" and slide_of(*pair_of(board, label), place) is None:
             del updates[page.slider]  # what was to be seen of it when it was stopped stays
@@ -122,6 +132,7 @@ class View:
             page.status: html.status(board),
             page.board: html.results(board),
             page.shown: gr.update(choices=labels, value=label, visible=len(labels) > 1),
+            page.save: gr.update(value=packed, interactive=packed is not None),
             page.link: gr.update(
                 value=f"{base}/?s={link}",
                 label="Link to these settings" if whole else "Link to these settings, without the pictures (too large)",
