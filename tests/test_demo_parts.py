@@ -145,6 +145,7 @@ def test_a_new_method_appears_by_itself() -> None:
         ({"methods": ['negtome:reference="/etc/passwd.png"']}, "first, all"),
         ({"methods": ['negtome:reference=[{"path":"/etc/passwd"}]']}, "first, all"),
         ({"methods": ['negtome:reference={"folder":"/etc","clip":"toybox"}']}, "first, all"),
+        ({"methods": ['learned_negative:file="/etc/passwd"']}, "reads a file of the server"),
         ({"methods": ['spell:references=["/etc/passwd"]']}, "cannot be set here"),
         ({"methods": ['adaptive:watcher="vqa:some/model"']}, "possible: toybox"),
         ({"methods": ['adaptive:preview="org/vae"']}, "cannot be set here"),

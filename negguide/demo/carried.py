@@ -72,6 +72,8 @@ def _from_compare(metadata: PictureMetadata, options: Options) -> Settings:
         name = str(config.get("method"))
         if name not in METHODS:
             raise ValueError(f"the PNG was made with the method {name[:40]!r}, which is not known here")
+        if name not in controls:
+            raise ValueError(f"the PNG was made with {name}, which reads a file; the page has none of them")
         if concepts := config.get("negatives"):
             negatives = format_prompt("", as_concepts(concepts, Negative)).removeprefix("--no ")
         given = {

@@ -109,8 +109,18 @@ class Control:
 
 @lru_cache(maxsize=8)
 def all_controls(watchers: tuple[str, ...]) -> Mapping[str, tuple[Control, ...]]:
-    """Registered name -> controls of the method, in the order of its fields."""
-    return {name: controls_of(entry, watchers) for name, entry in METHODS.items()}
+    """Registered name -> controls of the method, in the order of its fields; without methods that need a file of this machine."""
+    return {name: controls_of(entry, watchers) for name, entry in METHODS.items() if name in offered()}
+
+
+def offered() -> list[str]:
+    """Methods that work without anything that names a file of this machine."""
+    return [name for name, entry in METHODS.items() if not any(map(_needs_file, dataclasses.fields(entry.method)))]
+
+
+def _needs_file(field: dataclasses.Field[Any]) -> bool:
+    has_default = dataclasses.MISSING is not field.default or dataclasses.MISSING is not field.default_factory
+    return option_of(field).local and not has_default
 
 
 def controls_of(entry: Entry, watchers: Sequence[str]) -> tuple[Control, ...]:
@@ -128,7 +138,7 @@ def controls_of(entry: Entry, watchers: Sequence[str]) -> tuple[Control, ...]:
         )
     parts = types_of(entry.method)
     for field in dataclasses.fields(entry.method):
-        if field.name in entry.presets or field.name == "negatives":
+        if field.name in entry.presets or field.name == "negatives" or option_of(field).local:
             continue
         if field.name == WATCHER:
             controls.append(

@@ -12,7 +12,7 @@ from negguide.demo.components import Page
 from negguide.demo.options import Options
 from negguide.demo.parts import initial
 from negguide.experiment.arms import parse_parts
-from negguide.methods import METHODS
+from negguide.demo.controls import offered
 from negguide.names import BundledModel, bundled_model
 
 HEAD = """<h1>Say <em>no</em> to a diffusion model</h1>
@@ -52,7 +52,7 @@ def layout(options: Options) -> Page:
                     max_length=600,
                 )
                 page.methods = gr.Dropdown(
-                    [(name, name) for name in METHODS],
+                    [(name, name) for name in offered()],
                     value=[parse_parts(text)[0].entry.name for text in start.methods],
                     multiselect=True,
                     max_choices=options.methods,

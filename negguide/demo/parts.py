@@ -9,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 
-from negguide.demo.controls import Control, all_controls
+from negguide.demo.controls import Control, all_controls, offered
 from negguide.demo.options import Options
 from negguide.demo.settings import Settings, make_settings
 from negguide.experiment.tasks import describe, parse_negatives
@@ -142,7 +142,9 @@ def beside_names() -> list[str]:
     return [
         name
         for name, entry in METHODS.items()
-        if not entry.takes_negatives and "watcher" not in {field.name for field in dataclasses.fields(entry.method)}
+        if name in offered()
+        and not entry.takes_negatives
+        and "watcher" not in {field.name for field in dataclasses.fields(entry.method)}
     ]
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from negguide import formats
-from negguide.demo.controls import all_controls
+from negguide.demo.controls import all_controls, offered
 from negguide.demo.options import Options
 from negguide.demo.pictures import from_png64
 from negguide.experiment.arms import PLAIN, WEIGHT, Arm, Part, format_part, make_arm, make_part, parse_parts
@@ -166,6 +166,8 @@ def request_of(settings: Settings, options: Options, steps: int = 1, guidance: f
 
 def _completed(part: Part, settings: Settings, negatives: Sequence[Negative], options: Options) -> Part:
     """A part with checked options, and with the mask, the pictures and the words of the page where it takes them."""
+    if part.entry.name not in offered():
+        raise ValueError(f"{part.entry.name} reads a file of the server and cannot be used here")
     by_field = {control.field: control for control in all_controls(options.watchers)[part.entry.name]}
     for name, value in part.options.items():
         if name not in by_field:

@@ -41,7 +41,7 @@ class LearnedNegative(Method):
     paper: ClassVar[str] = "arXiv:2503.09630"
     needs_guidance: ClassVar[bool] = False
 
-    file: str = option(help="What `negguide learn` wrote, for the model that is used.")
+    file: str = option(help="What `negguide learn` wrote, for the model that is used.", local=True)
     strength: float = option(
         3.0, help="How much is taken out; 1 is what was learnt, 0 nothing. More removes more.", low=0, high=1e6
     )

@@ -30,6 +30,7 @@ class Option:
         below: whether only numbers less than `high` are possible.
         unit: of the number, e.g. "pixels"; empty for a bare number.
         choices: texts that are possible or offered, where the type does not name them.
+        local: whether it names a file of this machine, which no page lets a stranger do.
     """
 
     help: str = ""
@@ -39,6 +40,7 @@ class Option:
     below: bool = False
     unit: str = ""
     choices: tuple[str, ...] = ()
+    local: bool = False
 
     def holds(self, number: float) -> bool:
         """Whether a finite number is in the range."""
@@ -68,6 +70,7 @@ def option(
     below: bool = False,
     unit: str = "",
     choices: Sequence[str] = (),
+    local: bool = False,
     default_factory: Callable[[], Any] | None = None,
 ) -> Any:
     """A dataclass field that says what it means; arguments as of `Option`, and a default or a factory of it.
@@ -75,7 +78,7 @@ def option(
     >>> option(0.7, help="How much of it.", low=0, high=1).default
     0.7
     """
-    meaning = Option(help, low, high, above, below, unit, tuple(choices))
+    meaning = Option(help, low, high, above, below, unit, tuple(choices), local)
     if default_factory is not None:
         return dataclasses.field(default_factory=default_factory, metadata={_KEY: meaning})
     return dataclasses.field(default=default, metadata={_KEY: meaning})
