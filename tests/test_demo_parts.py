@@ -50,7 +50,7 @@ def test_arms_in_words_come_back() -> None:
 
 def test_every_method_has_controls_that_hold_its_defaults() -> None:
     found = all_controls(WATCHERS)
-    assert list(found) == list(METHODS)
+    assert list(found) == [name for name in METHODS if name != "learned_negative"], "which needs a file of the server"
     for name, controls in found.items():
         for control in controls:
             assert control.read(control.show(control.default)) == control.default, (name, control.field)

@@ -17,7 +17,7 @@ REMEMBERED = 24
 
 def with_run(runs: Sequence[Settings], settings: Settings) -> list[Settings]:
     """The runs with one more, the latest first; a run that is made again moves to the front."""
-    return [settings, *(one for one in runs if one != settings)][:REMEMBERED]
+    return [settings, *(run for run in runs if run != settings)][:REMEMBERED]
 
 
 def choices(runs: Sequence[Settings]) -> list[tuple[str, int]]:

@@ -9,10 +9,10 @@ import gradio as gr
 
 from negguide.demo.advanced import advanced
 from negguide.demo.components import Page
+from negguide.demo.controls import offered
 from negguide.demo.options import Options
 from negguide.demo.parts import initial
 from negguide.experiment.arms import parse_parts
-from negguide.demo.controls import offered
 from negguide.names import BundledModel, bundled_model
 
 HEAD = """<h1>Say <em>no</em> to a diffusion model</h1>

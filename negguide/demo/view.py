@@ -92,9 +92,9 @@ class View:
 
     def remembered(self, runs: Sequence[Settings], settings: Settings) -> Updates:
         """A run has come to its end: it can be chosen again."""
-        page, found = self.page, with_run(runs, settings)
-        shown = gr.update(choices=choices(found), value=0, visible=len(found) > 1)
-        return {page.runs: found, page.history: shown}
+        page, latest = self.page, with_run(runs, settings)
+        shown = gr.update(choices=choices(latest), value=0, visible=len(latest) > 1)
+        return {page.runs: latest, page.history: shown}
 
     def progress(self, board: Board, before: Board | None, ahead: int) -> Updates:
         """What has changed since `before`; `ahead` others wait before it."""
