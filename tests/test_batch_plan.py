@@ -166,3 +166,27 @@ def test_a_key_changes_with_what_determines_a_picture_and_with_nothing_else() ->
         {"prompts": ["a face --no hat@0-0.5"]},
     ):
         assert not keys(**other) & usual
+
+
+def test_another_content_of_a_learnt_file_makes_other_pictures(tmp_path: Path) -> None:
+    file = tmp_path / "cat.safetensors"
+
+    def key() -> str:
+        plan = load_plan(
+            None,
+            {
+                "models": "toybox",
+                "prompts": ["a pet"],
+                "methods": [f'learned_negative:file="{file}"'],
+                "seeds": "0",
+                "output": str(tmp_path / "out"),
+            },
+        )
+        (unit,) = units(plan, Machine("cpu", "float32"))
+        return unit.key(0)
+
+    file.write_bytes(b"one")
+    first = key()
+    assert key() == first
+    file.write_bytes(b"two")
+    assert key() != first

@@ -15,6 +15,7 @@ from negguide.batch.variants import Variant
 from negguide.experiment.defaults import defaults_of
 from negguide.experiment.tasks import Task, slug
 from negguide.methods import Method, to_dict
+from negguide.methods.options import options_of
 from negguide.names import bundled_model
 
 FORMAT = 1
@@ -185,14 +186,23 @@ def fingerprint(name: str) -> str:
 def methods_of(variant: Variant, task: Task) -> tuple[Any, str | None]:
     """The JSON form of a row's methods on a prompt, or the arm as it was written and why it cannot be built."""
     try:
-        return _with_contents([to_dict(method) for method in variant.arm.build(task.negatives)]), None
+        return [_with_contents(_asked(method)) for method in variant.arm.build(task.negatives)], None
     except (TypeError, ValueError) as error:
         parts = [[part.entry.name, repr(dict(part.options))] for part in variant.arm.parts]
         return parts, f"{type(error).__name__}: {error}"
 
 
+def _asked(method: Method) -> dict[str, Any]:
+    """The JSON form of a method, files that its options name as paths."""
+    config = dict(to_dict(method))
+    for name, meaning in options_of(type(method)).items():
+        if meaning.local and isinstance(config.get(name), str):
+            config[name] = {"path": config[name]}
+    return config
+
+
 def _with_contents(value: object) -> Any:
-    """JSON in which every `path` of a picture stands with the hash of what lies there."""
+    """JSON in which every `path` of a picture or a file stands with the hash of what lies there."""
     if isinstance(value, list | tuple):
         return [_with_contents(item) for item in value]
     if not isinstance(value, Mapping):
