@@ -181,7 +181,7 @@ def test_two_actors_one_of_which_is_killed_measure_as_one_process_does(
             killed.append(process)
             os.kill(process, signal.SIGKILL)
 
-    monkeypatch.setattr(commands, "partial", lambda *args, **named: partial(*args, **named, told=kill))
+    monkeypatch.setattr(commands, "partial", lambda *args, **named: partial(*args, **named, tell=kill))
     assert main(["measure", plan.output, "--clip", "toybox", "--engine", "ray", "--workers", "2"]) == 0
     assert killed
     assert list((tmp_path / "another cache").rglob("*.png")) == [], "pictures came to the actors only"

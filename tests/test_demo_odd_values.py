@@ -54,7 +54,7 @@ def test_only_the_prompt_must_be_given(client: Client) -> None:
     assert set(client.predict(prompt="a pet", negatives="cat", steps=1, api_name="/compare")[1]) == {
         "plain",
         "negative",
-        "perp_neg",
+        "recommended",
     }
 
 

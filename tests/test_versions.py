@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import diffusers
 import families
@@ -80,6 +80,7 @@ PRIVATE: dict[str, Callable[[Path], bool]] = {
     "_dynamo": lambda _: hasattr(torch._dynamo.config, "skip_nnmodule_hook_guards"),
     "_enabled": lambda _: _guider_has("_enabled"),
     "_execution_device": lambda _: hasattr(families.build("sd15"), "_execution_device"),
+    "_fields": lambda _: NamedTuple("Pair", [("first", int)])._fields == ("first",),
     "_forward_hooks": lambda _: hasattr(torch.nn.Linear(1, 1), "_forward_hooks"),
     "_forward_pre_hooks": lambda _: hasattr(torch.nn.Linear(1, 1), "_forward_pre_hooks"),
     "_getframe": lambda _: hasattr(sys, "_getframe"),

@@ -112,7 +112,7 @@ class RayJudging(Judging):
         clip: as in `measure`, like `more`; the actors load the same.
         more: without `against`, which needs all pictures in one place.
         workers: actors at most; by default one for each processor.
-        told: called with the number of groups that were judged, and by which process.
+        tell: called with the number of groups that were judged, and by which process.
     """
 
     def __init__(
