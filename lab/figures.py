@@ -57,13 +57,17 @@ def arms(name: str) -> str:
 
 def make(name: str) -> Path:
     """Make one figure anew."""
+    return draw([*COMMANDS[name], *SEEDS], FOLDER / f"{name}.png")
+
+
+def draw(words: list[str], target: Path) -> Path:
+    """Run `negguide compare` with these words and keep its contact sheet as `target`."""
     from negguide.cli import app
 
     with tempfile.TemporaryDirectory() as folder:
-        app(["compare", *COMMANDS[name], *SEEDS, "--out", folder], standalone_mode=False)
+        app(["compare", *words, "--out", folder], standalone_mode=False)
         (sheet,) = Path(folder).glob("*/sheet.png")
-        FOLDER.mkdir(parents=True, exist_ok=True)
-        target = FOLDER / f"{name}.png"
+        target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(sheet, target)
     return target
 

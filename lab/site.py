@@ -4,6 +4,7 @@ A page asks for a part by a comment, and the part stands between it and the next
 
     <!-- facts: perp_neg -->      what a method is called, costs and needs, and its options
     <!-- figure: perp_neg -->     a figure of `lab/figures.py` with the command that makes it
+    <!-- gallery: pet -->        a picture of `lab/gallery.py` with the command that makes it
     <!-- names: methods -->       reference entries of the public names of a module
 """
 
@@ -15,13 +16,14 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
+from lab import gallery
 from lab.figures import arms, command
 from negguide.methods import METHODS
 from negguide.methods.listing import describe
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 _PART = re.compile(
-    r"(?P<head><!-- (?P<kind>facts|figure|names): (?P<what>[^>]+?) -->\n).*?(?P<tail><!-- end -->)", re.DOTALL
+    r"(?P<head><!-- (?P<kind>facts|figure|gallery|names): (?P<what>[^>]+?) -->\n).*?(?P<tail><!-- end -->)", re.DOTALL
 )
 
 
@@ -63,6 +65,13 @@ def figure(name: str) -> str:
     return f"![Contact sheet, from the same seeds: {compared}](figures/{name}.png)\n\n    {command(name)}"
 
 
+def exhibit(name: str) -> str:
+    """A picture of the gallery, and the command that makes it. Its address is that from `docs`."""
+    prompt, _, negative = gallery.COMMANDS[name][:3]
+    address = gallery.file_of(name).relative_to(DOCS).as_posix()
+    return f"![{prompt}, without {negative}, from the same seeds]({address})\n\n    {gallery.command(name)}"
+
+
 def names(module: str) -> str:
     """An entry for every public name of a module that no other module shows."""
     public = getattr(import_module(module), "__all__", ())
@@ -75,7 +84,7 @@ def _is_entry(thing: object) -> bool:
     return not isinstance(thing, ModuleType | str)
 
 
-PARTS: dict[str, Callable[[str], str]] = {"facts": facts, "figure": figure, "names": names}
+PARTS: dict[str, Callable[[str], str]] = {"facts": facts, "figure": figure, "gallery": exhibit, "names": names}
 
 
 def written(text: str) -> str:

@@ -160,6 +160,22 @@ def test_every_method_has_a_page_with_a_figure() -> None:
     assert {file.stem for file in FOLDER.glob("*.png")} == set(COMMANDS)
 
 
+def test_the_gallery_shows_every_category_of_the_world() -> None:
+    from lab import gallery
+    from negguide.toybox.world.bias import CATEGORIES, CATEGORY_OF
+
+    page = (DOCS / "gallery.md").read_text(encoding="utf-8")
+    shown = re.findall(r"^<!-- gallery: (\w+) -->$", page, re.MULTILINE)
+    assert shown == list(gallery.COMMANDS) and set(CATEGORIES) == set(shown) - {"compare"}
+    for name in shown:
+        assert gallery.file_of(name).is_file()
+        prompt = gallery.COMMANDS[name][0]
+        assert name == "compare" or prompt.split()[1] == name, prompt
+    assert {file.stem for file in gallery.FOLDER.glob("*.png")} == set(CATEGORIES)
+    negative = gallery.COMMANDS["compare"][2]
+    assert CATEGORY_OF[negative] in gallery.COMMANDS["compare"][0]
+
+
 def test_every_public_name_is_in_the_reference() -> None:
     text = (DOCS / "reference.md").read_text(encoding="utf-8")
     for module in ("negguide", "negguide.maths", "negguide.metrics", "negguide.processors", "negguide.watchers"):
