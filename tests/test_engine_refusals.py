@@ -122,6 +122,8 @@ def test_attach_teaches() -> None:
         attach(pipe, PerpNeg)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="takes methods"):
         attach(pipe, "cat")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"attach\(pipe, \*methods\)"):
+        attach(pipe, [ACTIVE])  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="colour"):
         attach(pipe, ACTIVE, colour=1)  # type: ignore[call-arg]
     with pytest.raises(ValueError, match="not finite"):
@@ -133,6 +135,12 @@ def test_attach_teaches() -> None:
     with pytest.raises(ValueError, match="max_batch=0"):
         attach(pipe, ACTIVE, max_batch=0)
     assert type(pipe).__dict__.get("_negguide_base") is None
+
+
+def test_an_attachment_says_what_is_on_what() -> None:
+    attachment = attach(families.build("sd15"), ACTIVE)
+    assert repr(attachment) == f"<{ACTIVE!r} on StableDiffusionPipeline>"
+    attachment.detach()
 
 
 def test_attach_twice_raises_and_leaves_the_first_at_work() -> None:

@@ -38,6 +38,14 @@ def test_silent_where_it_has_an_effect(method: Method, negative: str | None) -> 
         families.run("sd15", negative_prompt=negative)
 
 
+def test_the_advice_names_who_can_follow_it() -> None:
+    with attach(families.build("sd15"), NegativePrompt("cat")), pytest.warns(UserWarning, match=r"\(of PerpNeg\)"):
+        families.run("sd15", negative_prompt="a hat")
+    assert PerpNeg("cat", unconditional="own").unconditional == "own"
+    with pytest.raises(ValueError, match="signed"):
+        NegativePrompt("cat", unconditional="own")
+
+
 def test_two_replacing_negatives_are_refused() -> None:
     pipe = families.build("sd15")
     early, late = (Negative("cat", window=Window(*w)) for w in ((0.0, 0.5), (0.5, 1.0)))

@@ -245,9 +245,12 @@ class Attachment:
             self._warn_once(
                 "the call's own negative_prompt had no effect: "
                 f"{', '.join(m.name or type(m).__name__ for m in self.methods)} put something else in its place; "
-                'give it to the method as one more negative, or keep it at work with unconditional="own"'
+                'give it to the method as one more negative, or (of PerpNeg) keep it at work with unconditional="own"'
             )
         return output
+
+    def __repr__(self) -> str:
+        return f"<{', '.join(map(repr, self.methods))} on {self._cls.__name__}>"
 
     def _warn_once(self, message: str, level: int = 6) -> None:
         if message not in self._warned:

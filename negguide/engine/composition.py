@@ -25,6 +25,8 @@ def composed(methods: Sequence[Method], pipe: object, family: Family) -> tuple[M
     wrong = [method for method in methods if not isinstance(method, Method)]
     if wrong:
         hint = " (an instance is meant, not the class)" if isinstance(wrong[0], type) else ""
+        if isinstance(wrong[0], list | tuple):
+            hint = "; give the methods one by one: attach(pipe, *methods)"
         raise TypeError(f"attach takes methods such as PerpNeg(['hat']), got {wrong[0]!r}{hint}")
     parts = [getattr(pipe, name, None) for name in family.denoisers]
     denoisers = [getattr(part, "_orig_mod", part) for part in parts if part is not None]
