@@ -1,4 +1,4 @@
-"""The nodes that work inside the attention of UNets."""
+"""The nodes that work inside attention, of UNets and of transformers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from .guidance import with_method
 from .inputs import CATEGORY, Negatives, inputs_of, options_from
 from .negatives import as_concepts
 from .negtome import with_negtome
-from .text_attention import USUAL, with_nag, with_recommended, with_vsf
+from .text_attention import USUAL, check_words, with_nag, with_recommended, with_vsf
+from .transformers import with_nag_inside, with_negtome_inside, with_vsf_inside
 
 _NEGATIVES_TIP = "What is not wanted, from Negative (negguide) or Negative text (negguide)."
 
@@ -50,7 +51,7 @@ class RecommendedNode(io.ComfyNode):
 
 
 class VSFNode(io.ComfyNode):
-    """VSF on UNets, as a patch of a MODEL."""
+    """VSF, as a patch of a MODEL."""
 
     @classmethod
     def define_schema(cls) -> Any:
@@ -60,8 +61,10 @@ class VSFNode(io.ComfyNode):
             category=f"{CATEGORY}/attention",
             description=(
                 "The negative's words stand in the prompt with their values turned round, so that the picture moves away where "
-                "it looks at them; for little or no guidance. For UNets (Stable Diffusion 1 and 2, SDXL), with negatives from "
-                f"Negative text. Cost: no extra pass, a few text tokens more. Source: {VSF.paper}."
+                "it looks at them; for little or no guidance. For UNets (Stable Diffusion 1 and 2, SDXL; scale 1.5), Stable "
+                "Diffusion 3 and Flux (scale 3.5) and Wan (scale 1.7), with negatives from Negative text. Not for Qwen-Image, "
+                "Lumina and Z-Image, whose words cannot be told apart here. "
+                f"Cost: no extra pass, a few text tokens more. Source: {VSF.paper}."
             ),
             inputs=[
                 io.Model.Input("model"),
@@ -73,11 +76,16 @@ class VSFNode(io.ComfyNode):
 
     @classmethod
     def execute(cls, model: Any, negatives: Any, **values: Any) -> Any:
-        return io.NodeOutput(with_vsf(model, VSF("words", **options_from(VSF, values)), negatives))
+        method = VSF("words", **options_from(VSF, values))
+        assert method.scale is not None
+        if is_unet(model):
+            return io.NodeOutput(with_vsf(model, method, negatives))
+        check_words(negatives)
+        return io.NodeOutput(with_vsf_inside(model, method.scale, negatives))
 
 
 class NAGNode(io.ComfyNode):
-    """NAG on UNets, as a patch of a MODEL."""
+    """NAG, as a patch of a MODEL."""
 
     @classmethod
     def define_schema(cls) -> Any:
@@ -87,7 +95,9 @@ class NAGNode(io.ComfyNode):
             category=f"{CATEGORY}/attention",
             description=(
                 "The negative works inside attention to text, so that it acts at cfg 1 and in few steps too. For UNets (Stable "
-                f"Diffusion 1 and 2, SDXL). Cost: a few percent of a pass per negative. Source: {NAG.paper}."
+                "Diffusion 1 and 2, SDXL), Stable Diffusion 3, Flux and Qwen-Image (scale 5, alpha 0.25) and Wan (scale 9, alpha "
+                "0.25); not for Lumina and Z-Image, where the place of the image moves with the length of the text. Cost: a few "
+                f"percent of a pass per negative, where text and image share attention one pass. Source: {NAG.paper}."
             ),
             inputs=[
                 io.Model.Input("model"),
@@ -100,11 +110,11 @@ class NAGNode(io.ComfyNode):
     @classmethod
     def execute(cls, model: Any, negatives: Any, **values: Any) -> Any:
         method = NAG("conditionings", **options_from(NAG, values))
-        return io.NodeOutput(with_nag(model, method, negatives))
+        return io.NodeOutput((with_nag if is_unet(model) else with_nag_inside)(model, method, negatives))
 
 
 class NegToMeNode(io.ComfyNode):
-    """NegToMe on UNets, between the pictures of a batch, as a patch of a MODEL."""
+    """NegToMe between the pictures of a batch, as a patch of a MODEL."""
 
     @classmethod
     def define_schema(cls) -> Any:
@@ -115,8 +125,10 @@ class NegToMeNode(io.ComfyNode):
             display_name="NegToMe: more variety in a batch (negguide)",
             category=f"{CATEGORY}/attention",
             description=(
-                "Pushes the pictures of a batch from each other, so that they differ more. For UNets (Stable Diffusion 1 and 2, "
-                f"SDXL), batch_size 2 or more. Cost: no extra pass. Source: {NegToMe.paper}."
+                "Pushes the pictures of a batch from each other, so that they differ more; batch_size 2 or more. For UNets (Stable "
+                "Diffusion 1 and 2, SDXL) behind the layers of the up blocks, for Stable Diffusion 3, Flux, Qwen-Image and Wan "
+                "inside all layers (threshold 0.65, window sigma 1 to 0.9); not for Lumina and Z-Image. "
+                f"Cost: no extra pass. Source: {NegToMe.paper}."
             ),
             inputs=[io.Model.Input("model"), *inputs_of(NegToMe, leave_out=leave_out, defaults=usual)],
             outputs=[io.Model.Output()],
@@ -124,4 +136,5 @@ class NegToMeNode(io.ComfyNode):
 
     @classmethod
     def execute(cls, model: Any, **values: Any) -> Any:
-        return io.NodeOutput(with_negtome(model, NegToMe(**options_from(NegToMe, values))))
+        method = NegToMe(**options_from(NegToMe, values))
+        return io.NodeOutput((with_negtome if is_unet(model) else with_negtome_inside)(model, method))

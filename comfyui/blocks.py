@@ -52,9 +52,6 @@ def blocks_of(model: Any, name: str) -> list[tuple[str, int]]:
     """
     unet = model.model.diffusion_model
     if not is_unet(model):
-        raise ValueError(
-            f"{name} works here on UNets (Stable Diffusion 1 and 2, SDXL); {type(unet).__name__} is none. Negatives on "
-            "predictions (Perp-Neg, Signed negatives) work on every model"
-        )
+        raise ValueError(f"{name} works here on UNets; {type(unet).__name__} is none")
     counts = {"input": len(unet.input_blocks), "middle": 1, "output": len(unet.output_blocks)}
     return [(part, number) for part, count in counts.items() for number in range(count)]

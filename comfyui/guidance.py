@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from negguide.methods.base import OWN, Condition, Denoised, Embeddings, Guidance, Method, Step
 
+from .lending import lent, name_of
 from .negatives import Conditioning
 from .steps import step_at
 
@@ -34,19 +35,12 @@ class Chain:
 
     def around_sampling(self, executor: Any, *args: Any, **options: Any) -> Any:
         """Wrapper of ComfyUI's outer_sample: lends the guider our conditionings, so that it prepares them like its own."""
-        import comfy.sampler_helpers
-
-        guider, names = executor.class_obj, {_name(text): text for text in self.conditionings}
-        for name, text in names.items():
-            conds = comfy.sampler_helpers.convert_cond(self.conditionings[text])
-            guider.conds[name] = [{**cond, "prompt_type": "negative"} for cond in conds]
-        self._state, self._guider = {}, guider
+        self._state, self._guider = {}, executor.class_obj
         try:
-            return executor(*args, **options)
+            with lent(self._guider, self.conditionings):
+                return executor(*args, **options)
         finally:
             self._state, self._guider = {}, None
-            for name in names:
-                guider.conds.pop(name, None)
 
     def around_predictions(self, executor: Any, model: Any, conds: Any, x: Any, sigma: Any, options: Any) -> Any:
         """Wrapper of ComfyUI's calc_cond_batch, for each set of predictions of which the prompt's is the first.
@@ -128,7 +122,7 @@ class Chain:
             return {}
         import comfy.samplers
 
-        conds = [self._guider.conds[_name(condition.prompt)] for condition in conditions]
+        conds = [self._guider.conds[name_of(condition.prompt)] for condition in conditions]
         # The first two places are the prompt's and the negative prompt's: patches of attention go by the place.
         estimates = comfy.samplers.calc_cond_batch(
             args["model"], [None, None, *conds], args["input"], args["sigma"], args["model_options"]
@@ -165,7 +159,3 @@ def with_method(model: Any, method: Method, conditionings: Mapping[str, Conditio
     patched.remove_wrappers_with_key("calc_cond_batch", _KEY)
     patched.add_wrapper_with_key("calc_cond_batch", _KEY, chain.around_predictions)
     return patched
-
-
-def _name(text: Any) -> str:
-    return f"{_KEY}: {text}"

@@ -38,7 +38,9 @@ class Entry:
         weight: 0 (no effect, no pass) or more.
         window: when it holds.
         mask: where it holds, (H, W) or (1, H, W) in [0, 1]; None: everywhere.
-        words: places of its words among the tokens, without padding, begin and end mark; None where they are not known.
+        words: places of its words among the tokens of the first encoder, without padding, begin and end mark; None where they
+            are not known.
+        words_of: the same for each encoder by ComfyUI's name ("l", "t5xxl").
     """
 
     conditioning: Conditioning
@@ -46,6 +48,7 @@ class Entry:
     window: Window = dataclasses.field(default_factory=Window)
     mask: Tensor | None = None
     words: tuple[int, ...] | None = None
+    words_of: Mapping[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_conditioning(self.conditioning)
@@ -83,18 +86,25 @@ def stand_in() -> str:
 
 def entry_of(clip: Any, text: str, **more: Any) -> Entry:
     """A text as an entry of the chain, encoded, with the places of its words."""
-    tokens = clip.tokenize(text)
-    blank = set(_numbers_of(clip.tokenize("")))
-    words = tuple(place for place, number in enumerate(_numbers_of(tokens)) if number not in blank)
-    return Entry(clip.encode_from_tokens_scheduled(tokens), words=words, **more)
+    tokens, blank = clip.tokenize(text), clip.tokenize("")
+    words_of = {name: _words(_numbers_of(tokens, name), _numbers_of(blank, name)) for name in _encoders(tokens)}
+    words = next(iter(words_of.values()))
+    return Entry(clip.encode_from_tokens_scheduled(tokens), words=words, words_of=words_of, **more)
 
 
-def _numbers_of(tokens: Any) -> list[int]:
-    """Token numbers from what a CLIP's tokenize gives: of several encoders the first, chunk after chunk.
+def _encoders(tokens: Any) -> list[str]:
+    return list(tokens) if isinstance(tokens, Mapping) else [""]
+
+
+def _words(numbers: Sequence[int], blank: Sequence[int]) -> tuple[int, ...]:
+    return tuple(place for place, number in enumerate(numbers) if number not in set(blank))
+
+
+def _numbers_of(tokens: Any, encoder: str) -> list[int]:
+    """Token numbers of an encoder from what a CLIP's tokenize gives, chunk after chunk.
 
     What is no number (an embedding that takes the place of a word) stands as -1, which no empty text has.
     """
     if not isinstance(tokens, Mapping):
         return [int(number) for number in tokens.flatten().tolist()]
-    chunks = next(iter(tokens.values()))
-    return [pair[0] if isinstance(pair[0], int) else -1 for chunk in chunks for pair in chunk]
+    return [pair[0] if isinstance(pair[0], int) else -1 for chunk in tokens[encoder] for pair in chunk]

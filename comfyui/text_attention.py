@@ -174,6 +174,12 @@ def with_vsf(model: Any, method: VSF, entries: Sequence[Entry]) -> Any:
     Raises `ValueError` where a negative has a mask, or where its words are not known.
     """
     assert method.scale is not None
+    check_words(entries)
+    return _patched(model, ValueSignFlip(method.scale, entries), method.scale == 0)
+
+
+def check_words(entries: Sequence[Entry]) -> None:
+    """Raise `ValueError` where a negative has a mask, or where its words are not known: VSF takes words."""
     for entry in entries:
         if not entry.words:
             raise ValueError(
@@ -182,7 +188,6 @@ def with_vsf(model: Any, method: VSF, entries: Sequence[Entry]) -> Any:
             )
         if entry.mask is not None:
             raise ValueError("VSF cannot confine a negative to a mask; use NAG or Perp-Neg for that")
-    return _patched(model, ValueSignFlip(method.scale, entries), method.scale == 0)
 
 
 def _patched(model: Any, patch: AttentionToText, neutral: bool = False) -> Any:

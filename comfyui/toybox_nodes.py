@@ -1,4 +1,4 @@
-"""The nodes of the bundled model."""
+"""The nodes of the bundled models."""
 
 from __future__ import annotations
 
@@ -9,9 +9,16 @@ from comfy_api.latest import io
 from .inputs import CATEGORY
 from .toybox import load_toybox
 
+_MODELS = {
+    "sd": "a UNet as Stable Diffusion's (25 steps, cfg 5, ddim)",
+    "sd3": "a flow transformer as Stable Diffusion 3's (25 steps, cfg 5, euler, simple)",
+    "few-step": "a UNet for few steps (4 steps, cfg 1, ddim, sgm_uniform)",
+}
+_MODELS_TIP = "Which: " + "; ".join(f"{name}: {what}" for name, what in _MODELS.items()) + "."
+
 
 class ToyboxNode(io.ComfyNode):
-    """The bundled model."""
+    """The bundled models."""
 
     @classmethod
     def define_schema(cls) -> Any:
@@ -20,16 +27,18 @@ class ToyboxNode(io.ComfyNode):
             display_name="Load Toybox (negguide)",
             category=CATEGORY,
             description=(
-                "negguide's small bundled model (128x128 pictures of a toy world, seconds on a CPU), to try things without a "
-                "download: 25 steps, cfg 5, ddim; latents from Empty Toybox latents."
+                "negguide's small bundled models (128x128 pictures of a toy world, seconds on a CPU), to try things without a "
+                "download; latents from Empty Toybox latents."
             ),
-            inputs=[],
+            inputs=[
+                io.Combo.Input("model", options=list(_MODELS), default="sd", optional=True, tooltip=_MODELS_TIP),
+            ],
             outputs=[io.Model.Output(), io.Clip.Output(), io.Vae.Output()],
         )
 
     @classmethod
-    def execute(cls) -> Any:
-        return io.NodeOutput(*load_toybox())
+    def execute(cls, model: str = "sd") -> Any:
+        return io.NodeOutput(*load_toybox(model))
 
 
 class ToyboxLatentsNode(io.ComfyNode):

@@ -124,7 +124,9 @@ def _predicted(model: BaseModel, conds: list[Any], x: Tensor, sigma: Tensor, opt
     transformer = {**options.get("transformer_options", {}), "cond_or_uncond": places, "sigmas": sigma}
     count = len(places)
     model.calls = getattr(model, "calls", 0) + count
-    output = model.apply_model(torch.cat([x] * count), torch.cat([sigma] * count), context, transformer)
+    wrappers = [w for keyed in transformer.get("wrappers", {}).get("apply_model", {}).values() for w in keyed]
+    apply_model = _wrapped(lambda x, t, _, c, __, options: model.apply_model(x, t, c, options), model, wrappers)
+    output = apply_model(torch.cat([x] * count), torch.cat([sigma] * count), None, context, None, transformer)
     for at, part in zip(places, output.chunk(count), strict=True):
         results[at] = part
     return results

@@ -130,7 +130,7 @@ def test_nag_says_where_it_cannot_work(nodes: Any) -> None:
         sample(model, noise(1))
     transformer = patcher()
     transformer.model.diffusion_model = torch.nn.Linear(1, 1)
-    with pytest.raises(ValueError, match=r"works here on UNets.*Linear is none"):
+    with pytest.raises(ValueError, match=r"works here on UNets.*Linear is none of them"):
         nag(nodes, transformer, chain)
     with pytest.raises(ValueError, match="works here on UNets"):
         negtome(nodes, transformer)

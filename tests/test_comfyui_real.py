@@ -144,10 +144,22 @@ def test_the_guider_is_the_ksampler_with_perp_neg(server: Server) -> None:
     assert np.abs(guider - sampler).max() <= 1
 
 
-def test_the_latents_are_those_of_the_stock_pipeline() -> None:
+def answer_of(script: str) -> dict[str, Any]:
     python = os.environ.get("COMFYUI_PYTHON") or sys.executable
-    command = [python, str(ROOT / "tests" / "comfy_door.py")]
+    command = [python, str(ROOT / "tests" / script)]
     done = subprocess.run(command, cwd=COMFYUI, capture_output=True, text=True, timeout=RUN, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
-    differences = json.loads(done.stdout.splitlines()[-1])
-    assert len(differences) == 4 and max(differences.values()) < 1e-4, differences
+    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return answer
+
+
+def test_the_latents_are_those_of_the_stock_pipelines() -> None:
+    differences = answer_of("comfy_door.py")
+    assert len(differences) == 9 and max(differences.values()) < 1e-4, differences
+
+
+def test_inside_attention_of_comfyuis_transformers_pictures_stay_apart_and_neutral_is_stock() -> None:
+    report = answer_of("comfy_classes.py")
+    assert "use NAG" in report.pop("QwenImage vsf") and len(report) == 8
+    for name, measured in report.items():
+        assert measured["neutral"] and measured["alone"] < 1e-5 and measured["moves"] > 0.01, (name, measured)

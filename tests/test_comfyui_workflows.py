@@ -62,10 +62,15 @@ def test_the_toyboxs_texts_and_pictures_are_those_of_its_pipeline(monkeypatch: p
     from negguide.toybox.load import load_pipeline
 
     pipe: Any = load_pipeline("sd")
-    text = Text(pipe.tokenizer, pipe.text_encoder)
+    text = Text(pipe)
     ((embeds, _),) = text.encode_from_tokens_scheduled(text.tokenize("a pet on grass"))
     expected, _ = pipe.encode_prompt("a pet on grass", "cpu", 1, False)
     assert torch.equal(embeds, expected)
+    other: Any = load_pipeline("sd3")
+    text = Text(other)
+    ((embeds, more),) = text.encode_from_tokens_scheduled(text.tokenize("a pet on grass"))
+    expected, _, pooled, _ = other.encode_prompt("a pet on grass", None, None, "cpu", max_sequence_length=0)
+    assert torch.equal(embeds, expected) and torch.equal(more["pooled_output"], pooled)
     pictures = Pictures(pipe.vae)
     pixels = pictures.decode(torch.randn(2, 8, 16, 16, generator=torch.Generator().manual_seed(0)))
     assert pixels.shape == (2, 128, 128, 3) and pixels.min() >= 0 and pixels.max() <= 1
