@@ -13,6 +13,7 @@ from typing import Any
 
 import diffusers
 import families_dits as dits
+import families_guiders as guiders
 import families_llms as llms
 import families_newer as newer
 import families_qwen as qwen
@@ -44,6 +45,7 @@ class Tiny:
     builder: Callable[[], Any]
     arguments: Callable[[], dict[str, Any]] = dict
     scale: str = "guidance_scale"
+    """"": its guider holds it."""
     w: float = 5.0
     denoiser: str = "transformer"
     off: float = 1.0
@@ -119,6 +121,9 @@ MORE: dict[str, Tiny] = {
     "animatediff": Tiny(videos.animatediff, _size(num_frames=4), denoiser="unet"),
     "anyflow": Tiny(sections.anyflow, _size(16, num_frames=5, max_sequence_length=16)),
     "skyreels": Tiny(sections.skyreels, _size(16, num_frames=5, max_sequence_length=16)),
+    "hunyuan_image": Tiny(guiders.hunyuan_image, _size(64), scale=""),
+    "hunyuan_video_15": Tiny(guiders.hunyuan_video_15, _size(16, num_frames=5), scale=""),
+    "motif_video": Tiny(guiders.motif_video, _size(32, num_frames=5, max_sequence_length=16), scale=""),
     "latte": Tiny(videos.latte, _size(video_length=4, clean_caption=False)),
 }
 """Families under a shorter contract; see `test_families_more`."""
@@ -132,6 +137,9 @@ NEWER = {
     "nucleus": "NucleusMoEImagePipeline",
     "prx": "PRXPipeline",
     "bria": "BriaPipeline",
+    "hunyuan_image": "HunyuanImagePipeline",
+    "hunyuan_video_15": "HunyuanVideo15Pipeline",
+    "motif_video": "MotifVideoPipeline",
     "klein": "Flux2KleinPipeline",
     "longcat": "LongCatImagePipeline",
     "qwen_controlnet": "QwenImageControlNetModel",
@@ -176,7 +184,7 @@ def arguments(name: str, prompt: Any = "a pet on grass", steps: int = 3, seed: i
         "num_inference_steps": steps,
         "generator": seeds if count > 1 else seeds[0],
         "output_type": "latent",
-        tiny.scale: tiny.w,
+        **({tiny.scale: tiny.w} if tiny.scale else {}),
         **tiny.arguments(),
     }
     if tiny.needs_negative:

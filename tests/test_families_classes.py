@@ -37,7 +37,10 @@ FAMILY_OF: dict[str, str] = {
     "Flux.2": "Flux2KleinInpaint Flux2Klein Flux2",
     "HiDream": "HiDreamImage",
     "HunyuanDiT": "HunyuanDiTControlNet HunyuanDiT",
-    "HunyuanVideo": ("HunyuanSkyreelsImageToVideo HunyuanVideoFramepack HunyuanVideoImageToVideo HunyuanVideo"),
+    "HunyuanVideo": (
+        "HunyuanImage HunyuanImageRefiner HunyuanSkyreelsImageToVideo HunyuanVideo15ImageToVideo HunyuanVideo15 "
+        "HunyuanVideoFramepack HunyuanVideoImageToVideo HunyuanVideo"
+    ),
     "JoyImage": "JoyImageEdit JoyImageEditPlus",
     "Kandinsky 5": "Kandinsky5I2I Kandinsky5T2I Kandinsky5T2V",
     "Kolors": "KolorsImg2Img Kolors",
@@ -48,6 +51,7 @@ FAMILY_OF: dict[str, str] = {
     "Lumina 2": "Lumina2",
     "Lumina-Next": "Lumina",
     "Mochi": "Mochi",
+    "Motif-Video": "MotifVideoImage2Video MotifVideo",
     "Nucleus-Image": "NucleusMoEImage",
     "Ovis": "OvisImage",
     "PRX": "PRX PRXPixel",
@@ -89,9 +93,6 @@ FAMILY_OF: dict[str, str] = {
 }
 """Family -> class names without "Pipeline"."""
 REFUSED: dict[str, str] = {
-    "guider component": (
-        "HunyuanImage HunyuanImageRefiner HunyuanVideo15ImageToVideo HunyuanVideo15 MotifVideoImage2Video MotifVideo"
-    ),
     "no denoiser": "DiffusionGemma FluxPriorRedux LLaDA2",
     "third prediction": (
         "AnimateDiffPAG HunyuanDiTPAG KolorsPAG PixArtSigmaPAG SanaPAG StableDiffusion3PAGImg2Img StableDiffusion3PAG "
@@ -151,7 +152,7 @@ def _listed(table: dict[str, str]) -> list[tuple[str, str]]:
 def _empty(cls: Any) -> Any:
     """A pipeline of a class with stand-ins for the components that its class declares."""
     declared = inspect.signature(cls.__init__).parameters
-    parts = {name: object() for name in declared if name not in ("self", "scheduler")}
+    parts = {name: object() for name in declared if name not in ("self", "scheduler", "guider", "ocr_guider")}
     return SimpleNamespace(**parts, scheduler=SimpleNamespace(step=print))
 
 

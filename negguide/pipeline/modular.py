@@ -12,7 +12,7 @@ from typing import Any
 
 from diffusers import DiffusionPipeline
 
-from negguide.pipeline.families import Unsupported, check_guider
+from negguide.pipeline.families import Unsupported, check_guider, guider_settings
 from negguide.pipeline.intercept import base_class, enter
 
 _SELF = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -62,10 +62,7 @@ class StandIn(DiffusionPipeline):
         components = {name: getattr(modular, name, None) for name in modular.component_names}
         guider = components.pop("guider", None)
         check_guider(base_class(modular).__name__, guider)
-        settings = {
-            name: getattr(guider, name, None) for name in ("guidance_scale", "use_original_formulation", "_enabled")
-        }
-        self.__dict__.update(components, _names=tuple(components), guider_settings=str(settings))
+        self.__dict__.update(components, _names=tuple(components), guider_settings=guider_settings(guider))
         return self
 
     def let_go(self) -> None:

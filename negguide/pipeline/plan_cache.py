@@ -11,6 +11,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from negguide.pipeline.call import Call
+from negguide.pipeline.families import GUIDERS, guider_settings
 from negguide.pipeline.intercept import base_class
 from negguide.pipeline.plan import Plan
 
@@ -49,7 +50,8 @@ def plan_key(pipe: Any, call: Call, *more: Any) -> Any:
         arguments = _plain({k: v for k, v in call.complete.items() if k not in _WITHOUT_EFFECT})
         scheduler = (base_class(pipe.scheduler).__name__, _plain(dict(pipe.scheduler.config)))
         state = _plain({k: v for k, v in vars(pipe).items() if not k.startswith("_") and _is_plain(v)})
-        return arguments, scheduler, state, _plain(dict(pipe.config)), more
+        guiders = [guider_settings(vars(pipe).get(part)) for part in GUIDERS]
+        return arguments, scheduler, state, tuple(guiders), _plain(dict(pipe.config)), more
     except TypeError:
         return None
 

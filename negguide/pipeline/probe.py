@@ -21,7 +21,7 @@ from diffusers.utils import logging as diffusers_logging
 from torch import Tensor
 
 from negguide.pipeline.argument_tree import copied
-from negguide.pipeline.families import SIDE_MODELS
+from negguide.pipeline.families import GUIDERS, SIDE_MODELS
 from negguide.pipeline.front_end import FrontEnd
 from negguide.pipeline.intercept import Run, base_class, entered
 from negguide.pipeline.layout import stacked
@@ -202,6 +202,14 @@ def _quiet() -> Iterator[None]:
                 diffusers_logging.set_verbosity(level)
 
 
+def _twin(pipe: Any) -> tuple[Any, Any]:
+    """A shallow copy of a pipeline with a scheduler, and guiders, of its own, which remember where in a run they are."""
+    twin, scheduler = copy.copy(pipe), copy.deepcopy(pipe.scheduler)
+    guiders = {part: copy.copy(vars(pipe)[part]) for part in GUIDERS if part in vars(pipe)}
+    twin.__dict__.update(guiders, scheduler=scheduler, _progress_bar_config={"disable": True})
+    return twin, scheduler
+
+
 def probe(
     pipe: Any,
     denoisers: Mapping[str, torch.nn.Module],
@@ -219,8 +227,7 @@ def probe(
     restored. Also fit for use while the pipeline is running (adaptive negatives). Raises what the pipeline raises.
     """
     cls = base_class(pipe)
-    twin, scheduler = copy.copy(pipe), copy.deepcopy(pipe.scheduler)
-    twin.__dict__.update(scheduler=scheduler, _progress_bar_config={"disable": True})
+    twin, scheduler = _twin(pipe)
     twin.__dict__.pop("_num_timesteps", None)
     result, run = Probe(scheduler=scheduler), Run(twin)
     listening(pipe, twin, result.cuts)
@@ -274,8 +281,7 @@ def first_step_fails(pipe: Any, arguments: Mapping[str, Any]) -> Exception | Non
 
     Nothing is intercepted: the denoiser is the real one, classes are what they are.
     """
-    twin, scheduler = copy.copy(pipe), copy.deepcopy(pipe.scheduler)
-    twin.__dict__.update(scheduler=scheduler, _progress_bar_config={"disable": True})
+    twin, scheduler = _twin(pipe)
 
     @functools.wraps(scheduler.step)
     def stop(*args: object, **kwargs: object) -> Any:

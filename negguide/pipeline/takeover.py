@@ -35,6 +35,10 @@ def read_takeover(pipe: object, call: Call, family: Family, denoisers: Mapping[s
         if [asked.rows for asked in alone.asked] == [probed.sample.shape[0]] and _tells_the_same(probed, alone):
             return Reading(alone, "single", off, probed, {})
         tried.append(" and ".join(f"{key}={value}" for key, value in off.items()))
+    if not tried:
+        raise ValueError(
+            f"takeover: {name} guides by a guider of its own; switch that off first: pipe.guider.disable()"
+        )
     raise ValueError(f"takeover: {name} still guides with {', '.join(tried)}; call it with its own guidance off")
 
 

@@ -1,11 +1,14 @@
 """What must be known of a model family beforehand, one file each; the rest is found out by probing the pipeline."""
 
 from negguide.pipeline.families.checks import (
+    GUIDERS,
     SIDE_MODELS,
     check_call,
     check_guider,
+    check_guiders,
     check_kind,
     check_pipeline,
+    guider_settings,
     hook_names,
 )
 from negguide.pipeline.families.family import Family, Rule, Unsupported
@@ -26,6 +29,7 @@ from negguide.pipeline.families.registry import (
 __all__ = [
     "FAMILIES",
     "GENERIC",
+    "GUIDERS",
     "SIDE_MODELS",
     "Family",
     "Rule",
@@ -33,9 +37,11 @@ __all__ = [
     "all_families",
     "check_call",
     "check_guider",
+    "check_guiders",
     "check_kind",
     "check_pipeline",
     "family_of",
+    "guider_settings",
     "hook_names",
     "image_modules_of",
     "refusal_of",

@@ -37,24 +37,44 @@ def check_kind(pipe: object) -> None:
     raise TypeError(f"attach needs a diffusers pipeline, got {name}")
 
 
-def check_guider(name: str, guider: object) -> None:
-    """Refuse guiders that do more than one combination of conditional and unconditional, the same at all steps."""
-    if guider is None:
+GUIDERS = ("guider", "ocr_guider")
+"""Components of pipeline classes that own the guidance formula, for all texts or for those with letters to draw."""
+
+
+def check_guider(name: str, guider: object, given_by: str = "pipe.update_components", part: str = "guider") -> None:
+    """Refuse guiders that do more than one combination of conditional and unconditional, the same at all steps.
+
+    `given_by`: what gives the pipeline another one; `part`: which component it is.
+    """
+    if guider is None or not getattr(guider, "_enabled", True):
         return
     kind = type(guider).__name__
-    plain = "pipe.update_components(guider=diffusers.ClassifierFreeGuidance(guidance_scale=...))"
+    plain = f"{given_by}({part}=diffusers.ClassifierFreeGuidance(guidance_scale=...))"
     if kind != "ClassifierFreeGuidance":
         raise unsupported(
             name,
-            f"its guider is {kind}, which owns the guidance formula; give it {plain} and attach the method, also APG or "
-            "CFG-Zero*, as negguide has it",
+            f"its {part} is {kind}, which owns the guidance formula; give it {plain} and attach the method, also APG or "
+            "CFG-Zero*, as negguide has it, or switch it off (.disable()) and give guidance_scale= to attach",
         )
     if getattr(guider, "guidance_rescale", 0) or getattr(guider, "_start", 0) > 0 or getattr(guider, "_stop", 1) < 1:
         raise unsupported(
             name,
-            "its guider rescales or has a window (guidance_rescale, start, stop); leave that to negguide's Rescale and "
+            f"its {part} rescales or has a window (guidance_rescale, start, stop); leave that to negguide's Rescale and "
             f"Interval beside the other methods, with {plain}",
         )
+
+
+def check_guiders(pipe: object, name: str) -> None:
+    """`check_guider` of the guiders that a pipeline class owns (HunyuanImage, HunyuanVideo 1.5, Motif-Video)."""
+    for part in GUIDERS:
+        check_guider(name, getattr(pipe, part, None), "pipe.register_modules", part)
+
+
+def guider_settings(guider: object) -> str:
+    """What a guider is set to, as far as guidance depends on it."""
+    return str(
+        {name: getattr(guider, name, None) for name in ("guidance_scale", "use_original_formulation", "_enabled")}
+    )
 
 
 def check_pipeline(pipe: object, cls: type, parameters: Mapping[str, object]) -> None:
@@ -69,8 +89,7 @@ def check_pipeline(pipe: object, cls: type, parameters: Mapping[str, object]) ->
         raise unsupported(name, "perturbed-attention guidance adds a third prediction to its formula")
     if "image_guidance_scale" in parameters:
         raise unsupported(name, "it guides in three directions at once (text, image, none)")
-    if getattr(pipe, "guider", None) is not None:
-        raise unsupported(name, "it carries a guider component of its own, which owns the guidance formula")
+    check_guiders(pipe, name)
     denoisers = family_of(cls).denoisers
     if all(getattr(pipe, part, None) is None for part in denoisers):
         raise unsupported(name, f"it has no denoiser named {' or '.join(denoisers)}")

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from negguide.pipeline.families.checks import check_pipeline
+from negguide.pipeline.families.checks import GUIDERS, check_pipeline
 from negguide.pipeline.families.family import Unsupported
 from negguide.pipeline.families.registry import family_of
 
@@ -106,7 +106,7 @@ def _row(cls: type, methods: list[str], test: str, cells: dict[str, str]) -> dic
 def _refusal(cls: type) -> str:
     """Why pipelines of this class are refused before any call; "" where they are not."""
     names = inspect.signature(cls).parameters
-    parts = {name: object() for name in names if name != "scheduler"}
+    parts = {name: object() for name in names if name not in ("scheduler", *GUIDERS)}
     pipe = SimpleNamespace(**{**parts, "scheduler": SimpleNamespace(step=None)})
     try:
         check_pipeline(pipe, cls, inspect.signature(cls.__call__).parameters)
