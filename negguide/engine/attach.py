@@ -23,7 +23,7 @@ from negguide.methods.mask import masks_in
 from negguide.pipeline import each_image, intercept, modular
 from negguide.pipeline.argument_tree import copied
 from negguide.pipeline.call import Call
-from negguide.pipeline.families import SIDE_MODELS, check_call, check_guiders, check_kind, check_pipeline, family_of
+from negguide.pipeline.families import SIDE_MODELS, check_call, check_kind, check_pipeline, family_of
 from negguide.pipeline.front_end import FrontEnd
 from negguide.pipeline.guidance import Reading, first_probe, read_mode, why_unguided
 from negguide.pipeline.plan import Plan, make_plan
@@ -184,7 +184,6 @@ class Attachment:
 
     def _guided(self, run: intercept.Run, original: Any, call: Call) -> Any:
         denoisers = self._denoisers()
-        check_guiders(self.pipe, self._cls.__name__)
         with FrontEnd(self.pipe, denoisers, call.positional).kept() as front_end:
             key = self._key(call)
             plan = PLANS.take(self.pipe, key)
@@ -264,7 +263,7 @@ class Attachment:
 
     def _plan(self, call: Call, denoisers: dict[str, torch.nn.Module], plan: Plan | None = None) -> Plan:
         """A remembered plan, or else a new one, with all that is known beforehand of the conditions of this call."""
-        caching = check_call(self._family, denoisers, call.complete)
+        caching = check_call(self.pipe, self._family, denoisers, call.complete)
         if plan is None:
             plan = self._new_plan(call, denoisers, caching)
         plan.begin(call, self.pipe, denoisers, caching)

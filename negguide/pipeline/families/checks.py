@@ -104,8 +104,11 @@ def hook_names(modules: Iterable[torch.nn.Module]) -> set[str]:
     return {name for registry in registries if registry is not None for name in registry.hooks}
 
 
-def check_call(family: Family, denoisers: Mapping[str, torch.nn.Module], arguments: Mapping[str, object]) -> bool:
+def check_call(
+    pipe: object, family: Family, denoisers: Mapping[str, torch.nn.Module], arguments: Mapping[str, object]
+) -> bool:
     """Refuse features in use that would give wrong pictures; returns whether a per-context cache hook is on."""
+    check_guiders(pipe, type(pipe).__name__)
     for argument, forbidden in family.refused.items():
         if argument in arguments and forbidden(arguments[argument]):
             why = "the guidance formula then is not one fixed combination of two predictions"
