@@ -11,11 +11,12 @@ import types
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from negguide.methods.base import OWN, Condition, Denoised, Embeddings, Guidance, Method, Step
+from negguide.methods.base import OWN, Condition, Denoised, EachImage, Embeddings, Guidance, Method, Step
 
 from .lending import lent, name_of
 from .negatives import Conditioning
 from .steps import step_at
+from .watching import Eyes, prepared
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,8 +28,11 @@ _AFTER_GUIDANCE = "sampler_post_cfg_function"
 class Chain:
     """The methods of a MODEL, in the order of their nodes, and the conditionings that they ask for by text."""
 
-    def __init__(self, methods: Sequence[Method], conditionings: Mapping[str, Conditioning]) -> None:
+    def __init__(
+        self, methods: Sequence[Method], conditionings: Mapping[str, Conditioning], eyes: Mapping[Method, Eyes]
+    ) -> None:
         self.methods = tuple(methods)
+        self.eyes = dict(eyes)
         self.conditionings = dict(conditionings)
         self._state: dict[str, Any] = {}
         self._guider: Any = None
@@ -36,6 +40,8 @@ class Chain:
     def around_sampling(self, executor: Any, *args: Any, **options: Any) -> Any:
         """Wrapper of ComfyUI's outer_sample: lends the guider our conditionings, so that it prepares them like its own."""
         self._state, self._guider = {}, executor.class_obj
+        for eyes in self.eyes.values():
+            eyes.timeline.notes, eyes.timeline.shown = self._state.setdefault("notes", []), []
         try:
             with lent(self._guider, self.conditionings):
                 return executor(*args, **options)
@@ -87,6 +93,8 @@ class Chain:
         for method in self.methods:
             if method.sees_denoised and method.looks_at(step, self._state):
                 context: Any = types.SimpleNamespace(groups=[tuple(range(len(denoised)))])
+                if (eyes := self.eyes.get(method)) is not None:
+                    context = eyes.context(args["model"], self._guider.model_patcher, len(denoised))
                 event = Denoised(step, denoised, context)
                 method.denoised(event, self._state)
                 denoised = event.x0
@@ -122,12 +130,31 @@ class Chain:
             return {}
         import comfy.samplers
 
+        seen = {c: self._each(c.prompt, step, args) for c in conditions if isinstance(c.prompt, EachImage)}
+        conditions = [condition for condition in conditions if condition not in seen]
+        if not conditions:
+            return seen
         conds = [self._guider.conds[name_of(condition.prompt)] for condition in conditions]
         # The first two places are the prompt's and the negative prompt's: patches of attention go by the place.
         estimates = comfy.samplers.calc_cond_batch(
             args["model"], [None, None, *conds], args["input"], args["sigma"], args["model_options"]
         )[2:]
-        return {c: step.from_denoised(estimate) for c, estimate in zip(conditions, estimates, strict=True)}
+        return seen | {c: step.from_denoised(estimate) for c, estimate in zip(conditions, estimates, strict=True)}
+
+    def _each(self, prompt: EachImage, step: Step, args: dict[str, Any]) -> Tensor:
+        """Predictions of a text for each image, in a call for those of one length; where there is none, the sampler's own."""
+        import comfy.samplers
+        import torch
+
+        eyes = next(iter(self.eyes.values()))
+        estimates = args["uncond_denoised"].clone()
+        for rows, conditioning in eyes.encoded(prompt):
+            at = torch.tensor(rows, device=estimates.device)
+            x = args["input"][at]
+            conds = [None, None, prepared(args["model"], conditioning, x)]
+            sigma = args["sigma"].expand(len(estimates))[at]
+            estimates[at] = comfy.samplers.calc_cond_batch(args["model"], conds, x, sigma, args["model_options"])[2]
+        return step.from_denoised(estimates)
 
     def _own(self, args: dict[str, Any], denoised: Tensor) -> Tensor:
         if "sampler_cfg_function" in args["model_options"]:
@@ -138,8 +165,8 @@ class Chain:
         return denoised
 
 
-def with_method(model: Any, method: Method, conditionings: Mapping[str, Conditioning]) -> Any:
-    """A MODEL with one method more, after those it has; a neutral method leaves the copy as it is.
+def with_method(model: Any, method: Method, conditionings: Mapping[str, Conditioning], eyes: Eyes | None = None) -> Any:
+    """A MODEL with one method more, after those it has; a neutral method leaves the copy as it is. `eyes`: if it watches.
 
     Raises `ValueError` where the method cannot stand beside another one.
     """
@@ -148,11 +175,14 @@ def with_method(model: Any, method: Method, conditionings: Mapping[str, Conditio
         return patched
     others = list(patched.model_options.get(_AFTER_GUIDANCE, ()))
     earlier = next((function for function in others if isinstance(function, Chain)), None)
-    chain = Chain([method], conditionings)
+    sights = {} if eyes is None else {method: eyes}
+    chain = Chain([method], conditionings, sights)
     if earlier is not None:
         method.check_beside(earlier.methods)
         others.remove(earlier)
-        chain = Chain([*earlier.methods, method], {**earlier.conditionings, **conditionings})
+        chain = Chain(
+            [*earlier.methods, method], {**earlier.conditionings, **conditionings}, {**earlier.eyes, **sights}
+        )
     patched.model_options[_AFTER_GUIDANCE] = [chain, *others]
     patched.remove_wrappers_with_key("outer_sample", _KEY)
     patched.add_wrapper_with_key("outer_sample", _KEY, chain.around_sampling)

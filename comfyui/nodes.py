@@ -15,6 +15,7 @@ from .guidance import with_method
 from .inputs import CATEGORY, Negatives, inputs_of, options_from, window_from, window_inputs
 from .negatives import Entry, as_concepts, check_conditioning, entry_of, stand_in
 from .toybox_nodes import ToyboxLatentsNode, ToyboxNode
+from .watching_nodes import AdaptiveNode, MeasureNode, TimelineNode, WatcherNode
 
 _OF_THE_GUIDER = ("perp_neg", "signed", "ccfg", "dng")
 
@@ -205,6 +206,10 @@ NODES: list[type[Any]] = [
     VSFNode,
     NegToMeNode,
     GuiderNode,
+    WatcherNode,
+    AdaptiveNode,
+    TimelineNode,
+    MeasureNode,
     ToyboxNode,
     ToyboxLatentsNode,
 ]

@@ -96,6 +96,9 @@ class BaseModel:
     def __init__(self, sampling: Any) -> None:
         self.diffusion_model, self.model_sampling = UNet(), sampling
 
+    def process_latent_out(self, latents: Tensor) -> Tensor:
+        return latents * 2
+
     def apply_model(self, x: Tensor, sigma: Tensor, context: Tensor, options: dict[str, Any]) -> Tensor:
         wide = sigma.view(-1, 1, 1, 1)
         if isinstance(self.model_sampling, CONST):
@@ -139,6 +142,11 @@ def _text_of(cond: dict[str, Any]) -> Tensor:
 
 def convert_cond(conditioning: Any) -> list[dict[str, Any]]:
     return [{**more, "cross_attn": embeds, "model_conds": {}} for embeds, more in conditioning]
+
+
+def process_conds(model: BaseModel, noise: Tensor, conds: dict[str, Any], device: Any) -> None:
+    for cond in itertools.chain(*conds.values()):
+        cond["model_conds"] = {"c_crossattn": types.SimpleNamespace(cond=cond["cross_attn"])}
 
 
 class Patcher:
@@ -196,8 +204,7 @@ class CFGGuider:
         return _wrapped(self._euler, self, [w for keyed in kinds.values() for w in keyed])(noise, sigmas)
 
     def _euler(self, noise: Tensor, sigmas: Tensor) -> Tensor:
-        for cond in itertools.chain(*self.conds.values()):
-            cond["model_conds"] = {"c_crossattn": types.SimpleNamespace(cond=cond["cross_attn"])}
+        process_conds(self.model_patcher.model, noise, self.conds, None)
         x = noise if isinstance(self.model_patcher.model.model_sampling, CONST) else noise * sigmas[0]
         for sigma, following in itertools.pairwise(sigmas):
             denoised = self.predict(x, sigma.expand(len(x)))
@@ -255,6 +262,7 @@ def installed(monkeypatch: Any) -> types.ModuleType:
         "Clip",
         "Vae",
         "Latent",
+        "Image",
     )
     sockets: dict[str, Any] = {name: Socket(name.upper()) for name in names}
     about = {"Custom": Socket, "ComfyNode": ComfyNode, "NodeOutput": NodeOutput, "Schema": types.SimpleNamespace}
@@ -262,8 +270,9 @@ def installed(monkeypatch: Any) -> types.ModuleType:
         "comfy_api": {},
         "comfy_api.latest": {"io": types.SimpleNamespace(**sockets, **about), "ComfyExtension": ComfyExtension},
         "comfy": {},
-        "comfy.samplers": {"calc_cond_batch": calc_cond_batch, "CFGGuider": CFGGuider},
+        "comfy.samplers": {"calc_cond_batch": calc_cond_batch, "CFGGuider": CFGGuider, "process_conds": process_conds},
         "comfy.sampler_helpers": {"convert_cond": convert_cond},
+        "comfy.model_management": {"load_model_gpu": lambda patcher: None},
         "comfy.ldm": {},
         "comfy.ldm.modules": {},
         "comfy.ldm.modules.attention": {"optimized_attention": attend},

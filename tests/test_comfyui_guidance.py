@@ -269,6 +269,8 @@ def test_every_node_is_handed_to_comfyui_with_ranges_defaults_and_tooltips(nodes
     assert len({schema.node_id for schema in schemas}) == len(schemas) >= 11
     assert all(schema.node_id.startswith("Negguide") and schema.description for schema in schemas)
     for schema in schemas:
+        ids = [one.id for one in (*schema.inputs, *schema.outputs) if one.id]
+        assert len(set(ids)) == len(ids), schema.node_id  # ComfyUI refuses the whole pack otherwise
         for one in schema.inputs:
             if one.io_type in ("FLOAT", "INT"):
                 assert one.about["min"] <= one.about["default"] <= one.about["max"], (schema.node_id, one.id)

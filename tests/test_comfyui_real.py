@@ -35,6 +35,8 @@ START, RUN = 300, 300
 class Server:
     def __init__(self, port: int, folder: Path) -> None:
         self.address, self.folder = f"http://127.0.0.1:{port}", folder
+        self.texts: list[str] = []
+        """What the workflow that ran last shows as text."""
 
     def ask(self, path: str, body: Any = None) -> Any:
         data = None if body is None else json.dumps(body).encode()
@@ -50,7 +52,9 @@ class Server:
             assert time.monotonic() < end, "the workflow does not end"
             time.sleep(0.2)
         assert done["status"]["status_str"] == "success", done["status"]
-        files = [one for output in done["outputs"].values() for one in output.get("images", [])]
+        self.texts = [text for output in done["outputs"].values() for text in output.get("text", [])]
+        images = (one for output in done["outputs"].values() for one in output.get("images", []))
+        files = [one for one in images if one["type"] == "output"]
         return np.stack([np.asarray(Image.open(self.folder / "output" / one["filename"])) for one in files]).astype(int)
 
 
@@ -124,6 +128,8 @@ def test_perp_neg_leaves_a_picture_as_it_is_alone(server: Server) -> None:
         ("nag_without_guidance", "NegguideNegative", {"start": 0.99}),
         ("negtome_variety", "NegguideNegToMe", {"alpha": 0.0}),
         ("spell_keeps_pictures_apart", "NegguideSpell", {"radius": 0.0}),
+        ("nag_on_a_transformer", "NegguideNag", {"scale": 1.0}),
+        ("adaptive_distinct_with_timeline", "NegguideAdaptive", {"weight": 0.0}),
     ],
 )
 def test_neutral_settings_are_the_stock_sampler(server: Server, name: str, kind: str, inputs: dict[str, Any]) -> None:
@@ -136,6 +142,19 @@ def test_negtome_leaves_the_first_picture_as_it_is(server: Server) -> None:
     graph = example("negtome_variety")
     stock = server.pictures(changed(graph, "KSampler", model=["1", 0]))
     assert (server.pictures(graph)[0] == stock[0]).all()
+
+
+def test_the_watcher_makes_the_pictures_differ_and_tells_what_it_saw(server: Server) -> None:
+    graph = example("adaptive_distinct_with_timeline")
+
+    def run(graph: dict[str, Any]) -> tuple[float, str]:
+        server.pictures(graph)
+        scores = next(text for text in server.texts if text.startswith("Vendi: "))
+        return float(scores.split()[1]), "\n".join(server.texts)
+
+    stock, _ = run(changed(graph, "KSampler", model=["1", 0]))
+    distinct, words = run(graph)
+    assert distinct > stock and "sees cat" in words and "away from cat" in words
 
 
 def test_the_guider_is_the_ksampler_with_perp_neg(server: Server) -> None:

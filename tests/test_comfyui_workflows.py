@@ -17,6 +17,8 @@ STOCK = {
     "CLIPTextEncode": ["CONDITIONING"],
     "KSampler": ["LATENT"],
     "KSamplerSelect": ["SAMPLER"],
+    "PreviewAny": [],
+    "PreviewImage": [],
     "RandomNoise": ["NOISE"],
     "SamplerCustomAdvanced": ["LATENT", "LATENT"],
     "SaveImage": [],
@@ -53,7 +55,14 @@ def test_an_example_names_nodes_and_values_that_exist(workflow: Path, monkeypatc
 def test_there_is_an_example_for_every_kind_of_node() -> None:
     used = {node["class_type"] for file in WORKFLOWS for node in json.loads(file.read_text()).values()}
     assert len(WORKFLOWS) >= 8
-    assert {"NegguidePerpNeg", "NegguideSigned", "NegguideNag", "NegguideNegToMe", "NegguideGuider"} <= used
+    assert {
+        "NegguidePerpNeg",
+        "NegguideSigned",
+        "NegguideNag",
+        "NegguideNegToMe",
+        "NegguideGuider",
+        "NegguideAdaptive",
+    } <= used
 
 
 def test_the_toyboxs_texts_and_pictures_are_those_of_its_pipeline(monkeypatch: pytest.MonkeyPatch) -> None:
