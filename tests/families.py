@@ -17,6 +17,7 @@ import families_guiders as guiders
 import families_llms as llms
 import families_newer as newer
 import families_qwen as qwen
+import families_qwen_edit as edits
 import families_sections as sections
 import families_transformers as transformers
 import families_unets as unets
@@ -124,6 +125,10 @@ MORE: dict[str, Tiny] = {
     "hunyuan_image": Tiny(guiders.hunyuan_image, _size(64), scale=""),
     "hunyuan_video_15": Tiny(guiders.hunyuan_video_15, _size(16, num_frames=5), scale=""),
     "motif_video": Tiny(guiders.motif_video, _size(32, num_frames=5, max_sequence_length=16), scale=""),
+    "qwen_edit": Tiny(edits.qwen_edit, _size(image=picture()), scale="true_cfg_scale", needs_negative=True),
+    "qwen_edit_plus": Tiny(
+        edits.qwen_edit_plus, _size(image=[picture()] * 2), scale="true_cfg_scale", w=8.0, needs_negative=True
+    ),
     "latte": Tiny(videos.latte, _size(video_length=4, clean_caption=False)),
 }
 """Families under a shorter contract; see `test_families_more`."""
@@ -141,6 +146,8 @@ NEWER = {
     "hunyuan_video_15": "HunyuanVideo15Pipeline",
     "motif_video": "MotifVideoPipeline",
     "klein": "Flux2KleinPipeline",
+    "qwen_edit": "QwenImageEditPipeline",
+    "qwen_edit_plus": "QwenImageEditPlusPipeline",
     "longcat": "LongCatImagePipeline",
     "qwen_controlnet": "QwenImageControlNetModel",
     "zimage": "ZImagePipeline",

@@ -14,8 +14,8 @@ from negguide.methods import Negative, NegativePrompt, PerpNeg
 NAMES = list(families.MORE)
 MIXES_ITS_ROWS = ("kandinsky5", "latte")
 """Stock pipelines whose picture depends on what else is in the batch."""
-ONE_PICTURE = ("prx",)
-"""Stock pipelines that fail for several prompts."""
+ONE_PICTURE = ("prx", "qwen_edit_plus")
+"""Stock pipelines that fail for several prompts, or refuse them."""
 PROMPTS = ["a pet on grass", "one red apple"]
 
 
