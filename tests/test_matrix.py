@@ -85,6 +85,15 @@ def test_the_command_prints_every_pipeline_that_takes_a_prompt() -> None:
     )
 
 
+def test_the_command_counts_on_how_many_pipelines_each_method_works() -> None:
+    printed = json.loads(CliRunner().invoke(app, ["methods", "--families", "--json"]).stdout)
+    tried = {row["test"] for row in printed["pipelines"] if row["test"]}
+    for method, count in printed["works_on"].items():
+        assert count == len([name for name in tried if TESTED["pipelines"][name]["cells"][method] == "works"])
+    last = CliRunner().invoke(app, ["methods", "--families"]).stdout.split("| **works on", 1)[1].splitlines()[0]
+    assert [int(cell) for cell in last.split("|")[1:-1]] == list(printed["works_on"].values())
+
+
 @same_diffusers
 def test_the_page_is_what_the_command_prints() -> None:
     printed = CliRunner().invoke(app, ["methods", "--families"]).stdout

@@ -56,11 +56,11 @@ def _of_families(as_json: bool) -> str:
     """The matrix of pipelines and methods, as JSON or as the tables of docs/families.md."""
     import json
 
-    from negguide.pipeline.families.matrix import as_markdown, counts, matrix
+    from negguide.pipeline.families.matrix import as_markdown, counts, matrix, works_on
 
     rows = matrix()
     if as_json:
-        return json.dumps(stamped({"counts": counts(rows), "pipelines": rows}), indent=2)
+        return json.dumps(stamped({"counts": counts(rows), "works_on": works_on(rows), "pipelines": rows}), indent=2)
     return as_markdown(rows)
 
 

@@ -49,6 +49,13 @@ def counts(rows: list[dict[str, Any]]) -> dict[str, int]:
     }
 
 
+def works_on(rows: list[dict[str, Any]]) -> dict[str, int]:
+    """On how many of the tried pipelines each method works."""
+    tried = [row for row in rows if row["test"] and not row["reason"]]
+    methods = dict.fromkeys(method for row in tried for method in row["cells"])
+    return {method: sum(row["cells"][method] == WORKS for row in tried) for method in methods}
+
+
 def as_markdown(rows: list[dict[str, Any]]) -> str:
     """The matrix as tables: cells, reasons of methods, reasons of pipelines, classes that no test tries."""
     tried = [row for row in rows if row["test"] and not row["reason"]]
@@ -59,6 +66,7 @@ def as_markdown(rows: list[dict[str, Any]]) -> str:
     for row in tried:
         shown = [_shown(row["cells"][method], notes) for method in methods]
         lines.append(f"| {row['pipeline']} (`{row['test']}`) | {' | '.join(shown)} |")
+    lines.append(f"| **works on, of {len(tried)} tried** | {' | '.join(map(str, works_on(rows).values()))} |")
     lines += ["", *(f"{number}. {reason}" for reason, number in notes.items())]
     lines += ["", "## Refused as a whole", "", "| pipeline | because |", "|---|---|"]
     lines += [f"| {row['pipeline']} | {row['reason']} |" for row in rows if row["reason"]]
