@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,11 +16,11 @@ import torch
 
 pytest.importorskip("diffusers")
 
-from lab.train import enlarge, export, words
+from lab.train import crisp, enlarge, export, words
 from lab.train.data import HELD_OUT, Dataset, make_dataset, pairs
 from lab.train.sharpness import sharpness
 from lab.train.vae import make_vae
-from negguide.toybox.load import load_pipeline, pipeline_dir
+from negguide.toybox.load import PIPELINES, load_pipeline, pipeline_dir
 from negguide.toybox.tokenizer import make_tokenizer
 from negguide.toybox.world.render import render
 
@@ -80,6 +82,53 @@ def test_it_trains_and_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pyt
     picture = torch.zeros(1, 3, 128, 128)
     latents = vae.encode(picture).latent_dist.mean
     assert latents.shape == (1, 8, 16, 16) and vae.decode(latents).sample.shape == picture.shape
+
+
+def test_drawn_latents_are_those_that_the_pipeline_decodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crisp, "DRAWN", {"few-step": 3})
+    monkeypatch.setattr(crisp, "autocast", nullcontext)
+    pipe, captions = load_pipeline("few-step"), ["a red cat on grass", "a house at night"]
+    latents = crisp.drawn_latents({"few-step": pipe}, captions, seed=5, batch=2)
+    for place, text in enumerate(["a red cat on grass", "a house at night", "a red cat on grass"]):
+        generator = torch.Generator().manual_seed(5 * 1_000_003 + place)
+        image = pipe(text, num_inference_steps=4, guidance_scale=1.0, generator=generator, output_type="pt").images
+        with torch.no_grad():
+            made = pipe.vae.decode(latents[place : place + 1]).sample / 2 + 0.5
+        assert torch.allclose(made.clamp(0, 1), image, atol=1e-3)
+
+
+def test_the_decoder_alone_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopped after two steps and resumed, as in one go; the discriminator counts from the second step on."""
+    for name, value in {"REDRAWN": 3, "DRAWN": {"sd": 2, "few-step": 2}, "JUDGED_FROM": 1}.items():
+        monkeypatch.setattr(crisp, name, value)
+    monkeypatch.setitem(PIPELINES, "sd", dataclasses.replace(PIPELINES["sd"], steps=1))
+    monkeypatch.setattr(enlarge, "SUBSTEPS", 1)
+    pipes, renders = {name: load_pipeline(name) for name in ("sd", "few-step")}, few(128)
+    settings = dataclasses.replace(crisp.SETTINGS, steps=3, batch=8, warmup=1)
+    before = enlarge.make_large_vae()
+    before.register_to_config(scaling_factor=0.57)
+    whole, parts = copy.deepcopy(before), copy.deepcopy(before)
+    crisp.train_crisp(whole, pipes, renders, tmp_path / "whole", settings)
+
+    class Stop(Exception):
+        pass
+
+    step = crisp.Trainer.apply
+
+    def stops(trainer: crisp.Trainer, losses: dict[str, torch.Tensor]) -> None:
+        if trainer.step == 2:
+            raise Stop
+        step(trainer, losses)
+        trainer.save()
+
+    with monkeypatch.context() as stopping, pytest.raises(Stop):
+        stopping.setattr(crisp.Trainer, "apply", stops)
+        crisp.train_crisp(parts, pipes, renders, tmp_path / "parts", settings)
+    resumed = crisp.train_crisp(copy.deepcopy(before), pipes, renders, tmp_path / "parts", settings)
+    for name, value in resumed.state_dict().items():
+        same = torch.equal(value, before.state_dict()[name])
+        assert same == (not name.startswith(("decoder.", "post_quant_conv."))), name
+        assert torch.allclose(value, whole.state_dict()[name], atol=1e-3), name
 
 
 def test_every_pipeline_gets_it_with_its_own_factors(tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ def moments(vae: AutoencoderKL, images: np.ndarray, chunk: int = 250) -> tuple[T
     return torch.cat(means), torch.cat(spreads)
 
 
-def _pictures(images: Tensor, index: Tensor) -> Tensor:
+def pictures_of(images: Tensor, index: Tensor) -> Tensor:
     """Chosen pictures (B, 3, H, W) in [-1, 1] on the training device of all (N, H, W, 3) uint8."""
     chosen = images[index.to(images.device)].to(device())
     return chosen.permute(0, 3, 1, 2).float().div_(127.5).sub_(1).contiguous(memory_format=torch.channels_last)
@@ -149,7 +149,7 @@ def train_large_vae(
         generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + trainer.step)
         half = settings.batch // 2
         index = torch.randint(len(images), (settings.batch,), generator=generator)
-        pictures = _pictures(images, index)
+        pictures = pictures_of(images, index)
         told, remade = index[:half].to(means.device), index[half:].to(means.device)
         noise = torch.randn(settings.batch, LATENT_CHANNELS, 16, 16, generator=generator).to(device())
         noise *= LATENT_NOISE / scale * torch.linspace(0, 1, half, device=device()).repeat(2)[:, None, None, None]

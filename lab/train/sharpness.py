@@ -1,9 +1,10 @@
 """How sharp the edges of pictures are.
 
-python -m lab.train.sharpness [--model sd] [--count 300] [--autoencoder FOLDER]
+python -m lab.train.sharpness [--model sd] [--count 300] [--autoencoder FOLDER] [--sheet FILE]
 
 Draws fully specified prompts, renders clean scenes of the same kinds, colours and backgrounds at the same size, and prints how
-sharp the edges of the drawn pictures are beside those of the renders. `--autoencoder`: of another edition, for the same latents.
+sharp the edges of the drawn pictures are beside those of the renders, and in how many the oracle sees all that was asked for.
+`--autoencoder`: of another edition, for the same latents. `--sheet`: the first 30 pictures, one of each kind, to look at.
 """
 
 from __future__ import annotations
@@ -39,12 +40,12 @@ def renders(asked: list[dict[str, str]], size: int) -> np.ndarray:
     return np.stack(pictures)
 
 
-def relative_sharpness(model: str, count: int, autoencoder: str | None = None) -> tuple[float, float]:
-    """Mean sharpness of `count` pictures that a bundled pipeline draws, and of the renders beside them."""
+def draw(model: str, asked: list[dict[str, str]], autoencoder: str | None = None) -> np.ndarray:
+    """What a bundled pipeline draws for specifications of kind, colour and background; from the seeds of `lab.score`."""
     from diffusers import AutoencoderKL
 
     from lab.generate import generate
-    from lab.score import SEED_START, specified
+    from lab.score import SEED_START
     from negguide.toybox.load import PIPELINES, load_pipeline
     from negguide.toybox.world.captions import prompt
 
@@ -54,26 +55,44 @@ def relative_sharpness(model: str, count: int, autoencoder: str | None = None) -
         own = AutoencoderKL.from_pretrained(autoencoder)
         pipe.vae.encoder, pipe.vae.decoder = own.encoder, own.decoder
         pipe.vae.quant_conv, pipe.vae.post_quant_conv = own.quant_conv, own.post_quant_conv
-    asked = specified(count)
     texts = [prompt(row["kind"], colour=row["colour"], background=row["background"]) for row in asked]
-    drawn = generate(pipe, texts, range(SEED_START, SEED_START + count), **call)
-    pairs = (drawn, renders(asked, drawn.shape[1]))
-    made, true = (
-        float(sharpness(torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1).mean())
-        for pictures in pairs
-    )
-    return made, true
+    return generate(pipe, texts, range(SEED_START, SEED_START + len(asked)), **call)
+
+
+def mean_sharpness(pictures: np.ndarray) -> float:
+    """Mean sharpness of pictures (N, H, W, 3) uint8."""
+    return float(sharpness(torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1).mean())
+
+
+def share_right(pictures: np.ndarray, asked: list[dict[str, str]]) -> float:
+    """Share of pictures in which the oracle sees the asked kind, colour and background."""
+    from negguide.toybox.oracle import Oracle
+
+    judged = Oracle.load().judge(pictures)
+    seen = zip(judged.kind, judged.colour, judged.background, strict=True)
+    return float(np.mean([list(row.values()) == list(what) for row, what in zip(asked, seen, strict=True)]))
 
 
 def main() -> None:
     """The command."""
+    from PIL import Image
+
+    from lab.score import specified
+
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="sd")
     parser.add_argument("--count", type=int, default=300)
     parser.add_argument("--autoencoder", metavar="FOLDER")
+    parser.add_argument("--sheet", metavar="FILE")
     given = parser.parse_args()
-    made, true = relative_sharpness(given.model, given.count, given.autoencoder)
+    asked = specified(given.count)
+    drawn = draw(given.model, asked, given.autoencoder)
+    made, true = mean_sharpness(drawn), mean_sharpness(renders(asked, drawn.shape[1]))
     print(f"{given.model}: edges of {given.count} pictures {made:.4f}, of renders {true:.4f}: {made / true:.3f}")
+    print(f"all that was asked for: {share_right(drawn, asked):.1%}")
+    if given.sheet:
+        rows = [np.concatenate(list(drawn[start : start + 10]), 1) for start in range(0, min(30, len(drawn) - 9), 10)]
+        Image.fromarray(np.concatenate(rows)).save(given.sheet)
 
 
 if __name__ == "__main__":
