@@ -24,7 +24,7 @@ COMMANDS = {
     "nag-few-step": ["a pet on grass", "-n", "cat", "-m", "plain,nag", "--model", "toybox/few-step"],
     "vsf": ["a castle", "-n", "snow", "-m", "plain,vsf:scale=1,vsf:scale=2", "--model", "toybox/few-step"],
     "adaptive": ["a pet on grass", "-m", "plain,adaptive:watcher=toybox,adaptive:watcher=toybox:window=0-0.4"],
-    "guard": ["a pet on grass", "-m", 'plain,guard:watcher=toybox:watch=["cat"]:weight=1.5:min_confidence=0.75'],
+    "guard": ["a pet on grass", "-m", 'plain,guard:watcher=toybox:watch=["cat"]'],
     "surplus": ["a pet on grass", "-m", "plain,surplus:watcher=toybox,distinct:watcher=toybox"],
     "negtome": ["a pet on grass", "-m", "plain,negtome:reference=all:alpha=1.9:window=0-0.4"],
     "repulsion": ["a pet on grass", "-m", "plain,spell:radius=1.2,particle_guidance"],

@@ -18,6 +18,7 @@ from negguide import (
     Interval,
     NegativePrompt,
     PerpNeg,
+    Recommended,
     Window,
     attach,
 )
@@ -94,7 +95,9 @@ def test_creative_accumulates_and_guard_replaces() -> None:
         families.run("sd15", steps=10)
     grown = [["cat"], ["cat", "black dog"], ["cat", "black dog"], ["cat", "black dog"], ["cat", "black dog", "owl"]]
     assert negatives(attached) == [[row] for row in grown]
-    guard = AdaptiveNegatives(says(*answers), policy="guard", watch=["dog", "cat"], questions="What is it?", **options)
+    guard = AdaptiveNegatives(
+        says(*answers), policy="guard", watch=["dog", "cat"], questions="What is it?", kind="signed", **options
+    )
     with attach(families.build("sd15"), guard) as attached:
         families.run("sd15", steps=10)
     assert negatives(attached) == [[["cat"]], [["dog", "cat"]], [[]], [["cat"]], [[]]]
@@ -103,7 +106,7 @@ def test_creative_accumulates_and_guard_replaces() -> None:
 
 def test_a_guard_asks_for_each_thing_and_judges_the_picture_without_its_negative() -> None:
     watcher = says("yes")
-    guard = AdaptiveNegatives(watcher, policy="guard", watch=["hat", "cat"], looks=(0.0, 0.3), weight=3.0)
+    guard = AdaptiveNegatives(watcher, "guard", watch=["hat", "cat"], looks=(0.0, 0.3), weight=3.0, kind="signed")
     with attach(families.build("sd15"), guard) as attached:
         families.run("sd15", steps=4)
     assert [q.text for q in watcher.seen[0][1]] == ["Is there a hat in the picture?", "Is there a cat in the picture?"]
@@ -119,9 +122,39 @@ def test_a_guard_asks_for_each_thing_and_judges_the_picture_without_its_negative
     assert not np.array_equal(first[1], second[1]), "then only the guard looks past its own negative"
 
 
+def sure(confidence: float, *answers: str) -> Any:
+    """A watcher that is as sure of each answer."""
+    looks = iter(answers)
+
+    def watch(images: Any, questions: Any) -> Any:
+        answer = next(looks)
+        return [[[(answer, confidence)] for _ in questions] for _ in images]
+
+    return watch
+
+
+def test_a_guard_keeps_avoiding_by_default_what_its_negative_hides() -> None:
+    plain = families.run("sd15", steps=8)
+    looks = {"looks": (0.0, 0.3, 0.6)}
+    with attach(
+        families.build("sd15"), AdaptiveNegatives(sure(0.98, "yes", "no", "no"), "guard", watch="hat", **looks)
+    ) as attached:
+        seen = families.run("sd15", steps=8)
+    assert negatives(attached) == [[["hat"]], [["hat"]], [["hat"]]]
+    with attach(families.build("sd15"), Recommended(Negative("hat", window=Window(1 / 8, 0.999)))):
+        wanted = families.run("sd15", steps=8)
+    assert difference(seen, wanted) < 1e-5 < difference(seen, plain), "to the end, not in the first half alone"
+    doubting = AdaptiveNegatives(sure(0.96, "yes", "yes", "yes"), "guard", watch="hat", **looks)
+    with attach(families.build("sd15"), doubting) as attached:
+        assert np.array_equal(families.run("sd15", steps=8), plain)
+    assert negatives(attached) == [[[]]] * 3
+
+
 def test_a_guard_that_is_off_again_sees_the_picture_of_now() -> None:
     guarding, looking = says("yes", "no"), says("")
-    guard = AdaptiveNegatives(guarding, "guard", watch=["hat"], looks=(0.0, 0.3, 0.6), asynchronous=True, weight=3.0)
+    guard = AdaptiveNegatives(
+        guarding, "guard", watch=["hat"], looks=(0.0, 0.3, 0.6), asynchronous=True, weight=3.0, kind="signed"
+    )
     spy = AdaptiveNegatives(looking, policy=lambda sight: (), looks=(0.6,), kind="signed")
     with attach(families.build("sd15"), guard, spy) as attached:
         families.run("sd15", steps=10)

@@ -35,7 +35,7 @@ def test_looks_are_dense_early_and_only_where_asked() -> None:
     assert [sum(mark < 0.4 for mark in dense(count)) for count in (0, 1, 2, 8, 40)] == [0, 1, 2, 6, 30]
     assert dense(8)[0] == dense(4)[0] == 0 < dense(3)[0]
     creative, guard = AdaptiveNegatives("toybox"), AdaptiveNegatives("toybox", "guard", watch=["hat"])
-    assert creative.looks == dense(6) and guard.looks == (0.12, 0.36, 0.6)
+    assert creative.looks == dense(6) and guard.looks == (0.24, 0.36, 0.6)
     assert AdaptiveNegatives("toybox", "guard", watch=["hat"], looks=8).looks[0] > 0 == creative.looks[0]
     sigmas = [record.sigma for record in attached.trace]
     marks = (sigmas[3], (sigmas[7] + sigmas[8]) / 2, 0.0)

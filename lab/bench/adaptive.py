@@ -57,9 +57,17 @@ MEANINGS: Mapping[str, str] = {
     "replay": "weight of the lists that `creative 1` ended with for other seeds of the same prompt, from the first step on",
     "forgetful": "weight; only what is seen at the moment is negated",
     "early": "weight; negatives act in the first 40 % only",
-    "guard": "weight; signed, at the moments when the thing is seen",
-    "guard sure": f"the same, and only what is seen with a confidence of at least {SURE} counts",
+    "guard": "weight, all other options at their defaults",
+    "guard signed": "weight; signed, at the moments when the thing is seen, looks at 12, 36 and 60 %, every sighting counts",
+    "guard signed sure": f"the same, and only what is seen with a confidence of at least {SURE} counts",
 }
+_SIGNED = {"kind": "signed", "looks": (0.12, 0.36, 0.6)}
+GUARDS: Mapping[str, Mapping[str, Any]] = {
+    "guard": {},
+    "guard signed": {**_SIGNED, "min_confidence": 0.0},
+    "guard signed sure": {**_SIGNED, "min_confidence": SURE},
+}
+"""What is compared as a guard -> its options."""
 
 
 def trials() -> tuple[Trial, ...]:
@@ -70,8 +78,9 @@ def trials() -> tuple[Trial, ...]:
         Trial("plain"),
         *(Trial(name, weight) for name, weights in (swept | more).items() for weight in weights),
         Trial("unguarded", part="guard"),
-        *(Trial("guard", weight, "guard") for weight in (0.5, 1.0)),
-        *(Trial("guard sure", weight, "guard") for weight in (1.0, 1.5)),
+        Trial("guard", 1.0, "guard"),
+        Trial("guard signed", 1.0, "guard"),
+        *(Trial("guard signed sure", weight, "guard") for weight in (1.0, 1.5)),
     )
 
 
@@ -81,9 +90,16 @@ def prompts() -> tuple[str, ...]:
 
 
 def watched() -> tuple[tuple[str, str], ...]:
-    """(prompt, what is watched for) of the guard: often there, sometimes there, and rarely."""
+    """(prompt, what is watched for) of the guard: five often there, three near misses, three rarely there."""
     return (
         ("a pet on grass", "cat"),
+        ("a vehicle on snow", "car"),
+        ("a fruit on sand", "apple"),
+        ("a building at night", "house"),
+        ("a face with a hat in a room", "glasses"),
+        ("a dog on sand", "cat"),
+        ("a bus on grass", "car"),
+        ("a castle on snow", "house"),
         ("a face in a room", "glasses"),
         ("a face on grass", "hat"),
         ("a vehicle on sand", "watermark"),
@@ -100,9 +116,9 @@ def run_trial(seeds: int, model: str, steps: int, scale: float, trial: Trial) ->
     """Pictures (N, 64, 64, 3) uint8 of a trial, and a row per open prompt, or per watched case with `seeds` pictures."""
     started = time.monotonic()
     if trial.part == "guard":
-        sure = SURE if trial.method == "guard sure" else 0.0
-        images = _guarded(trial.strength, seeds, model, steps, scale, sure)
-        rows = judge_guard(images, _guarded(0.0, seeds, model, steps, scale), seeds)
+        images = _guarded(trial, seeds, model, steps, scale)
+        plain = _guarded(Trial("unguarded", part="guard"), seeds, model, steps, scale)
+        rows = judge_guard(images, plain, seeds)
     else:
         images, lists = _creative(trial, model, steps, scale, FIRST_SEED)
         rows = judge(images, prompts())
@@ -177,14 +193,14 @@ def _make(
 
 
 @cache
-def _guarded(
-    weight: float, seeds: int, model: str, steps: int, scale: float, min_confidence: float = 0.0
-) -> np.ndarray:
-    """The pictures of the watched cases, without a guard for weight 0; one at a time, so that none can touch another."""
+def _guarded(trial: Trial, seeds: int, model: str, steps: int, scale: float) -> np.ndarray:
+    """The pictures of the watched cases, without a guard for strength 0; one at a time, so that none can touch another."""
     images = []
     for place, (text, thing) in enumerate(watched()):
-        guard = AdaptiveNegatives(WATCHER, "guard", watch=[thing], weight=weight, min_confidence=min_confidence)
-        methods = (guard,) if weight else ()
+        methods: tuple[Method, ...] = ()
+        if trial.strength:
+            options = GUARDS[trial.method]
+            methods = (AdaptiveNegatives(WATCHER, "guard", watch=[thing], weight=trial.strength, **options),)
         for seed in range(GUARD_SEED + place * seeds, GUARD_SEED + (place + 1) * seeds):
             images.append(_make(model, [text], [seed], methods, steps, scale)[0])
     return np.concatenate(images)

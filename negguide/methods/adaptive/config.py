@@ -28,8 +28,12 @@ KINDS: dict[str, Mapping[str, Any]] = {
 """How a negative acts -> the method that does it, with its presets."""
 SOMETHING = "something"
 """The text of a negative of which nothing is known yet."""
-LOOKS, GUARD_LOOKS = 6, (0.12, 0.36, 0.6)
+LOOKS, GUARD_LOOKS = 6, (0.24, 0.36, 0.6)
 """When a watcher looks where it is not told: what it costs is mostly its looks."""
+GUARD_CONFIDENCE = 0.97
+"""How sure a guard's watcher has to be where it is not told: half-formed dogs are called cats. See docs/defaults.md."""
+THROUGHOUT = Window(0, 0.999)
+"""When a guard's recommended negative acts: from when a thing is seen, not in the first half alone."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +55,7 @@ class AdaptiveOptions(Method):
     keep: str | Sequence[str] = option((), help="Words that never become negatives, beside those of the prompt.")
     kind: str | Callable[[Negative], Method] | None = option(
         None,
-        help="How what was seen is avoided. Empty: replace for creative, recommended for distinct and surplus, else signed.",
+        help="How what was seen is avoided. Empty: replace for creative, signed for functions, else recommended.",
         choices=tuple(KINDS),
     )
     weight: float = option(1.0, help="Weight of what was seen; 0: nobody looks.", low=0)
@@ -67,7 +71,9 @@ class AdaptiveOptions(Method):
     timeout: float | None = option(
         None, help="How long the watcher may think. Empty: as long as it takes.", low=0, unit="s"
     )
-    min_confidence: float = option(0.0, help="Answers that are less sure do not count.", low=0, high=1)
+    min_confidence: float | None = option(
+        None, help="Answers that are less sure do not count. Empty: all count, for a guard from 0.97.", low=0, high=1
+    )
     most: int | None = option(None, help="Negatives at most. Empty: as many as the text encoder reads.", low=1)
     drop: Literal["oldest", "weakest"] = option("oldest", help="Which negatives leave first when there are too many.")
     synonyms: Sequence[Sequence[str]] = option((), help="Groups of words that mean the same.")
@@ -91,6 +97,8 @@ class AdaptiveOptions(Method):
         guards = self.policy == "guard"
         if self.looks is None:
             put(self, "looks", GUARD_LOOKS if guards and self.looks_unit == "progress" else LOOKS)
+        if self.min_confidence is None:
+            put(self, "min_confidence", GUARD_CONFIDENCE if guards else 0.0)
         put(self, "looks", as_looks(self.looks, self.looks_unit, at_once=not guards))
         put(self, "frames", as_fractions(self.frames))
         put(self, "synonyms", tuple(tuple(group) for group in self.synonyms))
@@ -121,12 +129,19 @@ class AdaptiveOptions(Method):
     @property
     def kind_at_work(self) -> str | Callable[[Negative], Method]:
         """`kind`, or what stands for it where it is not told."""
-        usual = "recommended" if is_of_groups(self.policy) else "signed"
+        usual = "recommended" if self.policy == "guard" or is_of_groups(self.policy) else "signed"
         return self.kind or ("replace" if self.policy == "creative" else usual)
+
+    @property
+    def can_look_past(self) -> bool:
+        """Whether a guard knows, at no cost, what the picture would be without its negative."""
+        in_attention = type(self.steering(SOMETHING)).tokens is not Method.tokens
+        return self.policy == "guard" and self.kind_at_work != "replace" and not in_attention
 
     def steering(self, prompt: str | EachImage) -> Method:
         """The method that acts on a negative as `kind` says."""
-        negative = Negative(prompt, self.weight, self.window)
+        lasts = self.policy == "guard" and self.kind_at_work == "recommended" and self.window == Window()
+        negative = Negative(prompt, self.weight, THROUGHOUT if lasts else self.window)
         if isinstance(self.kind_at_work, str):
             options = dict(KINDS[self.kind_at_work])
             scale = {} if self.scale is None else {"scale": self.scale}

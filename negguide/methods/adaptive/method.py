@@ -26,11 +26,13 @@ class AdaptiveNegatives(AdaptiveOptions):
     -> answers`. One that raises or is late (`timeout` seconds) loses its look; the picture goes on, and a warning tells.
 
     `policy`: "creative" lets answers accumulate, so that the picture is driven away from all that it began to become;
-    "guard" steers away from what of the list `watch` is seen now, and is off, at no cost, while nothing is; "distinct" and
+    "guard" steers away from what of the list `watch` is seen now, and is off, at no cost, while nothing is (what acts in attention
+    or replaces the unconditional cannot be looked past: then what was seen is avoided to the end); "distinct" and
     "surplus" look at all pictures of a prompt together: of each thing the surest picture, or the surest quarter of them, keeps it,
-    the others leave it; or a function of a `Sight`, or a `GroupPolicy`. `kind`: "replace" (in the place of the unconditional, no
-    extra pass; default of creative, joined with the call's own `negative_prompt`), "recommended" (as `Recommended`; default of
-    distinct and surplus), "signed" (default otherwise), "perp_neg", "nag" (needs no guidance), or a function `Negative -> Method`.
+    the others leave it; or a function of a `Sight`, or a `GroupPolicy`. `kind`: "replace" (in the place of the unconditional,
+    no extra pass; default of creative, joined with the call's own `negative_prompt`), "recommended" (as `Recommended`, for a
+    guard throughout; default of guard, distinct and surplus), "signed" (default otherwise), "perp_neg", "nag" (needs no
+    guidance), or a function `Negative -> Method`.
 
     `questions`: texts (`{noun}`: what the prompt is of) or `Question`s; else those for the list `watch`, else those for
     `category`, else derived from each prompt ("What kind of pet is it?"). Words of the prompt and of `keep` never
@@ -38,7 +40,8 @@ class AdaptiveNegatives(AdaptiveOptions):
     of what is there. At most `most` negatives, and as many as the text encoder reads to the end.
 
     `looks`: how many, dense early (`negguide.methods.looks.dense`; a guard not at the first step), or marks in fractions
-    of sampling, or of sigma with `looks_unit="sigma"`; None: six, of a guard three, at 0.12, 0.36 and 0.6.
+    of sampling, or of sigma with `looks_unit="sigma"`; None: six, of a guard three, at 0.24, 0.36 and 0.6.
+    `min_confidence`: answers below it do not count; None: all count, for a guard those from 0.97, so that clean pictures stay.
     `asynchronous`: the watcher thinks while the next step runs and its answer takes effect exactly one step later than
     otherwise; it must then not draw from torch's global random state.
 
@@ -117,7 +120,7 @@ class AdaptiveNegatives(AdaptiveOptions):
         memory.plain = None
         if (inner := memory.inner) is None:
             return
-        if self.policy == "guard" and self.kind_at_work != "replace":
+        if self.can_look_past:
             # What the picture would be without the negative: judged by its effect, a guard would switch itself off.
             memory.plain = guidance.result()
         with guidance_of_rows(guidance, inner.on(guidance.cond)):
@@ -187,7 +190,7 @@ register_preset(
     "guard",
     AdaptiveNegatives,
     summary="a vision-language model watches for listed things and steers away only from those it sees",
-    cost="2 while nothing is seen, 3 while something is; looks by the watcher",
+    cost="2 while nothing is seen, as recommended while something is; looks by the watcher",
     paper="arXiv:2510.26052",
     policy="guard",
 )

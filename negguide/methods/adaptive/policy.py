@@ -25,6 +25,7 @@ class Sight:
 
     `image`: its row in the batch. `progress`: fraction of sampling. `seen`: what the answers name, cleaned.
     `new`: that which may become a negative: without words of the prompt and of `keep`, and not yet held under another form.
+    `lasting`: the picture was seen with what is held at work, so that a thing may be missing for that alone.
     """
 
     image: int
@@ -36,6 +37,7 @@ class Sight:
     held: tuple[Held, ...]
     watch: tuple[str, ...] = ()
     synonyms: tuple[tuple[str, ...], ...] = ()
+    lasting: bool = False
 
 
 Policy = Callable[[Sight], Sequence[Any]]
@@ -65,12 +67,14 @@ def creative(sight: Sight) -> tuple[Held, ...]:
 
 
 def guard(sight: Sight) -> tuple[Held, ...]:
-    """What of the watch-list is seen now, and nothing else (VL-DNP, arXiv:2510.26052)."""
+    """What of the watch-list is seen now (VL-DNP, arXiv:2510.26052), and what a negative that cannot be looked past hides."""
     seen = []
     for thing in sight.watch:
         sure = [_sureness(answer) for answer in sight.seen if mentions(answer.text, thing, sight.synonyms)]
         if sure:
             seen.append(Held(thing, max(sure), sight.step))
+        elif sight.lasting:
+            seen += [held for held in sight.held if held.text == thing]
     return tuple(seen)
 
 

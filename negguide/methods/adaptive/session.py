@@ -70,6 +70,8 @@ class _Visit:
     step: Step
     questions: tuple[tuple[Question, ...], ...]
     model: RunContext
+    lasting: bool
+    """Whether what is held was at work in what is looked at."""
 
 
 class Session:
@@ -133,7 +135,7 @@ class Session:
         asked = tuple(several for several in questions for _ in range(len(images) // len(questions)))
         threaded = config.asynchronous or config.timeout is not None
         look = Look(self.watcher, images, asked, self._turn if threaded else None)
-        self._under_way.append(_Visit(look, step, questions, model))
+        self._under_way.append(_Visit(look, step, questions, model, self.inner is not None and self.plain is None))
         if not config.asynchronous:
             look.outcome(config.timeout)
 
@@ -189,11 +191,10 @@ class Session:
         """What was seen on one image, as a policy is told it."""
         config, step, prompt = self.config, visit.step, visit.model.prompts[image]
         synonyms = cast("tuple[tuple[str, ...], ...]", config.synonyms)
-        seen = seen_in(questions, answers, step.index, config.min_confidence)
+        seen = seen_in(questions, answers, step.index, config.min_confidence or 0.0)
         new = new_in(seen, self._held[image], (prompt, *config.keep), synonyms)
-        return Sight(
-            image, step.index, step.progress, prompt, seen, new, self._held[image], tuple(config.watch), synonyms
-        )
+        watch, held = tuple(config.watch), self._held[image]
+        return Sight(image, step.index, step.progress, prompt, seen, new, held, watch, synonyms, visit.lasting)
 
     def _wanted(self, sights: Sequence[Sight], groups: Sequence[Sequence[int]]) -> list[Sequence[Any]]:
         """What the policy decides for each image, by itself or together with the others of its prompt."""
