@@ -177,7 +177,15 @@ def test_what_a_guider_cannot_do_is_said() -> None:
     guider = PerpNegGuidance([Negative(embeds=torch.ones(3, 8))], 5.0)
     guider.set_state(0, 2, torch.tensor(1))
     text = torch.ones(1, 3, 8)
-    with pytest.raises(NotImplementedError, match="encoder_hidden_states_mask"):
-        guider.prepare_inputs({"encoder_hidden_states": (text, text), "encoder_hidden_states_mask": (text, text)})
+    with pytest.raises(NotImplementedError, match="is_uncondition"):
+        guider.prepare_inputs({"encoder_hidden_states": (text, text), "is_uncondition": (text, text)})
+    with pytest.raises(NotImplementedError, match="audio_embeds"):
+        guider.prepare_inputs({"audio_embeds": text})
     with pytest.raises(ValueError, match="pooled"):
         guider.prepare_inputs({"prompt_embeds": (text, text), "text_embeds": (text[0], text[0])})
+    with pytest.raises(ValueError, match="second text encoder"):
+        guider.prepare_inputs({"encoder_hidden_states": (text, text), "encoder_hidden_states_2": (text, text)})
+    with pytest.raises(ValueError, match="3 tokens where this pipeline counts 5"):
+        guider.prepare_inputs({"encoder_hidden_states": (text, text), "txt_ids": (text, torch.ones(1, 5, 4))})
+    with pytest.raises(TypeError, match="takes no max_length; possible: clip_skip"):
+        PerpNegGuidance(["hat"]).encode(modular(), max_length=3)

@@ -50,7 +50,7 @@ ALLOWED = {
     "custom": {"engine", "methods"},
     "processors": {"engine", "maths", "methods", "pipeline"},
     "learn": {"engine", "maths", "methods"},
-    "guiders": {"maths", "methods", "processors"},
+    "guiders": {"maths", "methods", "pipeline", "processors"},
     "sds": {"maths"},
 }
 """Room -> the rooms it may import. The Toybox is known by `plugins` alone, by name, as any other package's plug-in is."""

@@ -10,6 +10,7 @@ import diffusers
 import families
 import pytest
 import torch
+from modular import modular, run
 from torch import Tensor
 
 modular_pipelines = pytest.importorskip("diffusers.modular_pipelines")
@@ -21,37 +22,7 @@ from negguide.guiders import PerpNegGuidance  # noqa: E402
 from negguide.methods import APG, CADS, NAG, VSF, Mask, Method, Negative, NegToMe, PerpNeg, Window  # noqa: E402
 from negguide.pipeline.modular import in_one_piece  # noqa: E402
 
-BLOCKS = {
-    "sdxl": "StableDiffusionXLAutoBlocks",
-    "sd3": "StableDiffusion3AutoBlocks",
-    "wan": "WanBlocks",
-    "zimage": "ZImageAutoBlocks",
-    "klein": "Flux2KleinBaseAutoBlocks",
-    "ltx": "LTXAutoBlocks",
-    "flux": "FluxAutoBlocks",
-}
 TWO = ["cat", Negative("hat", 0.5, Window(0, 0.5))]
-
-
-def modular(name: str, guider: Any = None) -> Any:
-    """The modular pipeline of a family with the components of its small pipeline."""
-    parts = families.build(name).components
-    pipe = getattr(modular_pipelines, BLOCKS[name])().init_pipeline()
-    pipe.update_components(**{k: v for k, v in parts.items() if v is not None and k in pipe.component_names})
-    if "guider" in pipe.component_names:
-        # Z-Image's own pipeline counts its scale from the prompt's prediction.
-        pipe.update_components(guider=guider or diffusers.ClassifierFreeGuidance(6.0 if name == "zimage" else 5.0))
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
-
-
-def run(name: str, pipe: Any, **more: Any) -> Tensor:
-    """What a short call of a modular pipeline draws."""
-    inputs = [given.name for given in pipe.blocks.inputs]
-    given = {k: v for k, v in families.arguments(name, **more).items() if k in inputs}
-    output = "videos" if name in ("wan", "ltx") else "images"
-    drawn: Tensor = pipe(**{**given, "output_type": "pt"}, output=output)
-    return drawn
 
 
 def expected(name: str, *methods: Method, scale: float | None = None, **more: Any) -> Tensor:

@@ -8,9 +8,11 @@ from typing import Any, Literal
 import torch
 from diffusers.configuration_utils import register_to_config
 
-from negguide.guiders.base import MethodGuidance, embeds_in
+from negguide.guiders.base import MethodGuidance
+from negguide.guiders.texts import embeds_in, laid_over, mask_in
 from negguide.methods import NAG, NegToMe, Window
 from negguide.methods.negative import Concept, ConceptLike, live
+from negguide.pipeline.families import Unsupported
 from negguide.processors import wrap_nag, wrap_negtome
 
 
@@ -61,21 +63,28 @@ class NAGGuidance(WrappingGuidance):
         enabled: bool = True,
     ) -> None:
         super().__init__(NAG(negatives, scale, tau, alpha), guidance_scale, start, stop, enabled)
-        self._given: list[tuple[torch.Tensor, float]] = []
+        self._given: list[tuple[Mapping[str, Any], float]] = []
         self._layers: list[str] = []
 
     def prepare_inputs(self, data: Mapping[str, object]) -> list[Any]:
         method: Any = self.method
         acting = live(method.negatives, self._as_step(torch.empty(0))) if self._enabled and method.companions() else ()
-        self._given = [(embeds_in(self._overlay(data, n.condition)), n.weight) for n in acting]
+        self._given = [(laid_over(data, self._encoded(n.condition)), n.weight) for n in acting]
         return super().prepare_inputs(data)
 
     def wrap(self, denoiser: Any) -> list[str]:
         if not self._given or not self.is_conditional:
             return []
         method: Any = self.method
-        texts, weights = [text for text, _ in self._given], [weight for _, weight in self._given]
-        return wrap_nag(denoiser, texts, None, weights, method.scale, method.tau, method.alpha, rows="all")
+        texts = [embeds_in(text) for text, _ in self._given]
+        if not all(isinstance(text, torch.Tensor) and text.ndim == 3 for text in texts):
+            raise Unsupported(
+                f"the text of {type(denoiser).__name__} shares layers with the image, so NAG is no guider there; use "
+                "negguide.attach(pipe, NAG(...))"
+            )
+        masks = [mask_in(text) for text, _ in self._given]
+        weights = [weight for _, weight in self._given]
+        return wrap_nag(denoiser, texts, masks, weights, method.scale, method.tau, method.alpha, rows="all")
 
 
 class NegToMeGuidance(WrappingGuidance):

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, NoReturn, TypeVar
 import torch
 from torch import Tensor
 
+from negguide.guiders.texts import Encoded, encode, laid_over
 from negguide.methods import Method
 from negguide.methods.base import OWN, Condition, Guidance, Step
 from negguide.methods.checks import finite
@@ -30,16 +31,6 @@ except ImportError as error:
 
 G = TypeVar("G", bound="MethodGuidance")
 
-_TEXT = {
-    "prompt_embeds": "embeds",
-    "encoder_hidden_states": "embeds",
-    "text_embeds": "pooled",
-    "pooled_projections": "pooled",
-}
-"""What the denoising blocks call the two kinds of text."""
-_AS_UNCONDITIONAL = frozenset({"time_ids", "image_embeds", "hidden_states"})
-"""What a negative shares with the unconditional."""
-
 
 class MethodGuidance(BaseGuidance):
     """Base of negguide's guiders: one denoiser call for the prompt, one for the unconditional, one for each live negative.
@@ -54,7 +45,7 @@ class MethodGuidance(BaseGuidance):
         super().__init__(start, stop, enabled)
         self.method = method
         self.guidance_scale = finite("guidance_scale", guidance_scale)
-        self._texts: dict[str, Embedded] = {}
+        self._texts: dict[str, Encoded] = {}
         for concept in self._concepts:
             _check(concept)
         # The config holds the settings in the form of JSON; embeddings have none, and are refused when it is loaded.
@@ -68,26 +59,21 @@ class MethodGuidance(BaseGuidance):
             },
         )
 
-    def encode(self: G, pipe: object) -> G:
-        """Encode the texts of all negatives with the text block of a modular pipeline; returns the guider.
+    def encode(self: G, pipe: object, **options: object) -> G:
+        """Encode the texts of all negatives with the pipeline's own text encoders; returns the guider.
 
-        Call it again when the text encoders change. Raises `TypeError` for what is no modular pipeline with a text block.
+        Call it again when the text encoders change.
+
+        Args:
+            pipe: a modular pipeline with a text block, or a pipeline class that owns a guider.
+            options: what else the text block takes and the call is given, e.g. `max_sequence_length=128`, `clip_skip=1`.
+
+        Raises:
+            TypeError: for any other pipeline, and for options that it does not take.
         """
-        from diffusers.modular_pipelines import PipelineState
-
-        block = getattr(getattr(pipe, "blocks", None), "sub_blocks", {}).get("text_encoder")
-        if block is None:
-            raise TypeError(
-                f"encode needs a modular pipeline with a block 'text_encoder', got {type(pipe).__name__}; otherwise give "
-                "Negative(embeds=..., pooled=...)"
-            )
         for concept in self._concepts:
             if isinstance(concept.prompt, str):
-                state = PipelineState()
-                state.set("prompt", concept.condition.prompt)
-                with torch.no_grad():
-                    block(pipe, state)
-                self._texts[concept.prompt] = Embedded(state.get("prompt_embeds"), state.get("pooled_prompt_embeds"))
+                self._texts[concept.prompt] = encode(pipe, concept.prompt, options)
         return self
 
     def new(self, **kwargs: object) -> MethodGuidance:
@@ -103,7 +89,7 @@ class MethodGuidance(BaseGuidance):
         batches.append(self._prepare_batch(data, 1, "pred_uncond"))
         for at, condition in enumerate(self._extras()):
             batch = self._prepare_batch(data, 1, f"pred_negative_{at}")
-            for name, value in self._overlay(data, condition).items():
+            for name, value in laid_over(data, self._encoded(condition)).items():
                 setattr(batch, name, value)
             batches.append(batch)
         return batches
@@ -171,43 +157,13 @@ class MethodGuidance(BaseGuidance):
             resize_mask=_unknown,
         )
 
-    def _overlay(self, data: Mapping[str, Any], condition: Condition) -> dict[str, Tensor]:
-        """The text of a condition under the names that the denoising block uses, with a row for each image."""
-        text = condition.prompt
-        embedded = text if isinstance(text, Embedded) else self._embedded(condition)
-        unknown = [
-            name
-            for name, value in data.items()
-            if name not in _TEXT and name not in _AS_UNCONDITIONAL and isinstance(value, tuple)
-        ]
-        if unknown or not any(_TEXT.get(name) == "embeds" for name in data):
-            raise NotImplementedError(
-                f"this pipeline hands its text over as {', '.join(data)}, and how a negative fills {', '.join(unknown) or 'them'} "
-                "is not known; use negguide.attach with the pipeline class of the model"
-            )
-        overlay = {}
-        for name, value in data.items():
-            if name in _TEXT:
-                like = next(part for part in reversed(value) if part is not None) if isinstance(value, tuple) else value
-                given = getattr(embedded, _TEXT[name])
-                if given is None:
-                    raise ValueError(f"{embedded} has no pooled embeddings; this pipeline needs them: pooled=...")
-                given = given if given.ndim == like.ndim else given.unsqueeze(0)
-                if given.shape[0] not in (1, like.shape[0]):
-                    raise ValueError(f"{embedded} has {given.shape[0]} rows for {like.shape[0]} images; give one row")
-                overlay[name] = given.to(like).expand(like.shape[0], *given.shape[1:])
-        return overlay
-
-    def _embedded(self, condition: Condition) -> Embedded:
+    def _encoded(self, condition: Condition) -> Encoded | Embedded:
+        if isinstance(condition.prompt, Embedded):
+            return condition.prompt
         for concept in self._concepts:
             if concept.condition == condition and concept.prompt in self._texts:
                 return self._texts[str(concept.prompt)]
         raise RuntimeError(f"{condition.prompt!r} is not encoded yet; call guider.encode(pipe) before the pipeline")
-
-
-def embeds_in(overlay: Mapping[str, Tensor]) -> Tensor:
-    """The token embeddings (B, L, C) of a text laid over what a block hands to the denoiser."""
-    return next(value for name, value in overlay.items() if _TEXT[name] == "embeds")
 
 
 def _check(concept: Concept) -> None:
