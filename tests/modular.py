@@ -27,9 +27,14 @@ def modular(name: str, guider: Any = None) -> Any:
     """The modular pipeline of a family with the components of its small pipeline."""
     import diffusers.modular_pipelines as modular_pipelines
 
+    return filled(name, getattr(modular_pipelines, BLOCKS[name])(), guider)
+
+
+def filled(name: str, blocks: Any, guider: Any = None) -> Any:
+    """A pipeline of these blocks, with the components of the family's small pipeline."""
     _fit_templates(name)
     parts = families.build(name).components
-    pipe = getattr(modular_pipelines, BLOCKS[name])().init_pipeline()
+    pipe = blocks.init_pipeline()
     pipe.update_components(**{k: v for k, v in parts.items() if v is not None and k in pipe.component_names})
     if "guider" in pipe.component_names:
         pipe.update_components(guider=guider or diffusers.ClassifierFreeGuidance(scale(name)))

@@ -50,6 +50,7 @@ ALLOWED = {
     "custom": {"engine", "methods"},
     "processors": {"engine", "maths", "methods", "pipeline"},
     "learn": {"engine", "maths", "methods"},
+    "modular": {"engine", "guiders", "methods"},
     "guiders": {"maths", "methods", "pipeline", "processors"},
     "sds": {"maths"},
 }

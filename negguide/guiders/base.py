@@ -71,6 +71,7 @@ class MethodGuidance(BaseGuidance):
         Raises:
             TypeError: for any other pipeline, and for options that it does not take.
         """
+        self._forget_step()
         for concept in self._concepts:
             if isinstance(concept.prompt, str):
                 self._texts[concept.prompt] = encode(pipe, concept.prompt, options)
@@ -106,6 +107,13 @@ class MethodGuidance(BaseGuidance):
 
     def forward(self, pred_cond: Tensor, pred_uncond: Tensor | None = None, **negatives: Tensor) -> Any:
         """The guided prediction (B, ...) of those for the prompt, the unconditional and `pred_negative_i`, as ordered."""
+        output = self._guided(pred_cond, pred_uncond, negatives)
+        if self._step is not None and self._step + 1 == self._num_inference_steps:  # the run is over
+            # A pipeline asks before its first step whether the unconditional is wanted: not of the last step of the last run.
+            self._forget_step()
+        return output
+
+    def _guided(self, pred_cond: Tensor, pred_uncond: Tensor | None, negatives: Mapping[str, Tensor]) -> Any:
         if pred_uncond is None:
             return GuiderOutput(pred=pred_cond, pred_cond=pred_cond, pred_uncond=None)
         step = self._as_step(pred_cond)
@@ -114,6 +122,10 @@ class MethodGuidance(BaseGuidance):
         guidance = Guidance(step, pred_cond, pred_uncond, self.guidance_scale, predictions)
         self.method.combine(guidance, {})
         return GuiderOutput(pred=guidance.result(), pred_cond=pred_cond, pred_uncond=pred_uncond)
+
+    def _forget_step(self) -> None:
+        nothing: Any = None
+        self._step = self._num_inference_steps = nothing
 
     @property
     def is_conditional(self) -> bool:

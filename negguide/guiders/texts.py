@@ -97,10 +97,10 @@ def laid_over(data: Mapping[str, Any], text: Encoded | Embedded) -> dict[str, An
             f"this pipeline hands its text over as {', '.join(data)}, and how a negative fills {', '.join(unknown) or 'them'} "
             f"is not known; {_INSTEAD}"
         )
-    whole = {name: _like(value) for name, value in data.items() if name in _NAMES}
-    rows = len(next(whole[name] for name in _EMBEDS if name in whole))
+    values = {name: _like(value) for name, value in data.items() if name in _NAMES}
+    rows = len(next(values[name] for name in _EMBEDS if name in values))
     laid = {}
-    for name, like in whole.items():
+    for name, like in values.items():
         value = _part(text, name, like)
         if value is not None:
             laid[name] = _rows(value, like, rows, text)
@@ -128,7 +128,7 @@ def _like(value: Any) -> Any:
 def _part(text: Encoded | Embedded, name: str, like: Any) -> Any:
     names = _NAMES[name]
     if not isinstance(text, Embedded):
-        value = next((text[known] for known in names if text.get(known) is not None), None)
+        value = next((text[key] for key in names if text.get(key) is not None), None)
     elif names == ("prompt_embeds",):
         value = text.embeds if text.embeds.ndim == 3 else text.embeds.unsqueeze(0)
     elif names == ("pooled_prompt_embeds",):
