@@ -27,6 +27,7 @@ def modular(name: str, guider: Any = None) -> Any:
     """The modular pipeline of a family with the components of its small pipeline."""
     import diffusers.modular_pipelines as modular_pipelines
 
+    _fit_templates(name)
     return filled(name, getattr(modular_pipelines, BLOCKS[name])(), guider)
 
 

@@ -107,6 +107,17 @@ def modular(monkeypatch: pytest.MonkeyPatch) -> Any:
     usual = families.arguments("sdxl")
     usual.pop("guidance_scale")
     monkeypatch.setattr(type(pipe), "__call__", lambda self, **given: stock(self, **{**usual, **given}))
+    kind: Any = diffusers.modular_pipelines.ModularPipelineBlocks
+    empty = kind.init_pipeline
+
+    def init_pipeline(self: Any, model: str) -> Any:
+        filled = empty(self)
+        parts = families.build("sdxl").components
+        filled.update_components(**{k: v for k, v in parts.items() if v is not None and hasattr(filled, k)})
+        return filled
+
+    monkeypatch.setattr(kind, "init_pipeline", init_pipeline)
+    monkeypatch.setattr(type(pipe), "load_components", lambda self: None)
     return pipe
 
 

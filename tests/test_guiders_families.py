@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import diffusers
@@ -85,3 +86,16 @@ def test_embeddings_of_the_users_own() -> None:
     embeds = guider._texts["cat"]["prompt_embeds"]
     pipe.update_components(guider=PerpNegGuidance([Negative(embeds=embeds)], 5.0))
     assert torch.allclose(run("qwen", pipe), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["hunyuan_image", "hunyuan_video_15", "motif_video"])
+def test_pipeline_classes_that_own_a_guider(name: str) -> None:
+    pipe = copy.copy(families.build(name))
+    pipe.guider = diffusers.ClassifierFreeGuidance(5.0)
+    plain = families.run(name, pipe)
+    with attach(pipe, PerpNeg(TWO)):
+        expected = families.run(name, pipe)
+    pipe.guider = PerpNegGuidance(TWO, 5.0).encode(pipe)
+    change = float((expected - plain).abs().max())
+    for _ in range(2):
+        assert float((families.run(name, pipe) - expected).abs().max()) < min(1e-4, 0.05 * change)
