@@ -92,7 +92,7 @@ class Chain:
         denoised = self._guided(step, args)
         for method in self.methods:
             if method.sees_denoised and method.looks_at(step, self._state):
-                context: Any = types.SimpleNamespace(groups=[tuple(range(len(denoised)))])
+                context: Any = types.SimpleNamespace(groups=[tuple(range(len(denoised)))], encode=None)
                 if (eyes := self.eyes.get(method)) is not None:
                     context = eyes.context(args["model"], self._guider.model_patcher, len(denoised))
                 event = Denoised(step, denoised, context)

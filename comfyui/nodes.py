@@ -104,6 +104,10 @@ class MethodNode(io.ComfyNode):
                 "which then stays at work as the usual negative prompt."
             )
             inputs.append(io.Conditioning.Input("empty_conditioning", optional=True, tooltip=tip))
+        if "references" in fields:
+            tip = "Pictures to keep away from, of the size of the result."
+            inputs.append(io.Image.Input("references", optional=True, tooltip=tip))
+            inputs.append(io.Vae.Input("vae", optional=True, tooltip="The VAE of the model, for the references."))
         return io.Schema(
             node_id=cls.node,
             display_name=f"{cls.shown} (negguide)",
@@ -122,6 +126,8 @@ class MethodNode(io.ComfyNode):
             if values.get(name):
                 options[name], known = as_concepts(values[name], kind)
                 conditionings |= known
+        if options.pop("references", None) is not None:
+            options["references"] = _latents_of(model, values["references"], values.get("vae"))
         if "unconditional" in entry.method.__dataclass_fields__:
             options["unconditional"] = "own"
             if (empty := values.get("empty_conditioning")) is not None:
@@ -129,6 +135,13 @@ class MethodNode(io.ComfyNode):
                 options["unconditional"] = stand_in()
                 conditionings[options["unconditional"]] = empty
         return io.NodeOutput(with_method(model, entry(**options), conditionings))
+
+
+def _latents_of(model: Any, pictures: Any, vae: Any) -> list[Any]:
+    """Clean latents of each picture, as the sampler's estimates are scaled."""
+    if vae is None:
+        raise ValueError("references are pictures, which become latents by the VAE of the model: connect it to vae")
+    return list(model.model.process_latent_in(vae.encode(pictures[..., :3])).float().cpu())
 
 
 def _node(method: str, shown: str, *leave_out: str) -> type[MethodNode]:

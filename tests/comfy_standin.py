@@ -96,6 +96,9 @@ class BaseModel:
     def __init__(self, sampling: Any) -> None:
         self.diffusion_model, self.model_sampling = UNet(), sampling
 
+    def process_latent_in(self, latents: Tensor) -> Tensor:
+        return latents / 2
+
     def process_latent_out(self, latents: Tensor) -> Tensor:
         return latents * 2
 

@@ -213,6 +213,31 @@ def test_spell_keeps_the_pictures_of_a_batch_apart(nodes: Any) -> None:
     assert torch.equal(sample(model, start[:1]), sample(patcher(), start[:1]))
 
 
+class Vae:
+    """Latents are the pictures' colours, twice as large as the sampler's."""
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        return torch.cat([pixels, pixels[..., :1]], -1).movedim(-1, 1)
+
+
+def test_spell_keeps_each_picture_away_from_references(nodes: Any) -> None:
+    pictures = torch.rand(2, 6, 6, 3, generator=torch.Generator().manual_seed(5))
+    model = patched(nodes, "spell", patcher(), radius=40.0, references=pictures, vae=Vae())
+    r, stock, x = 40.0 * (4 * 6 * 6) ** 0.5, patcher().model, noise(1) * SIGMAS[0]
+    for sigma, following in itertools.pairwise(SIGMAS):
+        cond, uncond = calc_cond_batch(stock, [convert_cond(text(s)) for s in (1, 2)], x, sigma.expand(1), {})
+        denoised = uncond + 4 * (cond - uncond)
+        pushed = denoised.clone()
+        for picture in Vae().encode(pictures) / 2:
+            away = denoised - picture
+            pushed += 1.6 * max(0.0, r / float(away.norm()) - 1) * away
+        x = x + (x - pushed) / sigma * (following - sigma)
+    assert torch.allclose(sample(model, noise(1)), x, rtol=1e-3, atol=1e-3)
+    assert not torch.allclose(x, sample(patcher(), noise(1)), atol=1e-2)
+    with pytest.raises(ValueError, match="connect it to vae"):
+        patched(nodes, "spell", patcher(), references=pictures)
+
+
 def spread(x: Tensor) -> float:
     return float(torch.cdist(x.flatten(1), x.flatten(1)).sum())
 
