@@ -14,14 +14,19 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from diffusers import ClassifierFreeGuidance
-from diffusers.modular_pipelines import LoopSequentialPipelineBlocks, ModularPipelineBlocks
-from diffusers.modular_pipelines.modular_pipeline_utils import InputParam
-
 from negguide.engine.presence_log import PresenceLog
 from negguide.guiders import ContrastiveGuidance, NAGGuidance, PerpNegGuidance, SignedNegativeGuidance
 from negguide.guiders.base import MethodGuidance
 from negguide.methods.negative import ConceptLike
+
+try:
+    from diffusers import ClassifierFreeGuidance
+    from diffusers.modular_pipelines import LoopSequentialPipelineBlocks, ModularPipelineBlocks
+    from diffusers.modular_pipelines.modular_pipeline_utils import InputParam
+except ImportError as error:
+    raise ImportError(
+        f"negguide.modular needs a diffusers with modular pipelines ({error}); use negguide.attach with the pipeline class"
+    ) from error
 
 __all__ = ["EncodeNegativesStep", "WatchStep", "watch"]
 
