@@ -15,6 +15,7 @@ from torch import Tensor
 from negguide import maths, processors
 from negguide.engine import Unsupported, attach
 from negguide.methods import NAG, NegToMe, Window
+from negguide.processors.rows import guided_rows
 
 S, TAU, ALPHA = 4.0, 1.3, 0.6
 WEIGHTS = [1.0, 0.5]
@@ -228,7 +229,7 @@ def test_what_cannot_work_is_said() -> None:
         processors.wrap_negtome(families.build("sd3").transformer, 2)
     unet = families.build("sd15").unet
     with pytest.raises(ValueError, match="no half"):
-        processors.NAGAttnProcessor(unet.attn_processors.popitem()[1], [text])._rows(3)
+        guided_rows("second half", 3)
     for wrong in ({"scale": 0.5}, {"alpha": 2.0}, {"weights": [1.0, 1.0]}, {"rows": "some"}, {"negatives": []}):
         with pytest.raises(ValueError, match="; "):
             processors.NAGAttnProcessor(print, **{"negatives": [text], **wrong})

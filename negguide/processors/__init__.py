@@ -8,15 +8,18 @@
 
 from negguide.processors.nag import NAGAttnProcessor, wrap_nag
 from negguide.processors.negtome import NegToMeAttnProcessor, wrap_negtome
+from negguide.processors.vsf import VSFAttnProcessor, wrap_vsf
 from negguide.processors.wrapping import WrappingProcessor, paused, unwrap, wrap
 
 __all__ = [
     "NAGAttnProcessor",
     "NegToMeAttnProcessor",
+    "VSFAttnProcessor",
     "WrappingProcessor",
     "paused",
     "unwrap",
     "wrap",
     "wrap_nag",
     "wrap_negtome",
+    "wrap_vsf",
 ]

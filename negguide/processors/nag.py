@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,10 +14,8 @@ from negguide.engine.attention_layers import text_of_layers
 from negguide.methods.checks import finite
 from negguide.methods.tokens import Layer
 from negguide.pipeline.families import Unsupported
+from negguide.processors.rows import Rows, check_rows, for_rows, guided_rows, texts_of
 from negguide.processors.wrapping import WrappingProcessor, wrap
-
-Rows = Literal["second half", "first half", "all"]
-"""Which rows of a forward have the prompt: most UNet loops stack [unconditional, prompt]."""
 
 
 class NAGAttnProcessor(WrappingProcessor):
@@ -53,7 +51,7 @@ class NAGAttnProcessor(WrappingProcessor):
         rows: Rows = "second half",
     ) -> None:
         super().__init__(wrapped)
-        self.negatives = _texts(negatives)
+        self.negatives = texts_of(negatives)
         self.biases = [None] * len(self.negatives) if biases is None else list(biases)
         self.weights = [1.0] * len(self.negatives) if weights is None else [finite("a weight", w, 0) for w in weights]
         if not len(self.negatives) == len(self.biases) == len(self.weights):
@@ -62,9 +60,7 @@ class NAGAttnProcessor(WrappingProcessor):
             )
         self.scale, self.tau = finite("scale", scale, 1), finite("tau", tau, 1)
         self.alpha = finite("alpha", alpha, 0, 1)
-        if rows not in ("second half", "first half", "all"):
-            raise ValueError(f"rows is {rows!r}; possible: 'second half', 'first half', 'all'")
-        self.rows = rows
+        self.rows = check_rows(rows)
 
     def act(self, attn: Any, named: dict[str, Any]) -> Any:
         if self.scale == 1 or self.alpha == 0 or not any(self.weights):
@@ -95,28 +91,18 @@ class NAGAttnProcessor(WrappingProcessor):
         return output
 
     def _guided(self, attn: object, call: LayerCall, z: Tensor) -> Tensor:
-        rows = self._rows(z.shape[0])
+        rows = guided_rows(self.rows, z.shape[0])
         z_pos = z[rows]
         alone = stand_in(attn, {"processor": self.wrapped})
         outputs = []
         for text, bias in zip(self.negatives, self.biases, strict=True):
-            text = _for_rows(text.to(z), z_pos.shape[0])
-            bias = None if bias is None else _for_rows(bias.to(z), z_pos.shape[0])
+            text = for_rows(text.to(z), z_pos.shape[0])
+            bias = None if bias is None else for_rows(bias.to(z), z_pos.shape[0])
             outputs.append(attend(alone, call, text, rows, bias, projected=False))
         z_neg = maths.compose(outputs, self.weights, base=z_pos)
         guided = z.clone()
         guided[rows] = maths.nag(z_pos, z_neg, self.scale, self.tau, self.alpha).to(z.dtype)
         return guided
-
-    def _rows(self, count: int) -> slice:
-        if self.rows == "all":
-            return slice(0, count)
-        if count % 2:
-            raise ValueError(
-                f"rows={self.rows!r}, and a forward has {count} rows, which have no half; if the prompt has a forward of "
-                "its own, give rows='all' and pause the other forward (negguide.processors.paused)"
-            )
-        return slice(count // 2, count) if self.rows == "second half" else slice(0, count // 2)
 
 
 def wrap_nag(
@@ -137,7 +123,7 @@ def wrap_nag(
         masks: for each its `encoder_attention_mask` (1, L) of ones and zeros, where the denoiser takes one; or None.
         weights, scale, tau, alpha, rows: see `NAGAttnProcessor`.
     """
-    negatives = _texts(negatives)
+    negatives = texts_of(negatives)
     masks = [None] * len(negatives) if masks is None else list(masks)
     with torch.no_grad():
         texts = [text_of_layers(denoiser, text, mask) for text, mask in zip(negatives, masks, strict=True)]
@@ -149,16 +135,3 @@ def wrap_nag(
         return NAGAttnProcessor(present, layer_texts, biases, weights, scale, tau, alpha, rows)
 
     return wrap(denoiser, make)
-
-
-def _texts(negatives: Sequence[Tensor]) -> list[Tensor]:
-    texts = list(negatives) if isinstance(negatives, (list, tuple)) else []
-    if not texts or not all(isinstance(text, Tensor) and text.ndim == 3 for text in texts):
-        raise ValueError("negatives are text embeddings; give a list of at least one, (1, L, C) each")
-    return texts
-
-
-def _for_rows(value: Tensor, count: int) -> Tensor:
-    if value.shape[0] not in (1, count):
-        raise ValueError(f"a negative has {value.shape[0]} rows where {count} are guided; give 1 or {count}")
-    return value.expand(count, *value.shape[1:])
