@@ -19,9 +19,7 @@ def words(pipe: Any, text: str) -> Tensor:
     """The embeddings of a text's words: CLIP's stand behind a begin mark; a mask tells T5's, the end mark among them."""
     if "CLIP" in type(pipe.tokenizer).__name__:
         count = len(pipe.tokenizer(text, add_special_tokens=False).input_ids)
-        embeds = pipe.encode_prompt(
-            text, torch.device("cpu"), num_images_per_prompt=1, do_classifier_free_guidance=False
-        )
+        embeds = pipe.encode_prompt(text, device="cpu", num_images_per_prompt=1, do_classifier_free_guidance=False)
         return embeds[0][:, 1 : 1 + count]
     embeds, mask, *_ = pipe.encode_prompt(text, do_classifier_free_guidance=False)
     return embeds[:, mask[0] > 0]
