@@ -27,13 +27,12 @@ def modular(name: str, guider: Any = None) -> Any:
     """The modular pipeline of a family with the components of its small pipeline."""
     import diffusers.modular_pipelines as modular_pipelines
 
-    _fit_templates(name)
     return filled(name, getattr(modular_pipelines, BLOCKS[name])(), guider)
 
 
 def filled(name: str, blocks: Any, guider: Any = None) -> Any:
     """A pipeline of these blocks, with the components of the family's small pipeline."""
-    _fit_templates(name)
+    _fit_templates(name, blocks)
     parts = families.build(name).components
     pipe = blocks.init_pipeline()
     pipe.update_components(**{k: v for k, v in parts.items() if v is not None and k in pipe.component_names})
@@ -43,21 +42,23 @@ def filled(name: str, blocks: Any, guider: Any = None) -> Any:
     return pipe
 
 
-def _fit_templates(name: str) -> None:
-    """The templates that the small pipelines have around a prompt, since the real ones are longer than all of their words."""
-    if name == "krea2":
-        from diffusers.modular_pipelines.krea2 import encoders
-
-        small = families.build(name)
-        encoders.KREA2_TEXT_ENCODER_SELECT_LAYERS = small.text_encoder_select_layers
-        encoders._PROMPT_TEMPLATE_ENCODE_PREFIX = small.prompt_template_encode_prefix
-        encoders._PROMPT_TEMPLATE_ENCODE_START_IDX = small.prompt_template_encode_start_idx
-        encoders._PROMPT_TEMPLATE_ENCODE_SUFFIX = small.prompt_template_encode_suffix
-        encoders._PROMPT_TEMPLATE_ENCODE_NUM_SUFFIX_TOKENS = small.prompt_template_encode_num_suffix_tokens
-    elif name == "qwen":
-        from diffusers.modular_pipelines.qwenimage import encoders
-
-        encoders.QWENIMAGE_PROMPT_TEMPLATE, encoders.QWENIMAGE_PROMPT_TEMPLATE_START_IDX = "Draw:{}!!", 5
+def _fit_templates(name: str, blocks: Any) -> None:
+    """Around a prompt the templates of the small pipelines, since the real ones are longer than all of their words."""
+    block = blocks.sub_blocks["text_encoder"]
+    while block.sub_blocks:
+        block = next(iter(block.sub_blocks.values()))
+    small = families.build(name)
+    if name == "qwen":
+        block.prompt_template_encode = small.prompt_template_encode
+        block.prompt_template_encode_start_idx = small.prompt_template_encode_start_idx
+    elif name == "krea2":
+        type(block)._encode_prompt.__globals__.update(
+            KREA2_TEXT_ENCODER_SELECT_LAYERS=small.text_encoder_select_layers,
+            _PROMPT_TEMPLATE_ENCODE_PREFIX=small.prompt_template_encode_prefix,
+            _PROMPT_TEMPLATE_ENCODE_START_IDX=small.prompt_template_encode_start_idx,
+            _PROMPT_TEMPLATE_ENCODE_SUFFIX=small.prompt_template_encode_suffix,
+            _PROMPT_TEMPLATE_ENCODE_NUM_SUFFIX_TOKENS=small.prompt_template_encode_num_suffix_tokens,
+        )
 
 
 def scale(name: str) -> float:
