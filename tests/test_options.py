@@ -27,7 +27,7 @@ def _make(name: str, field: str, value: Any) -> Any:
     known = {one.name for one in dataclasses.fields(entry.method)}
     given = {key: given for key, given in GIVEN.items() if key in known}
     given |= {"mode": "signed"} if name == "negative" and field == "scale" else {}
-    given |= {"kind": "signed"} if name in ("adaptive", "distinct", "surplus") and field == "scale" else {}
+    given |= {"kind": "signed"} if name in ("adaptive", "distinct", "guard", "surplus") and field == "scale" else {}
     given |= {"adapter": "npo"} if name == "negative_model" else {}
     given |= {"file": "cat.safetensors"} if name == "learned_negative" else {}
     return entry(**{**given, **BESIDE.get((name, field), {}), field: value})
