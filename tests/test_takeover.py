@@ -19,7 +19,8 @@ W = 5.0
 KNOWN = {**families.FAMILIES, **families.MORE}
 COUNTED_FROM_0 = ("zimage", "krea2")
 """Their guidance scale counts from the prompt on: `cond + s (cond - uncond)`."""
-GUIDED = [*KNOWN, *RELATIVES]
+GUIDED = [*(name for name, tiny in KNOWN.items() if tiny.scale), *RELATIVES]
+"""Whose calls take a scale; those that own a guider are tried in test_families_guiders.py."""
 
 
 def _pipe(name: str) -> Any:

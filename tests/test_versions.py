@@ -65,7 +65,7 @@ def _modular_has(name: str) -> bool:
     return modular is None or not known or name in modular.__init__.__code__.co_names
 
 
-ALSO_OURS = {"_execution_device"}
+ALSO_OURS = {"_execution_device", "_num_inference_steps"}
 """Names of which we define something, too, so that their use is not seen."""
 PRIVATE: dict[str, Callable[[Path], bool]] = {
     "_active_adapter": lambda _: _adapted("_active_adapter"),
