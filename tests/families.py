@@ -146,7 +146,7 @@ NEWER = {
     "hunyuan_video_15": "HunyuanVideo15Pipeline",
     "motif_video": "MotifVideoPipeline",
     "klein": "Flux2KleinPipeline",
-    "qwen_edit": "QwenImageEditPipeline",
+    "qwen_edit": "QwenImageEditPlusPipeline",  # before it, the pipeline reads more of its processor than the small one gives
     "qwen_edit_plus": "QwenImageEditPlusPipeline",
     "longcat": "LongCatImagePipeline",
     "qwen_controlnet": "QwenImageControlNetModel",
