@@ -121,7 +121,7 @@ class Calls:
         for text in self.vsf_texts:
             end = begin + text.tokens.shape[1]
             weights[begin:end], begin = -self.vsf_scale * text.entry.weight, end
-        return (v * weights.view(-1, *(1,) * (v.ndim - 1 - axis))).to(v.dtype)
+        return maths.flip_values(v.movedim(axis, -2), weights).movedim(-2, axis).to(v.dtype)
 
     def _weight(self, entry: Entry, z: Tensor) -> float | Tensor:
         if entry.mask is None:

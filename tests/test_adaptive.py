@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from typing import Any
 
 import families
@@ -145,9 +146,14 @@ def test_a_guard_keeps_avoiding_by_default_what_its_negative_hides() -> None:
         wanted = families.run("sd15", steps=8)
     assert difference(seen, wanted) < 1e-5 < difference(seen, plain), "to the end, not in the first half alone"
     doubting = AdaptiveNegatives(sure(0.96, "yes", "yes", "yes"), "guard", watch="hat", **looks)
-    with attach(families.build("sd15"), doubting) as attached:
+    warned = pytest.warns(UserWarning, match=r"never surer than 0\.96 and min_confidence is 0\.97; give a lower")
+    with attach(families.build("sd15"), doubting) as attached, warned:
         assert np.array_equal(families.run("sd15", steps=8), plain)
     assert negatives(attached) == [[[]]] * 3
+    nothing_there = AdaptiveNegatives(sure(0.96, "no", "no", "no"), "guard", watch="hat", **looks)
+    with attach(families.build("sd15"), nothing_there), warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        families.run("sd15", steps=8)
 
 
 def test_a_guard_that_is_off_again_sees_the_picture_of_now() -> None:

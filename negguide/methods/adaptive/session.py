@@ -90,6 +90,8 @@ class Session:
         self._lost: list[dict[str, Any]] = []
         self._turn = threading.Lock()
         self._warned: set[str] = set()
+        self._surest, self._has_seen = 0.0, False
+        """How sure the watcher was of anything at most, and whether it saw something."""
 
     def warn_once(self, message: str) -> None:
         """Warn, and say the like (by its first words) only once in a run."""
@@ -183,7 +185,24 @@ class Session:
                 }
             )
         self._act(visit.model)
+        self._tell_if_never_sure(visit, by_image)
         return {**self._note(visit.step, seconds=round(outcome.seconds, 4)), "images": rows}
+
+    def _tell_if_never_sure(self, visit: _Visit, by_image: Sequence[Sequence[Sequence[Answer]]]) -> None:
+        """After the last look: warn where something was seen, and the watcher was never as sure of anything as is asked for."""
+        least = self.config.min_confidence or 0.0
+        answers = [answer for image in by_image for several in image for answer in several]
+        self._surest = max([self._surest, *(1.0 if a.confidence is None else a.confidence for a in answers)])
+        self._has_seen |= any(
+            seen_in(questions, several, visit.step.index, 0.0)
+            for questions, several in zip(visit.questions, by_image, strict=True)
+        )
+        is_last = self._met(visit.step) >= len(cast("Sequence[float]", self.config.looks))
+        if is_last and self._has_seen and self._surest < least:
+            self.warn_once(
+                f"{self.config.name}: what the watcher saw had no effect, since it was never surer than {self._surest:.2f} and "
+                f"min_confidence is {least:g}; give a lower min_confidence"
+            )
 
     def _sight(
         self, image: int, questions: tuple[Question, ...], answers: Sequence[Sequence[Answer]], visit: _Visit
