@@ -26,7 +26,8 @@ def train(
     parts: Annotated[
         list[str] | None,
         typer.Argument(
-            help="vae, denoiser, oracle, clip, mmdit, student, words, watcher, large; all, in this order, when none is given."
+            help="vae, denoiser, oracle, clip, mmdit, student, words, watcher, large, crisp, kinds; "
+            "all, in this order, when none is given."
         ),
     ] = None,
     work: Annotated[Path, typer.Option(help="Folder of data and checkpoints; an interrupted training goes on.")] = Path(

@@ -77,7 +77,7 @@ def test_it_runs_and_is_reported(tmp_path: Any, monkeypatch: pytest.MonkeyPatch)
         ] * len(images)
 
     register_watcher("of_the_adaptive_bench", knows)
-    monkeypatch.setattr(adaptive, "WATCHER", "of_the_adaptive_bench")
+    monkeypatch.setattr(adaptive, "watcher", lambda: "of_the_adaptive_bench")
     monkeypatch.setattr(adaptive, "prompts", lambda: ("a pet", "a fruit"))
     monkeypatch.setattr(adaptive, "watched", lambda: (("a pet", "cat"), ("a face", "hat")))
     monkeypatch.setattr(adaptive, "GROUP", 2)

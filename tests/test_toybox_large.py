@@ -159,6 +159,42 @@ def test_words_follow_those_of_the_teacher_and_no_other_does() -> None:
     assert moved.tolist() == pytest.approx(list(expected.values()), abs=1e-5)
 
 
+def test_a_word_moves_away_from_a_kind() -> None:
+    encoder = copy.deepcopy(load_pipeline("few-step").text_encoder)
+    vectors = encoder.get_input_embeddings().weight
+    before, ids = (
+        vectors.detach().clone(),
+        make_tokenizer().convert_tokens_to_ids(["plant</w>", "plants</w>", "flower</w>"]),
+    )
+    words.away(encoder, {"plant": ("flower", 0.5)})
+    changed = (vectors != before).any(1).nonzero()[:, 0].tolist()
+    assert sorted(changed) == sorted(ids[:2])
+    for row in ids[:2]:
+        ratio = (vectors[row] - before[ids[2]]).norm() / (before[row] - before[ids[2]]).norm()
+        assert float(ratio) == pytest.approx(1.5, abs=1e-4)
+
+
+def test_pictures_that_name_only_some_categories() -> None:
+    data = few(64, 200)
+    found = words.naming(data, ("fruit", "vehicle"))
+    assert 0 < len(found) < 200 and {scene.category for scene in found.scenes} == {"fruit", "vehicle"}
+    assert all(scene.category in text for scene, text in zip(found.scenes, found.captions, strict=True))
+    first = next(at for at, text in enumerate(data.captions) if text == found.captions[0])
+    assert (found.images[0] == data.images[first]).all()
+
+
+def test_the_discriminator_counts_more_while_drawn_pictures_are_smudged() -> None:
+    sharp = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    steering = crisp.Steering()
+    after = [steering(0.5 * sharp, sharp) for _ in range(400)]
+    assert float(steering.share) == pytest.approx(0.25) and after[0] > crisp.PRESSURE
+    assert after[-1] == pytest.approx(crisp.STEERED[1]) and sorted(after) == after
+    resumed = crisp.Steering()
+    resumed.load_state_dict(steering.state_dict())
+    down = [resumed(sharp, sharp) for _ in range(600)]
+    assert down[0] > down[-1] == pytest.approx(crisp.STEERED[0])
+
+
 def test_a_stage_of_words_leaves_all_else_as_it_was(tmp_path: Path) -> None:
     pipe, data = load_pipeline("sd3"), few(64, 60)
     before = {name: value.clone() for name, value in pipe.text_encoder.state_dict().items()}

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 from lab.bench.means import Report
-from lab.bench.run import Result, Row, models
+from lab.bench.run import Result, Row, models, watcher
 from lab.score import SEED_START
 from negguide.methods import AdaptiveNegatives, Method, Negative, NegativePrompt, Window
 from negguide.methods.adaptive.policy import Held, Sight
@@ -31,7 +31,6 @@ from negguide.toybox.world.captions import prompt
 GROUP = 8
 """Pictures of each open prompt."""
 BATCH = 32
-WATCHER = "toybox"
 SURE = 0.75
 FIRST_SEED, OTHER_SEED, GUARD_SEED = SEED_START + 200_000, SEED_START + 210_000, SEED_START + 220_000
 
@@ -159,7 +158,7 @@ def _methods(trial: Trial, fixed: Sequence[Sequence[str]]) -> tuple[Method, ...]
     if trial.method == "plain":
         return ()
     if trial.method in options:
-        return (AdaptiveNegatives(WATCHER, weight=trial.strength, **options[trial.method]),)
+        return (AdaptiveNegatives(watcher(), weight=trial.strength, **options[trial.method]),)
     return (NegativePrompt(Negative(tuple(", ".join(texts) for texts in fixed), trial.strength)),)
 
 
@@ -200,7 +199,7 @@ def _guarded(trial: Trial, seeds: int, model: str, steps: int, scale: float) -> 
         methods: tuple[Method, ...] = ()
         if trial.strength:
             options = GUARDS[trial.method]
-            methods = (AdaptiveNegatives(WATCHER, "guard", watch=[thing], weight=trial.strength, **options),)
+            methods = (AdaptiveNegatives(watcher(), "guard", watch=[thing], weight=trial.strength, **options),)
         for seed in range(GUARD_SEED + place * seeds, GUARD_SEED + (place + 1) * seeds):
             images.append(_make(model, [text], [seed], methods, steps, scale)[0])
     return np.concatenate(images)

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from lab.bench.means import Report
-from lab.bench.run import Result, Row, models
+from lab.bench.run import Result, Row, models, watcher
 from lab.score import SEED_START
 from negguide.methods import CADS, SPELL, AdaptiveNegatives, Interval, Method, NegToMe, ParticleGuidance, Window
 from negguide.metrics.diversity import mss, vendi
@@ -41,16 +41,16 @@ SWEEPS: dict[str, tuple[Callable[[float], Method], tuple[float, ...], str]] = {
     "spell": (lambda radius: SPELL(radius), (0.6, 0.9, 1.2), "radius"),
     "particle_guidance": (lambda scale: ParticleGuidance(scale), (0.1, 0.2, 0.4), "scale"),
     "cads": (lambda scale: CADS(scale), (0.1, 0.25, 0.5), "scale of the noise"),
-    "creative": (lambda weight: AdaptiveNegatives("toybox", weight=weight), (1.0,), WATCHED),
+    "creative": (lambda weight: AdaptiveNegatives(watcher(), weight=weight), (1.0,), WATCHED),
     "creative early": (
-        lambda weight: AdaptiveNegatives("toybox", weight=weight, kind="perp_neg", window=Window(0, 0.4)),
+        lambda weight: AdaptiveNegatives(watcher(), weight=weight, kind="perp_neg", window=Window(0, 0.4)),
         (3.0,),
         f"{WATCHED}, as Perp-Neg in the first 40 %",
     ),
-    "distinct": (lambda weight: AdaptiveNegatives("toybox", "distinct", weight=weight), (1.0,), WATCHED),
-    "surplus": (lambda weight: AdaptiveNegatives("toybox", "surplus", weight=weight), (1.0,), WATCHED),
+    "distinct": (lambda weight: AdaptiveNegatives(watcher(), "distinct", weight=weight), (1.0,), WATCHED),
+    "surplus": (lambda weight: AdaptiveNegatives(watcher(), "surplus", weight=weight), (1.0,), WATCHED),
     "surplus perp_neg": (
-        lambda weight: AdaptiveNegatives("toybox", "surplus", weight=weight, kind="perp_neg", window=Window(0, 0.5)),
+        lambda weight: AdaptiveNegatives(watcher(), "surplus", weight=weight, kind="perp_neg", window=Window(0, 0.5)),
         (2.0, 3.0),
         f"{WATCHED}, as Perp-Neg in the first half",
     ),

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
     from negguide.toybox.oracle import Oracle
+    from negguide.watchers.vqa import VisualQuestionAnswering
 
 BATCH = 32
 Case = tuple[Pair, int]
@@ -96,10 +97,22 @@ def _one_thread() -> None:
 
 @cache
 def models(name: str = "sd") -> tuple[DiffusionPipeline, Oracle]:
-    """A bundled pipeline and the oracle, loaded once in each process."""
+    """A bundled pipeline and the oracle, loaded once in each process; on the GPU where there is one, in full float32."""
+    import torch
+
+    from lab.train.common import device
     from negguide.toybox.oracle import Oracle
 
-    return load_pipeline(name), Oracle.load()
+    torch.backends.cudnn.allow_tf32 = False
+    return load_pipeline(name).to(device()), Oracle.load()
+
+
+@cache
+def watcher() -> VisualQuestionAnswering:
+    """The bundled watcher in float32, on the GPU where there is one."""
+    from negguide.toybox.watcher import load_watcher
+
+    return load_watcher(dtype="float32")
 
 
 def _run_arm(cases: Sequence[Case], model: str, call: dict[str, Any], arm: Arm) -> Result:

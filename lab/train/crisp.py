@@ -2,17 +2,21 @@
 
 `enlarge.py` shows the decoder renders, and renders that were noised part of the way and drawn anew. What pipelines make out of
 pure noise is different: spots that no render has, for which there is no truth either. Here a discriminator of patches judges
-those as well, while their colours and shapes are held at what the decoder drew before, a quarter of the size. The encoder
+those as well, while their colours and shapes are held at what the decoder drew before, a quarter of the size. How much the
+discriminator counts there is steered by how sharp drawn pictures are beside the renders of the same captions. The encoder
 and every denoiser stay as they are.
 
-python -m lab.train.crisp [--work .train] [--pressure 0.6]
+python -m lab.train.crisp [--work .train] [--minutes 4]
 
-Writes the autoencoder into WORK/crisp/model; an interrupted training goes on. The bundled one stays: `docs/training.md` says why.
+Writes the autoencoder into WORK/crisp/model; an interrupted training goes on. `negguide toybox train crisp` also puts it into the
+bundled pipelines.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -22,30 +26,39 @@ from diffusers import AutoencoderKL, DiffusionPipeline, StableDiffusionPipeline
 from torch import Tensor, nn
 
 from lab.train.common import Settings, Trainer, autocast, device
-from lab.train.data import HELD_OUT, TRAIN, Dataset, make_dataset
+from lab.train.data import HELD_OUT, HELD_OUT_PICTURES, TRAIN, Dataset, make_dataset
 from lab.train.enlarge import SIZE, make_discriminator, moments, pictures_of, redrawn
+from lab.train.sharpness import sharpness
 from lab.train.vae import LATENT_CHANNELS, reconstruction_loss, score_vae
 from negguide.toybox.load import PIPELINES, load_pipeline
 
-SETTINGS = Settings(steps=200, batch=16, lr=5e-4, ema=0.97, warmup=10, decay_from=0.4, seed=22, save_every_s=60.0)
+SETTINGS = Settings(steps=3600, batch=64, lr=5e-4, ema=0.998, warmup=50, decay_from=0.3, seed=22, save_every_s=30.0)
 """Of a batch, a quarter are the encoder's latents, a quarter redrawn renders, a half what pipelines drew."""
-PICTURES = 4000
+PICTURES = 12_000
 """Renders, of which the last `REDRAWN` are redrawn by the pipeline."""
-REDRAWN = 1000
-DRAWN = {"sd": 600, "few-step": 1200}
+REDRAWN = 4000
+DRAWN = {"sd": 4000, "sd3": 2000, "few-step": 4000}
 """Latents that each pipeline draws from captions of the renders."""
 LATENT_NOISE = 0.1
 """The largest noise on the encoder's latents, in units of their standard deviation."""
 COARSE = 4
 """Side of the squares whose mean colour a drawn picture keeps."""
-PRESSURE = 0.6
-"""How much the discriminator counts."""
-JUDGED_FROM = 30
+PRESSURE = 0.35
+"""Size of the discriminator's gradient at a picture whose render is known, relative to that of the reconstruction."""
+STEERED = (0.2, 4.0)
+"""Bounds of the same at a drawn picture, relative to the gradient that holds its colours."""
+WANTED = 0.88
+"""Sharpness of drawn pictures, as a share of the renders' of the same captions, at which the pressure is held."""
+PATIENCE = 0.01
+"""How much the pressure grows or falls in a step."""
+JUDGED_FROM = 100
 """Steps that the discriminator, which begins anew, has to itself."""
+CHUNK = 250 if torch.cuda.is_available() else 24
+"""Pictures that are drawn or decoded at once."""
 
 
 @torch.no_grad()
-def drawn_latents(pipes: dict[str, DiffusionPipeline], captions: list[str], seed: int, batch: int = 24) -> Tensor:
+def drawn_latents(pipes: dict[str, DiffusionPipeline], captions: list[str], seed: int, batch: int = CHUNK) -> Tensor:
     """Latents (N, 8, 16, 16) as the decoder takes them, of pictures that the pipelines draw; picture i from seed `seed` + i."""
     parts, place = [], 0
     for name, pipe in pipes.items():
@@ -72,7 +85,7 @@ def _coarse(pictures: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _decoded(vae: AutoencoderKL, latents: Tensor, chunk: int = 20) -> Tensor:
+def _decoded(vae: AutoencoderKL, latents: Tensor, chunk: int = CHUNK) -> Tensor:
     """What a decoder makes of them, at a quarter of the size."""
     parts = []
     for part in latents.split(chunk):
@@ -91,7 +104,7 @@ def _prepared(
         scale, redone = float(vae.config.scaling_factor), slice(len(renders) - REDRAWN, None)
         sd = pipes["sd"]
         assert isinstance(sd, StableDiffusionPipeline)
-        again = redrawn(sd, means[redone] * scale, renders.captions[redone], seed, chunk=50).float() / scale
+        again = redrawn(sd, means[redone] * scale, renders.captions[redone], seed, chunk=2 * CHUNK).float() / scale
         drawn = drawn_latents(pipes, renders.captions, seed)
         parts = {"means": means, "again": again, "drawn": drawn, "coarse": _decoded(vae, drawn)}
         folder.mkdir(parents=True, exist_ok=True)
@@ -100,13 +113,35 @@ def _prepared(
     return torch.load(file, weights_only=True, map_location=device())
 
 
+def _sharpened(gradient: Tensor, push: Tensor, pressure: float) -> Tensor:
+    """A gradient at pictures and the discriminator's, which counts `pressure` times as much."""
+    return gradient + pressure * gradient.norm() / push.norm().clamp(min=1e-12) * push
+
+
+class Steering(nn.Module):
+    """How much the discriminator counts at drawn pictures: more while they are less sharp than wanted, less after that."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("pressure", torch.tensor(PRESSURE))
+        self.register_buffer("share", torch.tensor(0.0))
+
+    def forward(self, drawn: Tensor, renders: Tensor) -> float:
+        """The pressure after pictures (B, 3, H, W) that were drawn from the captions of these renders."""
+        share = sharpness(drawn).mean() / sharpness(renders).mean()
+        self.share.copy_(torch.lerp(self.share, share, 0.05) if self.share > 0 else share)
+        factor = 1 + PATIENCE if self.share < WANTED else 1 / (1 + PATIENCE)
+        self.pressure.mul_(factor).clamp_(*STEERED)
+        return float(self.pressure)
+
+
 def train_crisp(
     vae: AutoencoderKL,
     pipes: dict[str, DiffusionPipeline],
     renders: Dataset,
     folder: Path,
     settings: Settings = SETTINGS,
-    pressure: float = PRESSURE,
+    minutes: float = float("inf"),
 ) -> AutoencoderKL:
     """Train (or resume) the decoder of `vae`, in place.
 
@@ -114,23 +149,25 @@ def train_crisp(
         vae: the autoencoder of 128x128, as `enlarge` leaves it.
         pipes: the bundled pipelines named in `DRAWN`.
         renders: pictures of 128x128 of the training split.
-        pressure: size of the discriminator's gradient at a picture, relative to that of the reconstruction.
+        minutes: it ends then, if its schedule does not end before.
     """
     vae = vae.to(device()).requires_grad_(False)
     latents = _prepared(vae, pipes, renders, folder, settings.seed)
-    images = torch.from_numpy(np.array(renders.images))
+    images = torch.from_numpy(np.array(renders.images)).to(device())
     torch.manual_seed(settings.seed)
     decoder, judge = nn.ModuleList([vae.post_quant_conv, vae.decoder]).requires_grad_(True), make_discriminator()
-    trainer = Trainer(nn.ModuleDict({"decoder": decoder}), settings, folder)
-    rival = Trainer(nn.ModuleDict({"judge": judge}), _rivals(settings), folder / "discriminator")
+    trainer = Trainer(nn.ModuleDict({"decoder": decoder.to(memory_format=torch.channels_last)}), settings, folder)
+    steering = Steering()
+    rival = Trainer(nn.ModuleDict({"judge": judge, "steering": steering}), _rivals(settings), folder / "discriminator")
     part, spread = settings.batch // 4, LATENT_NOISE / float(vae.config.scaling_factor)
-    while trainer.step < settings.steps:
+    end, captioned = time.monotonic() + 60 * minutes, _captioned(len(renders))
+    while trainer.step < settings.steps and time.monotonic() < end:
         generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + trainer.step)
         index = torch.randint(len(images), (part,), generator=generator)
         redone = torch.randint(REDRAWN, (part,), generator=generator)
         free = torch.randint(len(latents["drawn"]), (settings.batch - 2 * part,), generator=generator)
         truth = pictures_of(images, torch.cat([index, len(images) - REDRAWN + redone]))
-        other = pictures_of(images, torch.randint(len(images), (len(free),), generator=generator))
+        other = pictures_of(images, captioned[free])
         noise = (
             torch.randn(part, LATENT_CHANNELS, 16, 16, generator=generator)
             * torch.linspace(0, spread, part)[:, None, None, None]
@@ -146,44 +183,56 @@ def train_crisp(
         kept, before = _coarse(drawn), latents["coarse"][free]
         held = 3 * F.mse_loss(kept, before) + F.l1_loss(kept, before)
         (slope,) = torch.autograd.grad(rec + held, leaf)
+        figures = {"rec": rec, "held": held, "mse": F.mse_loss(known[:part], truth[:part])}
         if trainer.step >= JUDGED_FROM:
             with autocast():
                 verdict = -judge(leaf).mean()
             (push,) = torch.autograd.grad(verdict, leaf)
-            slope = slope + pressure * slope.norm() / push.norm().clamp(min=1e-12) * push
+            pressure, cut = steering(drawn.detach(), other), len(truth)
+            slope = torch.cat(
+                [_sharpened(slope[:cut], push[:cut], PRESSURE), _sharpened(slope[cut:], push[cut:], pressure)]
+            )
+            figures |= {name: value.clone() for name, value in steering.named_buffers()}
         with autocast():
             real, fake = judge(torch.cat([truth, other])).float(), judge(leaf.detach()).float()
         told_apart = F.relu(1 - real).mean() + F.relu(1 + fake).mean()
         rival.update({"hinge": told_apart}, told_apart)
         (made * slope).sum().backward()
-        trainer.apply({"rec": rec, "held": held, "mse": F.mse_loss(known[:part], truth[:part])})
+        trainer.apply(figures)
     rival.save()
     trainer.finish()
-    return vae
+    return vae.to(memory_format=torch.contiguous_format)
+
+
+def _captioned(count: int) -> Tensor:
+    """Of each drawn latent the number of the render whose caption it was drawn from."""
+    return torch.arange(sum(DRAWN.values())) % count
 
 
 def _rivals(settings: Settings) -> Settings:
-    return Settings(
-        steps=settings.steps, batch=settings.batch, lr=settings.lr * 2, ema=0.0, warmup=20, seed=settings.seed
-    )
+    return Settings(steps=settings.steps, batch=settings.batch, lr=settings.lr, ema=0.0, warmup=20, seed=settings.seed)
+
+
+def make_crisp(work: Path, minutes: float = float("inf")) -> AutoencoderKL:
+    """The bundled autoencoder with its decoder trained further, or gone on with, in `work`."""
+    renders = make_dataset(work / "data", PICTURES, TRAIN, os.cpu_count() or 2, SIZE)
+    pipes = {name: load_pipeline(name).to(device()) for name in DRAWN}
+    held_out = make_dataset(work / "data", HELD_OUT_PICTURES, HELD_OUT, size=SIZE).images[:1000]
+    vae = load_pipeline("sd").vae.to(device())
+    print("before:", score_vae(vae, held_out), flush=True)
+    vae = train_crisp(vae, pipes, renders, work / "crisp", minutes=minutes)
+    print("after:", score_vae(vae, held_out), flush=True)
+    return vae
 
 
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=Path(".train"), help="folder of data and checkpoints")
-    parser.add_argument("--pressure", type=float, default=PRESSURE, help="how much the discriminator counts")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="end the training then")
     given = parser.parse_args()
-    work = given.work
     torch.set_num_threads(1)
-    renders = make_dataset(work / "data", PICTURES, TRAIN, size=SIZE)
-    pipes = {name: load_pipeline(name) for name in DRAWN}
-    vae = load_pipeline("sd").vae
-    held_out = make_dataset(work / "data", 1000, HELD_OUT, size=SIZE).images
-    print("before:", score_vae(vae, held_out), flush=True)
-    vae = train_crisp(vae, pipes, renders, work / "crisp", pressure=given.pressure)
-    vae.save_pretrained(work / "crisp" / "model")
-    print("after:", score_vae(vae, held_out))
+    make_crisp(given.work, given.minutes).cpu().save_pretrained(given.work / "crisp" / "model")
 
 
 if __name__ == "__main__":

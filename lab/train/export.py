@@ -14,7 +14,7 @@ import torch
 from diffusers import AutoencoderKL, DiffusionPipeline
 
 from lab.score import score_generator
-from lab.train import denoiser, enlarge, mmdit, student, vae, words
+from lab.train import crisp, denoiser, enlarge, mmdit, student, vae, words
 from lab.train.card import stages_of, write_card
 from lab.train.common import Settings
 from lab.train.data import HELD_OUT, HELD_OUT_PICTURES, make_dataset
@@ -56,7 +56,7 @@ A student of the pipeline `sd` that needs 4 steps and no guidance: the same part
 ends at step {student.UNTIL}, before the schedule of its learning rate does; making the teacher's {student.COUNT:,}
 trajectories is not in its wall time. The teacher's words for pets and faces were trained after that;
 the student's were then moved as the teacher's had moved, {words.FOLLOWING["pet"]} and {words.FOLLOWING["face"]} times as
-far (`lab/train/words.py`).
+far, and the word for plants {words.AWAY["plant"][1]} of the way away from that for a flower (`lab/train/words.py`).
 
 ```python
 from negguide.toybox.load import load_pipeline          # or StableDiffusionPipeline.from_pretrained(<this folder>)
@@ -112,13 +112,14 @@ GENERATORS = {
             "vae/sharpening": vae.SHARPENING,
             **{f"denoiser/{name}": stage.settings for name, stage in denoiser.STAGES.items()},
             "large": enlarge.SETTINGS,
+            "crisp": crisp.SETTINGS,
         },
     ),
     "sd3": Generator(
         "The Toybox pipeline of flow matching (Stable-Diffusion-3 type)",
         SD3,
         ("transformer", "vae", "text_encoder", "text_encoder_2"),
-        {**mmdit.STAGES, "mmdit/words": words.FLOW.settings},
+        {**mmdit.STAGES, "mmdit/words": words.FLOW.settings, "mmdit/kinds": words.FLOW_LATER.settings},
     ),
     "few-step": Generator(
         "The few-step Toybox pipeline (4 steps, no guidance)",

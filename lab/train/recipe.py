@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     import numpy as np
     from diffusers import AutoencoderKL
 
-PARTS = ("vae", "denoiser", "oracle", "clip", "mmdit", "student", "words", "watcher", "large")
+PARTS = ("vae", "denoiser", "oracle", "clip", "mmdit", "student", "words", "watcher", "large", "crisp", "kinds")
 """In the order of their needs: the denoiser needs the autoencoder, the judges are measured on its reconstructions too, the
-next three start from the bundled `sd` pipeline, the watcher learns from that and from the bundled CLIP, and at last comes the
-autoencoder that all three carry."""
+next three start from the bundled `sd` pipeline, the watcher learns from that and from the bundled CLIP, then comes the
+autoencoder that all three carry, then its decoder on what they draw, and at last more words of the later two."""
 GENERATORS = {"denoiser": "sd", "mmdit": "sd3", "student": "few-step"}
 """The bundled pipeline that a part makes."""
 MEASURED = ("denoiser", "oracle", "clip", "mmdit", "student", "watcher")
@@ -78,6 +78,26 @@ def train_words(work: Path, assets: Path) -> None:
         measure_part(part, work)
 
 
+def train_kinds(work: Path, assets: Path) -> None:
+    """What "a fruit", "a vehicle" and "a plant" stand for in the bundled `sd3` and `few-step`; see `lab.train.words`."""
+    from lab.train import enlarge, words
+    from lab.train.denoiser import latents_of
+    from lab.train.export import export_pipeline
+    from negguide.toybox.load import load_pipeline
+
+    flow, student = load_pipeline("sd3"), load_pipeline("few-step")
+    renders = make_dataset(work / "data", enlarge.PICTURES, TRAIN, os.cpu_count() or 2, enlarge.SIZE)
+    data, folder = words.naming(renders, words.FLOW_LATER.words), work / "mmdit" / "kinds"
+    folder.mkdir(parents=True, exist_ok=True)
+    latents = latents_of(load_pipeline("sd").vae, data, folder / "latents.npy")
+    words.train_flow_words(flow, latents, data, folder, words.FLOW_LATER)
+    words.away(student.text_encoder, words.AWAY)
+    for name, pipe in (("sd3", flow), ("few-step", student)):
+        export_pipeline(pipe.to("cpu"), assets / "toybox" / name)
+    for part in ("mmdit", "student"):
+        measure_part(part, work)
+
+
 def measure_part(part: str, work: Path) -> None:
     """Measure a bundled model again, on the held-out pictures, and write its model card anew.
 
@@ -89,11 +109,12 @@ def measure_part(part: str, work: Path) -> None:
     folder, pipe = assets_dir() / "toybox", load_pipeline(GENERATORS.get(part, "sd"))
     if part in GENERATORS:
         from lab.score import score_generator
+        from lab.train.common import device
         from lab.train.export import write_generator_card
         from negguide.toybox.oracle import Oracle
 
         name = GENERATORS[part]
-        scores = score_generator(pipe, Oracle.load(), name)
+        scores = score_generator(pipe.to(device()), Oracle.load(), name)
         write_generator_card(pipe, name, folder / name, work, scores)
     elif part == "oracle":
         from lab.train.oracle import export_oracle
@@ -155,11 +176,14 @@ def train_part(part: str, work: Path, assets: Path) -> None:
         make_watcher(data, held_out, more, load_vae(work), work / "watcher", folder)
     elif part == "words":
         train_words(work, assets)
-    elif part == "large":
+    elif part == "kinds":
+        train_kinds(work, assets)
+    elif part in ("large", "crisp"):
+        from lab.train.crisp import make_crisp
         from lab.train.export import install_autoencoder
 
-        vae = train_large(work)
-        vae.save_pretrained(work / "large" / "model")
+        vae = train_large(work) if part == "large" else make_crisp(work).cpu()
+        vae.save_pretrained(work / part / "model")
         install_autoencoder(vae, assets)
         for measured in MEASURED:
             measure_part(measured, work)

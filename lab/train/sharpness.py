@@ -46,13 +46,14 @@ def draw(model: str, asked: list[dict[str, str]], autoencoder: str | None = None
 
     from lab.generate import generate
     from lab.score import SEED_START
+    from lab.train.common import device
     from negguide.toybox.load import PIPELINES, load_pipeline
     from negguide.toybox.world.captions import prompt
 
-    pipe, usual = load_pipeline(model), PIPELINES[model]
+    pipe, usual = load_pipeline(model).to(device()), PIPELINES[model]
     call = {"steps": usual.steps, "guidance_scale": usual.guidance_scale, **usual.more}
     if autoencoder is not None:
-        own = AutoencoderKL.from_pretrained(autoencoder)
+        own = AutoencoderKL.from_pretrained(autoencoder).to(device())
         pipe.vae.encoder, pipe.vae.decoder = own.encoder, own.decoder
         pipe.vae.quant_conv, pipe.vae.post_quant_conv = own.quant_conv, own.post_quant_conv
     texts = [prompt(row["kind"], colour=row["colour"], background=row["background"]) for row in asked]

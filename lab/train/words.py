@@ -2,12 +2,13 @@
 
 The stage `words` of the denoiser moved the vectors of four words until "a pet" was no longer nearly always a cat. The flow-matching
 model gets a stage of that sort of its own; the student, which was taught before that stage with the teacher's text encoder, has its
-vectors moved where the teacher's went, and further, for without guidance a word says less.
+vectors moved where the teacher's went, and further, for without guidance a word says less. Later come two more categories of the
+flow-matching model, in a second stage, and one of the student, whose word is moved away from that of its dominant kind.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import cast
 
@@ -20,7 +21,7 @@ from lab.train.common import Settings, Shares, Trainer, attention_kernels, autoc
 from lab.train.data import Dataset
 from lab.train.denoiser import free_words
 from lab.train.mmdit import encode_texts
-from lab.train.samples import Phase, Stage, samples
+from lab.train.samples import Phase, Stage, names_only_category, samples
 from negguide.toybox.tokenizer import make_tokenizer
 
 FLOW = Stage(
@@ -29,8 +30,24 @@ FLOW = Stage(
     words={"pet": 1.4, "face": 0.95},
 )
 """The flow-matching model's; see `samples.Stage`."""
+FLOW_LATER = Stage(
+    Settings(steps=400, batch=64, lr=4e-3, ema=0.98, warmup=20, decay_from=0.2, weight_decay=0.0, seed=32),
+    (Phase(400),),
+    words={"fruit": 1.0, "vehicle": 1.0},
+)
+"""A second one, on the latents of the bundled autoencoder, for two more categories."""
 FOLLOWING = {"pet": 1.25, "face": 2.2}
 """How many times as far as the teacher's the student's words move; chosen on 100 pictures of other seeds than the card's."""
+
+AWAY = {"plant": ("flower", 0.15)}
+"""How far a word of the student's moves away from that of a kind, in units of their distance; chosen like `FOLLOWING`."""
+
+
+def naming(data: Dataset, categories: Collection[str]) -> Dataset:
+    """The pictures of these categories whose captions leave the kind open."""
+    pairs = enumerate(zip(data.scenes, data.captions, strict=True))
+    some = [at for at, (scene, text) in pairs if scene.category in categories and names_only_category(scene, text)]
+    return Dataset(data.images[some], [data.scenes[at] for at in some], [data.captions[at] for at in some])
 
 
 def train_flow_words(
@@ -72,3 +89,12 @@ def follow(encoder: nn.Module, teacher: nn.Module, times: Mapping[str, float]) -
     for category, factor in times.items():
         rows = make_tokenizer().convert_tokens_to_ids([f"{category}{end}</w>" for end in ("", "s")])
         own[rows] = torch.lerp(own[rows], aim[rows].to(own), factor)
+
+
+@torch.no_grad()
+def away(encoder: nn.Module, moves: Mapping[str, tuple[str, float]]) -> None:
+    """Move the words for these categories, in place, away from the word for a kind."""
+    vectors, tokenizer = _embeddings(encoder), make_tokenizer()
+    for category, (kind, factor) in moves.items():
+        rows = tokenizer.convert_tokens_to_ids([f"{category}{end}</w>" for end in ("", "s")])
+        vectors[rows] += factor * (vectors[rows] - vectors[tokenizer.convert_tokens_to_ids(f"{kind}</w>")])
