@@ -121,6 +121,9 @@ def _sharpened(gradient: Tensor, push: Tensor, pressure: float) -> Tensor:
 class Steering(nn.Module):
     """How much the discriminator counts at drawn pictures: more while they are less sharp than wanted, less after that."""
 
+    pressure: Tensor
+    share: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("pressure", torch.tensor(PRESSURE))
