@@ -38,7 +38,7 @@ PICTURES = 12_000
 """Renders, of which the last `REDRAWN` are redrawn by the pipeline."""
 REDRAWN = 4000
 DRAWN = {"sd": 4000, "sd3": 2000, "few-step": 4000}
-"""Latents that each pipeline draws from captions of the renders."""
+"""Latents that each pipeline draws from captions of clean renders."""
 LATENT_NOISE = 0.1
 """The largest noise on the encoder's latents, in units of their standard deviation."""
 COARSE = 4
@@ -80,6 +80,11 @@ def drawn_latents(pipes: dict[str, DiffusionPipeline], captions: list[str], seed
     return torch.cat(parts)
 
 
+def clean_ones(renders: Dataset) -> list[int]:
+    """Places of the renders that are neither blurred nor grainy: drawn latent i belongs to the caption of number i of these."""
+    return [place for place, scene in enumerate(renders.scenes) if scene.style == "clean"]
+
+
 def _coarse(pictures: Tensor) -> Tensor:
     return F.avg_pool2d(pictures, COARSE)
 
@@ -105,7 +110,7 @@ def _prepared(
         sd = pipes["sd"]
         assert isinstance(sd, StableDiffusionPipeline)
         again = redrawn(sd, means[redone] * scale, renders.captions[redone], seed, chunk=2 * CHUNK).float() / scale
-        drawn = drawn_latents(pipes, renders.captions, seed)
+        drawn = drawn_latents(pipes, [renders.captions[place] for place in clean_ones(renders)], seed)
         parts = {"means": means, "again": again, "drawn": drawn, "coarse": _decoded(vae, drawn)}
         folder.mkdir(parents=True, exist_ok=True)
         torch.save(parts, file.with_suffix(".tmp"))
@@ -163,14 +168,14 @@ def train_crisp(
     steering = Steering()
     rival = Trainer(nn.ModuleDict({"judge": judge, "steering": steering}), _rivals(settings), folder / "discriminator")
     part, spread = settings.batch // 4, LATENT_NOISE / float(vae.config.scaling_factor)
-    end, captioned = time.monotonic() + 60 * minutes, _captioned(len(renders))
+    end, clean = time.monotonic() + 60 * minutes, torch.tensor(clean_ones(renders))
     while trainer.step < settings.steps and time.monotonic() < end:
         generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + trainer.step)
         index = torch.randint(len(images), (part,), generator=generator)
         redone = torch.randint(REDRAWN, (part,), generator=generator)
         free = torch.randint(len(latents["drawn"]), (settings.batch - 2 * part,), generator=generator)
         truth = pictures_of(images, torch.cat([index, len(images) - REDRAWN + redone]))
-        other = pictures_of(images, captioned[free])
+        other = pictures_of(images, clean[free % len(clean)])
         noise = (
             torch.randn(part, LATENT_CHANNELS, 16, 16, generator=generator)
             * torch.linspace(0, spread, part)[:, None, None, None]
@@ -205,11 +210,6 @@ def train_crisp(
     rival.save()
     trainer.finish()
     return vae.to(memory_format=torch.contiguous_format)
-
-
-def _captioned(count: int) -> Tensor:
-    """Of each drawn latent the number of the render whose caption it was drawn from."""
-    return torch.arange(sum(DRAWN.values())) % count
 
 
 def _rivals(settings: Settings) -> Settings:
