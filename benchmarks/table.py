@@ -48,6 +48,11 @@ GUIDED: dict[str, tuple[ng.Method, ...]] = {
     "cfg_zero_star": (ng.CFGZeroStar(),),
     "interval": (ng.Interval((0.2, 0.8)),),
 }
+ONE_CALL: dict[str, tuple[ng.Method, ...]] = {
+    "perp_neg, in one call": (ng.PerpNeg(NEGATIVE),),
+    "perp_neg, 4 negatives, in one call": (ng.PerpNeg(MORE),),
+}
+"""With all conditions of a step in one forward, which needs more memory and, where a GPU is not busy, less time."""
 ATTENTION: dict[str, tuple[ng.Method, ...]] = {
     "nag": (ng.NAG(NEGATIVE),),
     "nag, 4 negatives": (ng.NAG(MORE),),
@@ -131,9 +136,9 @@ def arms_of(name: str, guided: bool, setting: Setting, call: Callable[[int], Any
     """What is measured beside this pipeline."""
     pipe = setting.pipe
 
-    def attached(methods: tuple[ng.Method, ...], images: int) -> Callable[[], Any]:
+    def attached(methods: tuple[ng.Method, ...], images: int, one_call: bool = False) -> Callable[[], Any]:
         def run() -> float:
-            with ng.attach(pipe, *methods) as handle:
+            with ng.attach(pipe, *methods, one_call=one_call) as handle:
                 call(images)
             return handle.passes
 
@@ -147,6 +152,8 @@ def arms_of(name: str, guided: bool, setting: Setting, call: Callable[[int], Any
     arms = {"plain": Arm(lambda: call(1), "plain")}
     methods = {**(GUIDED if guided else {}), **ATTENTION}
     arms |= {label: Arm(attached(chosen, 1), "plain") for label, chosen in methods.items()}
+    if guided:
+        arms |= {label: Arm(attached(chosen, 1, one_call=True), "plain") for label, chosen in ONE_CALL.items()}
     if name == "sdxl" or not guided:  # SD3's is written for a row, Wan's pipeline guides in two calls
         arms[LITERAL] = Arm(literal, "plain")
     if name != "wan":
