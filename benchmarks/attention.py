@@ -27,6 +27,11 @@ from typing import Any
 
 import diffusers
 import torch
+from diffusers.models.transformers.transformer_flux import FluxTransformer2DModel
+from diffusers.models.transformers.transformer_qwenimage import QwenImageTransformer2DModel
+from diffusers.models.transformers.transformer_sd3 import SD3Transformer2DModel
+from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
+from diffusers.models.transformers.transformer_z_image import ZImageTransformer2DModel
 from nag_rivals import CrossRival, Strength, flux_rival, sd3_rival
 from torch import Tensor
 
@@ -101,7 +106,7 @@ def _joint_case(pipe: Any, call: dict[str, Any], forward: Callable[..., Any], en
 
 
 def _wan() -> Case:
-    model = diffusers.WanTransformer3DModel(
+    model = WanTransformer3DModel(
         (1, 2, 2), 8, 32, 16, 16, 32, 256, 1024, 6, True, "rms_norm_across_heads", rope_max_seq_len=64
     )
     pipe = _alive(families_transformers.wan(), model)
@@ -117,7 +122,7 @@ def _wan() -> Case:
 
 
 def _sd3() -> Case:
-    model = diffusers.SD3Transformer2DModel(64, 2, 4, 6, 32, 8, 64, 256, 64, 4, 96)
+    model = SD3Transformer2DModel(64, 2, 4, 6, 32, 8, 64, 256, 64, 4, 96)
     pipe = _alive(families_transformers.sd3(), model)
     side = 64 * pipe.vae_scale_factor
     call = {"prompt": "a pet", "height": side, "width": side, "num_inference_steps": 4, "guidance_scale": 1.0}
@@ -133,7 +138,7 @@ def _sd3() -> Case:
 
 
 def _flux() -> Case:
-    model = diffusers.FluxTransformer2DModel(1, 16, None, 2, 4, 32, 8, 32, 32, True, (8, 12, 12))
+    model = FluxTransformer2DModel(1, 16, None, 2, 4, 32, 8, 32, 32, True, (8, 12, 12))
     pipe = _alive(families_transformers.flux(), model)
     side = 64 * pipe.vae_scale_factor
     call = {"prompt": "a pet", "height": side, "width": side, "num_inference_steps": 4}
@@ -168,7 +173,7 @@ def _rows_case(pipe: Any, call: dict[str, Any]) -> Case:
 
 
 def _qwen() -> Case:
-    model = diffusers.QwenImageTransformer2DModel(2, 16, 4, 6, 32, 8, 16, False, (8, 12, 12))
+    model = QwenImageTransformer2DModel(2, 16, 4, 6, 32, 8, 16, False, (8, 12, 12))
     pipe = _alive(families_llms.qwen_image(), model)
     side = 64 * pipe.vae_scale_factor
     call = {"prompt": "a pet", "height": side, "width": side, "num_inference_steps": 4, "output_type": "latent"}
@@ -176,7 +181,7 @@ def _qwen() -> Case:
 
 
 def _zimage() -> Case:
-    model = diffusers.ZImageTransformer2DModel(
+    model = ZImageTransformer2DModel(
         (2,), (1,), 4, 256, 6, 1, 8, 8, cap_feat_dim=32, axes_dims=[8, 12, 12], axes_lens=[512, 64, 64]
     )
     pipe = _alive(families_llms.z_image(), model)

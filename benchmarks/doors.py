@@ -21,7 +21,9 @@ from typing import Any
 
 import diffusers
 import torch
-from diffusers import modular_pipelines
+from diffusers.modular_pipelines.stable_diffusion_xl.modular_blocks_stable_diffusion_xl import (
+    StableDiffusionXLAutoBlocks,
+)
 
 import negguide as ng
 from negguide import custom, processors
@@ -35,7 +37,7 @@ Run = Callable[[], Any]
 
 def _modular() -> Any:
     parts = families.build("sdxl").components
-    pipe: Any = modular_pipelines.StableDiffusionXLAutoBlocks().init_pipeline()
+    pipe: Any = StableDiffusionXLAutoBlocks().init_pipeline()
     pipe.update_components(**{k: v for k, v in parts.items() if v is not None and k in pipe.component_names})
     pipe.update_components(guider=diffusers.ClassifierFreeGuidance(5.0))
     pipe.set_progress_bar_config(disable=True)

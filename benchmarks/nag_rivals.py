@@ -58,6 +58,13 @@ class CrossRival:
         return attn.to_out[0](z)
 
 
+def rotated(x: Tensor, rope: Any) -> Tensor:
+    """Diffusers' own rotation; it gives a pair only to those who hand it a pair."""
+    turned = apply_rotary_emb(x, rope)
+    assert isinstance(turned, Tensor)
+    return turned
+
+
 def joint(attn: Any, image: Tensor, text: Tensor, strength: Strength, rope: Any = None) -> tuple[Tensor, Tensor | None]:
     """Joint attention of one image row and two text rows; what it gives the image is guided. `rope`: text stands first."""
 
@@ -72,7 +79,7 @@ def joint(attn: Any, image: Tensor, text: Tensor, strength: Strength, rope: Any 
     pairs = zip(own, other, strict=True)
     q, k, v = (torch.cat([mine, more] if rope is None else [more, mine], 2) for mine, more in pairs)
     if rope is not None:
-        q, k = apply_rotary_emb(q, rope), apply_rotary_emb(k, rope)
+        q, k = rotated(q, rope), rotated(k, rope)
     z = flat(scaled_dot_product_attention(q, k, v))
     count = image.shape[1]
     z_image, z_text = (z[:, :count], z[:, count:]) if rope is None else (z[:, -count:], z[:, :-count])
@@ -129,7 +136,7 @@ def flux_rival(model: Any, negative: Tensor, pooled: Tensor, strength: Strength,
         norm, gate = block.norm(whole, emb=temb)
         attn = block.attn
         q, k = attn.norm_q(heads(attn, attn.to_q(norm))), attn.norm_k(heads(attn, attn.to_k(norm)))
-        q, k = apply_rotary_emb(q, rope), apply_rotary_emb(k, rope)
+        q, k = rotated(q, rope), rotated(k, rope)
         z = flat(scaled_dot_product_attention(q, k, heads(attn, attn.to_v(norm))))
         guided = nag(z[:1, length:], z[1:, length:], strength)
         z = torch.cat([z[:, :length], guided.expand(2, -1, -1)], 1)

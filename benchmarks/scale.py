@@ -22,6 +22,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 from negguide.batch.addresses import CACHE
 from negguide.batch.engine import Outcome
@@ -35,6 +36,7 @@ from negguide.batch.sharded.run import ShardWorker, Turns, check, missing
 from negguide.batch.sharded.store import Shards
 from negguide.batch.units import Unit, machine_of
 from negguide.experiment.models import Model
+from negguide.types import Pipeline
 
 FAILS, KILLS = 1 / 10_000, 1 / 20_000
 PER_PROMPT = 20
@@ -107,7 +109,7 @@ class Simulation:
             shards,
             self.outcome,
             lambda what, more: None,
-            lambda model, device: Model("none", None),
+            lambda model, device: Model("none", cast(Pipeline, None)),
             place,
             make=self.make,
             name=name,

@@ -12,16 +12,15 @@ import torch
 from negguide.toybox.load import PIPELINES
 
 if TYPE_CHECKING:
-    from diffusers import DiffusionPipeline
-
     from negguide.methods.base import Method
+    from negguide.types import Pipeline
 
 STEPS, GUIDANCE_SCALE = PIPELINES["sd"].steps, PIPELINES["sd"].guidance_scale
 """Default of the Toybox: every figure in the model cards and the bench uses it unless it says otherwise."""
 
 
 def generate(
-    pipe: DiffusionPipeline,
+    pipe: Pipeline,
     prompts: Sequence[str],
     seeds: Sequence[int],
     *methods: Method,

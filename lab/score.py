@@ -15,7 +15,7 @@ from negguide.toybox.world import bias
 from negguide.toybox.world.captions import prompt
 
 if TYPE_CHECKING:
-    from diffusers import DiffusionPipeline
+    from negguide.types import Pipeline
 
 SEED_START = 7_000_000
 """Seeds of scoring start here, far from any that a test or an example uses."""
@@ -35,7 +35,7 @@ def specified(count: int, seed: int = 0) -> list[dict[str, str]]:
     ]
 
 
-def score_prompts(pipe: DiffusionPipeline, oracle: Oracle, count: int = 500, **call: Any) -> dict[str, float]:
+def score_prompts(pipe: Pipeline, oracle: Oracle, count: int = 500, **call: Any) -> dict[str, float]:
     """Share of pictures with the asked kind, colour and background, for fully specified prompts."""
     asked = specified(count)
     prompts = [prompt(row["kind"], colour=row["colour"], background=row["background"]) for row in asked]
@@ -52,7 +52,7 @@ def score_prompts(pipe: DiffusionPipeline, oracle: Oracle, count: int = 500, **c
     return scores
 
 
-def score_bias(pipe: DiffusionPipeline, oracle: Oracle, count: int = 100, **call: Any) -> dict[str, dict[str, float]]:
+def score_bias(pipe: Pipeline, oracle: Oracle, count: int = 100, **call: Any) -> dict[str, dict[str, float]]:
     """Kinds drawn for "a <category>": their shares among `count` pictures, "none" for what is not recognisable."""
     shares = {}
     for place, category in enumerate(bias.CATEGORIES):
@@ -63,9 +63,7 @@ def score_bias(pipe: DiffusionPipeline, oracle: Oracle, count: int = 100, **call
     return shares
 
 
-def score_generator(
-    pipe: DiffusionPipeline, oracle: Oracle, name: str = "sd", count: int = 500, **call: Any
-) -> dict[str, Any]:
+def score_generator(pipe: Pipeline, oracle: Oracle, name: str = "sd", count: int = 500, **call: Any) -> dict[str, Any]:
     """Everything that the model card of a generator states.
 
     Args:

@@ -14,14 +14,22 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
+from torch import Tensor
+
 from negguide.engine.presence_log import PresenceLog
 from negguide.guiders import ContrastiveGuidance, NAGGuidance, PerpNegGuidance, SignedNegativeGuidance
 from negguide.guiders.base import MethodGuidance
 from negguide.methods.negative import ConceptLike
 
 try:
-    from diffusers import ClassifierFreeGuidance
-    from diffusers.modular_pipelines import LoopSequentialPipelineBlocks, ModularPipelineBlocks
+    from diffusers.guiders.classifier_free_guidance import ClassifierFreeGuidance
+    from diffusers.modular_pipelines.modular_pipeline import (
+        BlockState,
+        LoopSequentialPipelineBlocks,
+        ModularPipeline,
+        ModularPipelineBlocks,
+        PipelineState,
+    )
     from diffusers.modular_pipelines.modular_pipeline_utils import InputParam
 except ImportError as error:
     raise ImportError(
@@ -70,9 +78,9 @@ class EncodeNegativesStep(ModularPipelineBlocks):
             InputParam("negative_options", default=None, description="Further arguments of that method's guider"),
         ]
 
-    def __call__(self, components: Any, state: Any) -> tuple[Any, Any]:
-        call = self.get_block_state(state)
-        own = getattr(components.guider, "stands_for", components.guider)
+    def __call__(self, components: Any, state: PipelineState) -> tuple[ModularPipeline, PipelineState]:
+        call: Any = self.get_block_state(state)  # a BlockState, whatever diffusers' annotation says
+        own = getattr(components.guider, "stands_for", None) or components.guider
         options = dict(call.negative_options or {})
         if call.negatives is None and (options or call.negative_method):
             raise ValueError("negative_method and negative_options do nothing without negatives; give negatives=[...]")
@@ -103,7 +111,9 @@ class WatchStep(ModularPipelineBlocks):
     def description(self) -> str:
         return "Writes down what is in the forming pictures"
 
-    def __call__(self, components: Any, block_state: Any, i: int, t: Any) -> tuple[Any, Any]:
+    def __call__(
+        self, components: ModularPipeline, block_state: Any, i: int, t: Tensor
+    ) -> tuple[ModularPipeline, BlockState]:
         self.log(components, i, t, {"latents": block_state.latents})
         return components, block_state
 
@@ -125,7 +135,7 @@ def watch(blocks: ModularPipelineBlocks, log: PresenceLog) -> ModularPipelineBlo
     return blocks
 
 
-def _within(block: Any) -> list[Any]:
+def _within(block: ModularPipelineBlocks) -> list[ModularPipelineBlocks]:
     return [block, *(inner for part in block.sub_blocks.values() for inner in _within(part))]
 
 
@@ -176,7 +186,7 @@ def _of_guidance(guider: Any) -> dict[str, Any]:
     }
 
 
-def _of_text_block(components: Any, state: Any) -> dict[str, Any]:
+def _of_text_block(components: ModularPipeline, state: PipelineState) -> dict[str, object]:
     """What the call says to its text block beside the texts, e.g. `max_sequence_length`."""
     inputs = {given.name for given in components.blocks.sub_blocks["text_encoder"].inputs if given.name}
     inputs = {name for name in inputs if not name.startswith(("prompt", "negative_prompt"))}

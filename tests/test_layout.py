@@ -54,6 +54,9 @@ ALLOWED = {
     "guiders": {"maths", "methods", "pipeline", "processors"},
     "sds": {"maths"},
 }
+GROUND = {"types"}
+"""Rooms that every other may import; they import none."""
+ALLOWED = {room: below | GROUND for room, below in ALLOWED.items()} | {room: set() for room in GROUND}
 """Room -> the rooms it may import. The Toybox is known by `plugins` alone, by name, as any other package's plug-in is."""
 
 

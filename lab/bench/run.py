@@ -20,9 +20,8 @@ from lab.score import SEED_START
 from negguide.toybox.load import PIPELINES, load_pipeline
 
 if TYPE_CHECKING:
-    from diffusers import DiffusionPipeline
-
     from negguide.toybox.oracle import Oracle
+    from negguide.types import Pipeline
     from negguide.watchers.vqa import VisualQuestionAnswering
 
 BATCH = 32
@@ -96,7 +95,7 @@ def _one_thread() -> None:
 
 
 @cache
-def models(name: str = "sd") -> tuple[DiffusionPipeline, Oracle]:
+def models(name: str = "sd") -> tuple[Pipeline, Oracle]:
     """A bundled pipeline and the oracle, loaded once in each process; on the GPU where there is one, in full float32."""
     import torch
 
@@ -124,7 +123,7 @@ def _run_arm(cases: Sequence[Case], model: str, call: dict[str, Any], arm: Arm) 
     return images, [{**about, **row} for row in judge(oracle, images, cases)]
 
 
-def _pictures(pipe: DiffusionPipeline, arm: Arm, cases: Sequence[Case], **call: Any) -> np.ndarray:
+def _pictures(pipe: Pipeline, arm: Arm, cases: Sequence[Case], **call: Any) -> np.ndarray:
     made: list[Any] = [None] * len(cases)
     for places in _calls(cases, alike=arm.method in ONE_TEXT):
         part = [cases[place] for place in places]

@@ -22,7 +22,8 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL, DiffusionPipeline, StableDiffusionPipeline
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
 from torch import Tensor, nn
 
 from lab.train.common import Settings, Trainer, autocast, device
@@ -31,6 +32,7 @@ from lab.train.enlarge import SIZE, make_discriminator, moments, pictures_of, re
 from lab.train.sharpness import sharpness
 from lab.train.vae import LATENT_CHANNELS, reconstruction_loss, score_vae
 from negguide.toybox.load import PIPELINES, load_pipeline
+from negguide.types import Pipeline
 
 SETTINGS = Settings(steps=3600, batch=64, lr=5e-4, ema=0.998, warmup=50, decay_from=0.3, seed=22, save_every_s=30.0)
 """Of a batch, a quarter are the encoder's latents, a quarter redrawn renders, a half what pipelines drew."""
@@ -58,7 +60,7 @@ CHUNK = 250 if torch.cuda.is_available() else 24
 
 
 @torch.no_grad()
-def drawn_latents(pipes: dict[str, DiffusionPipeline], captions: list[str], seed: int, batch: int = CHUNK) -> Tensor:
+def drawn_latents(pipes: dict[str, Pipeline], captions: list[str], seed: int, batch: int = CHUNK) -> Tensor:
     """Latents (N, 8, 16, 16) as the decoder takes them, of pictures that the pipelines draw; picture i from seed `seed` + i."""
     parts, place = [], 0
     for name, pipe in pipes.items():
@@ -75,7 +77,7 @@ def drawn_latents(pipes: dict[str, DiffusionPipeline], captions: list[str], seed
                     output_type="latent",
                     **usual.more,
                 ).images
-            parts.append(latents.float() / pipe.vae.config.scaling_factor + (pipe.vae.config.shift_factor or 0))
+            parts.append(latents.float() / pipe.vae.config["scaling_factor"] + (pipe.vae.config.shift_factor or 0))
         place = end
     return torch.cat(parts)
 
@@ -100,13 +102,13 @@ def _decoded(vae: AutoencoderKL, latents: Tensor, chunk: int = CHUNK) -> Tensor:
 
 
 def _prepared(
-    vae: AutoencoderKL, pipes: dict[str, DiffusionPipeline], renders: Dataset, folder: Path, seed: int
+    vae: AutoencoderKL, pipes: dict[str, Pipeline], renders: Dataset, folder: Path, seed: int
 ) -> dict[str, Tensor]:
     """Latents of every sort, made once: of all renders, of the redrawn ones, of drawn pictures with these at a quarter."""
     file = folder / "latents.pt"
     if not file.exists():
         means, _ = moments(vae, renders.images)
-        scale, redone = float(vae.config.scaling_factor), slice(len(renders) - REDRAWN, None)
+        scale, redone = float(vae.config["scaling_factor"]), slice(len(renders) - REDRAWN, None)
         sd = pipes["sd"]
         assert isinstance(sd, StableDiffusionPipeline)
         again = redrawn(sd, means[redone] * scale, renders.captions[redone], seed, chunk=2 * CHUNK).float() / scale
@@ -145,7 +147,7 @@ class Steering(nn.Module):
 
 def train_crisp(
     vae: AutoencoderKL,
-    pipes: dict[str, DiffusionPipeline],
+    pipes: dict[str, Pipeline],
     renders: Dataset,
     folder: Path,
     settings: Settings = SETTINGS,
@@ -159,15 +161,16 @@ def train_crisp(
         renders: pictures of 128x128 of the training split.
         minutes: it ends then, if its schedule does not end before.
     """
-    vae = vae.to(device()).requires_grad_(False)
+    vae = nn.Module.to(vae, device()).requires_grad_(False)
     latents = _prepared(vae, pipes, renders, folder, settings.seed)
     images = torch.from_numpy(np.array(renders.images)).to(device())
     torch.manual_seed(settings.seed)
+    assert vae.post_quant_conv is not None
     decoder, judge = nn.ModuleList([vae.post_quant_conv, vae.decoder]).requires_grad_(True), make_discriminator()
     trainer = Trainer(nn.ModuleDict({"decoder": decoder.to(memory_format=torch.channels_last)}), settings, folder)
     steering = Steering()
     rival = Trainer(nn.ModuleDict({"judge": judge, "steering": steering}), _rivals(settings), folder / "discriminator")
-    part, spread = settings.batch // 4, LATENT_NOISE / float(vae.config.scaling_factor)
+    part, spread = settings.batch // 4, LATENT_NOISE / float(vae.config["scaling_factor"])
     end, clean = time.monotonic() + 60 * minutes, torch.tensor(clean_ones(renders))
     while trainer.step < settings.steps and time.monotonic() < end:
         generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + trainer.step)
@@ -209,7 +212,7 @@ def train_crisp(
         trainer.apply(figures)
     rival.save()
     trainer.finish()
-    return vae.to(memory_format=torch.contiguous_format)
+    return nn.Module.to(vae, memory_format=torch.contiguous_format)
 
 
 def _rivals(settings: Settings) -> Settings:

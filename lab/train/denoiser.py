@@ -9,7 +9,10 @@ from typing import cast
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
@@ -105,7 +108,7 @@ def latents_of(vae: AutoencoderKL, data: Dataset, file: Path) -> Tensor:
         latents = np.zeros((len(data), LATENT_CHANNELS, 16, 16), np.float16)
 
         def fill(start: int) -> None:
-            part = encode(vae, data.images[start : start + 1000]) * vae.config.scaling_factor
+            part = encode(vae, data.images[start : start + 1000]) * vae.config["scaling_factor"]
             latents[start : start + 1000] = part.numpy().astype(np.float16)
 
         with ThreadPoolExecutor(2) as threads:
@@ -124,7 +127,7 @@ def train_denoiser(data: Dataset, vae: AutoencoderKL, folder: Path) -> StableDif
     modules = nn.ModuleDict({"unet": make_unet(), "text_encoder": make_text_encoder(len(make_tokenizer()))})
     for name, stage in STAGES.items():
         train_stage(modules, latents, data, folder / name, stage)
-    return make_pipeline(vae, cast(CLIPTextModel, modules["text_encoder"]), modules["unet"])
+    return make_pipeline(vae, cast(CLIPTextModel, modules["text_encoder"]), cast(UNet2DConditionModel, modules["unet"]))
 
 
 def train_stage(modules: nn.ModuleDict, latents: Tensor, data: Dataset, folder: Path, stage: Stage) -> None:
@@ -142,7 +145,7 @@ def train_stage(modules: nn.ModuleDict, latents: Tensor, data: Dataset, folder: 
         alphas = scheduler.alphas_cumprod.to(t.device)
         with autocast():
             words = text_encoder(ids).last_hidden_state
-            prediction = unet(scheduler.add_noise(x0, noise, t), t, words).sample
+            prediction = unet(scheduler.add_noise(x0, noise, cast(torch.IntTensor, t)), t, words).sample
         snr = alphas[t] / (1 - alphas[t])
         weight = share * snr.clamp(max=MIN_SNR_GAMMA) / snr
         error = (prediction.float() - noise).square().flatten(1).mean(1)
@@ -174,8 +177,8 @@ def make_pipeline(
         text_encoder=text_encoder,
         tokenizer=make_tokenizer(),
         unet=unet,
-        scheduler=make_scheduler(),
-        safety_checker=None,
-        feature_extractor=None,
+        scheduler=make_scheduler(),  # type: ignore[arg-type]  # diffusers names an enum of schedulers for them
+        safety_checker=None,  # type: ignore[arg-type]  # diffusers takes None and does not say so
+        feature_extractor=None,  # type: ignore[arg-type]  # the same
         requires_safety_checker=False,
     )

@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL, StableDiffusionPipeline
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
@@ -132,9 +133,9 @@ def train_large_vae(
         pipe: the pipeline `sd`; its denoiser makes the latents that the decoder must bear.
         small, large: the same scenes, rendered at 64x64 and at 128x128.
     """
-    first, pipe = first.to(device()).eval(), pipe.to(device())
+    first, pipe = nn.Module.to(first, device()).eval(), pipe.to(device())
     means, spreads = moments(first, small.images)
-    scale = float(first.config.scaling_factor)
+    scale = float(first.config["scaling_factor"])
     drawn = redrawn(pipe, means * scale, small.captions, settings.seed)
     images = torch.from_numpy(np.asarray(large.images))
     if device().type == "cuda":
@@ -143,7 +144,7 @@ def train_large_vae(
     torch.manual_seed(settings.seed)
     vae, judge = make_large_vae(), make_discriminator()
     vae.register_to_config(scaling_factor=scale)
-    trainer = Trainer(nn.ModuleDict({"vae": vae.to(memory_format=torch.channels_last)}), settings, folder)
+    trainer = Trainer(nn.ModuleDict({"vae": nn.Module.to(vae, memory_format=torch.channels_last)}), settings, folder)
     rival = Trainer(nn.ModuleDict({"judge": judge}), _rivals(settings), folder / "discriminator")
     while trainer.step < min(settings.steps, UNTIL):
         generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + trainer.step)
@@ -178,7 +179,7 @@ def train_large_vae(
             torch.save(trainer.average, folder / BEFORE)
     rival.save()
     trainer.finish()
-    return vae.to(memory_format=torch.contiguous_format)
+    return nn.Module.to(vae, memory_format=torch.contiguous_format)
 
 
 def _rivals(settings: Settings) -> Settings:

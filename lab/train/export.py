@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, DiffusionPipeline
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
 from lab.score import score_generator
 from lab.train import crisp, denoiser, enlarge, mmdit, student, vae, words
@@ -21,6 +21,7 @@ from lab.train.data import HELD_OUT, HELD_OUT_PICTURES, make_dataset
 from lab.train.portable import make_portable
 from negguide.toybox.load import load_folder
 from negguide.toybox.oracle import Oracle
+from negguide.types import Pipeline
 
 SD = """
 A small Stable-Diffusion-type pipeline for the Toybox world: `AutoencoderKL` (128x128 pictures to 8x16x16 latents),
@@ -67,7 +68,7 @@ It has no guidance to put a negative prompt into: that is what NAG, VSF and nega
 """
 
 
-def export_pipeline(pipe: DiffusionPipeline, folder: Path) -> None:
+def export_pipeline(pipe: Pipeline, folder: Path) -> None:
     """Write the pipeline as float16 safetensors, without a trace of where its parts came from.
 
     Parts that are None are listed as such, as in public folders; diffusers leaves out those that it holds for necessary.
@@ -141,7 +142,7 @@ def install_autoencoder(vae: AutoencoderKL, assets: Path) -> None:
         _tidy(folder / "vae")
 
 
-def export_generator(pipe: DiffusionPipeline, name: str, assets: Path, work: Path) -> None:
+def export_generator(pipe: Pipeline, name: str, assets: Path, work: Path) -> None:
     """Export, load what was exported, score it with the oracle, and write the card."""
     folder = assets / "toybox" / name
     export_pipeline(pipe, folder)
@@ -149,9 +150,7 @@ def export_generator(pipe: DiffusionPipeline, name: str, assets: Path, work: Pat
     write_generator_card(loaded, name, folder, work, score_generator(loaded, Oracle.load(), name))
 
 
-def write_generator_card(
-    pipe: DiffusionPipeline, name: str, folder: Path, work: Path, scores: Mapping[str, Any]
-) -> None:
+def write_generator_card(pipe: Pipeline, name: str, folder: Path, work: Path, scores: Mapping[str, Any]) -> None:
     """The model card of the pipeline in `folder`."""
     held_out = make_dataset(work / "data", HELD_OUT_PICTURES, HELD_OUT, size=pipe.vae.config.sample_size)
     drawn = vae.score_vae(pipe.vae, held_out.images[:1000])

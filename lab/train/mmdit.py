@@ -7,12 +7,10 @@ from pathlib import Path
 from typing import cast
 
 import torch
-from diffusers import (
-    AutoencoderKL,
-    FlowMatchEulerDiscreteScheduler,
-    SD3Transformer2DModel,
-    StableDiffusion3Pipeline,
-)
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.transformers.transformer_sd3 import SD3Transformer2DModel
+from diffusers.pipelines.stable_diffusion_3.pipeline_stable_diffusion_3 import StableDiffusion3Pipeline
+from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
@@ -152,13 +150,13 @@ def make_pipeline(vae: AutoencoderKL, modules: nn.ModuleDict) -> StableDiffusion
     vae = copy.deepcopy(vae)
     vae.register_to_config(shift_factor=0.0)
     return StableDiffusion3Pipeline(
-        transformer=modules["transformer"],
+        transformer=cast(SD3Transformer2DModel, modules["transformer"]),
         scheduler=FlowMatchEulerDiscreteScheduler(),
         vae=vae,
-        text_encoder=modules["text_encoder"],
+        text_encoder=cast(CLIPTextModelWithProjection, modules["text_encoder"]),
         tokenizer=make_tokenizer(),
-        text_encoder_2=modules["text_encoder_2"],
+        text_encoder_2=cast(CLIPTextModelWithProjection, modules["text_encoder_2"]),
         tokenizer_2=make_tokenizer(),
-        text_encoder_3=None,
+        text_encoder_3=None,  # type: ignore[arg-type]  # diffusers takes None and does not say so
         tokenizer_3=None,
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderTiny
+from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTiny
 from torch import Tensor, nn
 
 from lab.train.common import Settings, Trainer, autocast, batches, device, to_model

@@ -10,7 +10,7 @@ from lab.train.data import HELD_OUT, HELD_OUT_PICTURES, SIZE, TRAIN, TRAINING_PI
 
 if TYPE_CHECKING:
     import numpy as np
-    from diffusers import AutoencoderKL
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
 PARTS = ("vae", "denoiser", "oracle", "clip", "mmdit", "student", "words", "watcher", "large", "crisp", "kinds")
 """In the order of their needs: the denoiser needs the autoencoder, the judges are measured on its reconstructions too, the

@@ -42,7 +42,7 @@ def renders(asked: list[dict[str, str]], size: int) -> np.ndarray:
 
 def draw(model: str, asked: list[dict[str, str]], autoencoder: str | None = None) -> np.ndarray:
     """What a bundled pipeline draws for specifications of kind, colour and background; from the seeds of `lab.score`."""
-    from diffusers import AutoencoderKL
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
     from lab.generate import generate
     from lab.score import SEED_START

@@ -9,11 +9,14 @@ from __future__ import annotations
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
-from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, StableDiffusionPipeline
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
 from torch import Tensor, nn
 
 from lab.generate import GUIDANCE_SCALE
@@ -131,4 +134,4 @@ def train_student(data: Dataset, folder: Path) -> StableDiffusionPipeline:
         noise = jump(begin, end, alphas[part][:, None, None, None], ends[part][:, None, None, None])
         trainer.apply(shares(*(value.to(device()) for value in (begin, noise, part, texts[row]))))
     trainer.finish()
-    return make_pipeline(pipe.vae, pipe.text_encoder, trainer.modules["unet"])
+    return make_pipeline(pipe.vae, pipe.text_encoder, cast(UNet2DConditionModel, trainer.modules["unet"]))

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import Tensor, nn
 
 from lab.train.common import Loss, Settings, Shares, Trainer, autocast, batches, device, to_model
@@ -81,9 +81,9 @@ def train_both(vae: AutoencoderKL, data: Dataset, folder: Path, settings: Settin
 
 def sharpen(vae: AutoencoderKL, data: Dataset, folder: Path, settings: Settings = SHARPENING) -> None:
     """Train encoder and decoder further, close to the latents that the encoder gives now."""
-    before = copy.deepcopy(vae).to(device()).requires_grad_(False)
+    before = nn.Module.to(copy.deepcopy(vae), device()).requires_grad_(False)
     trainer = Trainer(nn.ModuleDict({"vae": vae.train()}), settings, folder)
-    spread = 1 / vae.config.scaling_factor
+    spread = 1 / vae.config["scaling_factor"]
 
     def loss(pictures: Tensor, noise: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         strength = LATENT_NOISE * spread * torch.linspace(0, 1, len(noise), device=noise.device)

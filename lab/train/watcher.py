@@ -21,7 +21,7 @@ from lab.train.watcher_batches import MORE_QUESTIONS, QUESTIONS, SHARES, Batches
 from negguide.toybox.oracle_model import HEADS
 
 if TYPE_CHECKING:
-    from diffusers import AutoencoderTiny
+    from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTiny
     from transformers import BertTokenizer, BlipForQuestionAnswering
 
 SETTINGS = Settings(steps=2000, batch=48, lr=1.5e-3, ema=0.997, warmup=150, weight_decay=0.03, decay_from=0.3, seed=5)
@@ -188,7 +188,7 @@ def train_watcher(
     teacher, copier = Teacher().to(device()).eval(), nn.Linear(WIDTH, TAUGHT)
     trainer = Trainer(nn.ModuleDict({"watcher": model, "aids": aids, "copier": copier}), settings, folder)
     torch.manual_seed(settings.seed + trainer.step)
-    source = Batches(data, latents, half, preview.to(device()), settings, trainer.step)
+    source = Batches(data, latents, half, nn.Module.to(preview, device()), settings, trainer.step)
     with attention_kernels():
         while trainer.step < settings.steps:
             pictures, clean, truth, pairs = next(source)
@@ -235,7 +235,7 @@ def train_reading(
         trained["sees"] = eye
     trainer = Trainer(trained, settings, folder)
     torch.manual_seed(settings.seed + trainer.step)
-    source = Batches(data, latents, half, preview.to(device()), settings, trainer.step, practice)
+    source = Batches(data, latents, half, nn.Module.to(preview, device()), settings, trainer.step, practice)
     with attention_kernels():
         while trainer.step < settings.steps:
             pictures, _, _, pairs = next(source)

@@ -18,7 +18,7 @@ from lab.train.spoil import empty_scenes, spoil
 from negguide.toybox.oracle_model import HEADS
 
 if TYPE_CHECKING:
-    from diffusers import AutoencoderTiny
+    from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTiny
 
 SHARES: Final = (0.42, 0.25, 0.33)
 """Of renders, of previews of clean latents, and of half-formed pictures in a batch."""

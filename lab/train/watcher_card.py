@@ -31,9 +31,11 @@ from negguide.watchers.protocol import Answer, Question
 from negguide.watchers.questions import KIND
 
 if TYPE_CHECKING:
-    from diffusers import AutoencoderKL, AutoencoderTiny, StableDiffusionPipeline
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+    from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTiny
     from transformers import BlipForQuestionAnswering
 
+    from negguide.types import Pipeline
     from negguide.watchers import VisualQuestionAnswering
 
 MARKS: Final = (0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8)
@@ -103,7 +105,7 @@ def calibration_error(sure: np.ndarray, right: np.ndarray, groups: int = 10) -> 
 
 
 def forming(
-    pipe: StableDiffusionPipeline, texts: Sequence[str], seeds: Sequence[int]
+    pipe: Pipeline, texts: Sequence[str], seeds: Sequence[int]
 ) -> tuple[list[list[Image.Image]], list[Image.Image]]:
     """What a watcher would be shown at `MARKS`, mark by mark, and the finished pictures."""
     from negguide.engine import attach
@@ -127,7 +129,7 @@ def forming(
 
 
 def score_early(
-    pipe: StableDiffusionPipeline, watcher: VisualQuestionAnswering, count: int = EARLY, batch: int = 32
+    pipe: Pipeline, watcher: VisualQuestionAnswering, count: int = EARLY, batch: int = 32
 ) -> dict[str, dict[str, float]]:
     """Percent of answers that are already those to the finished picture, for each mark; prompts "a <category>".
 
@@ -213,7 +215,7 @@ def export_watcher(
     folder: Path,
     held_out: Dataset,
     more: Mapping[str, np.ndarray],
-    pipe: StableDiffusionPipeline,
+    pipe: Pipeline,
     work: Path,
 ) -> None:
     """Write watcher and preview, measure them as they will be loaded, and write the model card; None: what lies there is kept."""

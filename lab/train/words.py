@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import cast
 
 import torch
-from diffusers import StableDiffusion3Pipeline
+from diffusers.pipelines.stable_diffusion_3.pipeline_stable_diffusion_3 import StableDiffusion3Pipeline
 from torch import Tensor, nn
 from transformers import CLIPTextModel
 

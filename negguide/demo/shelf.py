@@ -66,7 +66,7 @@ class Shelf:
             return
         folder = Path(name).expanduser()
         if not folder.is_dir():
-            from diffusers import DiffusionPipeline
+            from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
             try:
                 folder = Path(DiffusionPipeline.download(name, use_safetensors=True))

@@ -14,8 +14,9 @@ from negguide.pipeline.intercept import Run
 class _Official(MultiPipelineCallbacks):
     """An official callback, which pipelines ask for the tensors that it needs."""
 
-    def __init__(self, callback: object, run: Run) -> None:
-        super().__init__([callback])
+    def __init__(self, callback: PipelineCallback | MultiPipelineCallbacks, run: Run) -> None:
+        super().__init__([])
+        self.callbacks: list[PipelineCallback | MultiPipelineCallbacks] = [callback]  # type: ignore[assignment]  # of either kind
         self._run = run
 
     def __call__(self, *args: object, **kwargs: object) -> Any:

@@ -118,7 +118,7 @@ def _decode_frames(
 @lru_cache(maxsize=1)
 def previewer(name: str) -> Any:
     """A tiny autoencoder by hub id or folder, e.g. "madebyollin/taesd", on the accelerator if there is one; kept."""
-    from diffusers import AutoencoderTiny
+    from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTiny
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     loaded = AutoencoderTiny.from_pretrained(name).to(device).eval().requires_grad_(False)

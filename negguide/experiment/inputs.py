@@ -11,7 +11,7 @@ from negguide.versions import dtype_argument
 from negguide.wording import first_line
 
 if TYPE_CHECKING:
-    from diffusers import DiffusionPipeline
+    from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
 PICTURES = {"image": "--image", "mask": "--mask", "control_image": "--control-image", "ip_image": "--ip-image"}
 """Pictures that a call may have -> their flags on the command line."""

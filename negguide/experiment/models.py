@@ -15,7 +15,7 @@ from negguide.versions import dtype_argument
 from negguide.wording import first_line
 
 if TYPE_CHECKING:
-    from diffusers import DiffusionPipeline
+    from negguide.types import Pipeline
 
 LONG = 160
 DTYPES = ("auto", "float32", "float16", "bfloat16")
@@ -26,7 +26,7 @@ class Model:
     """A loaded pipeline and what should be known of it."""
 
     name: str
-    pipe: DiffusionPipeline
+    pipe: Pipeline
 
     @property
     def bundled(self) -> BundledModel | None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from diffusers.configuration_utils import register_to_config
+from torch import Tensor
 
 from negguide.guiders.base import MethodGuidance
 from negguide.guiders.texts import embeds_in, laid_over, mask_in
@@ -14,6 +15,9 @@ from negguide.methods import NAG, NegToMe, Window
 from negguide.methods.negative import Concept, ConceptLike, live
 from negguide.pipeline.families import Unsupported
 from negguide.processors import wrap_nag, wrap_negtome
+
+if TYPE_CHECKING:
+    from diffusers.modular_pipelines.modular_pipeline import BlockState
 
 
 class WrappingGuidance(MethodGuidance):
@@ -66,7 +70,9 @@ class NAGGuidance(WrappingGuidance):
         self._given: list[tuple[Mapping[str, Any], float]] = []
         self._layers: list[str] = []
 
-    def prepare_inputs(self, data: Mapping[str, object]) -> list[Any]:
+    def prepare_inputs(  # type: ignore[override]  # as in MethodGuidance
+        self, data: dict[str, tuple[Tensor, Tensor]]
+    ) -> list[BlockState]:
         method: Any = self.method
         acting = live(method.negatives, self._as_step(torch.empty(0))) if self._enabled and method.companions() else ()
         self._given = [(laid_over(data, self._encoded(n.condition)), n.weight) for n in acting]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, ClassVar, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import torch
 from torch import Tensor
@@ -15,6 +15,9 @@ from negguide.methods.base import OWN, Condition, Guidance, Step
 from negguide.methods.checks import finite
 from negguide.methods.negative import Concept
 from negguide.methods.step import Embedded
+
+if TYPE_CHECKING:
+    from diffusers.modular_pipelines.modular_pipeline import BlockState
 
 try:
     from diffusers.guiders.guider_utils import BaseGuidance, GuiderOutput
@@ -39,12 +42,13 @@ class MethodGuidance(BaseGuidance):
     `negative_prompt`; that is `unconditional="own"` of the attached methods.
     """
 
-    _input_predictions: ClassVar[list[str]] = ["pred_cond", "pred_uncond"]
+    _input_predictions = ["pred_cond", "pred_uncond"]  # type: ignore[assignment]  # noqa: RUF012 - as diffusers has it
 
     def __init__(self, method: Method, guidance_scale: float, start: float, stop: float, enabled: bool) -> None:
         super().__init__(start, stop, enabled)
         self.method = method
         self.guidance_scale = finite("guidance_scale", guidance_scale)
+        self.stands_for: object = None
         self._texts: dict[str, Encoded] = {}
         for concept in self._concepts:
             _check(concept)
@@ -83,7 +87,9 @@ class MethodGuidance(BaseGuidance):
         guider._texts = dict(self._texts)
         return guider
 
-    def prepare_inputs(self, data: Mapping[str, object]) -> list[Any]:
+    def prepare_inputs(  # type: ignore[override]  # diffusers names a BlockState, and hands over a dict
+        self, data: dict[str, tuple[Tensor, Tensor]]
+    ) -> list[BlockState]:
         batches = [self._prepare_batch(data, 0, "pred_cond")]
         if not self._is_guiding:
             return batches
@@ -95,8 +101,10 @@ class MethodGuidance(BaseGuidance):
             batches.append(batch)
         return batches
 
-    def prepare_inputs_from_block_state(self, data: Any, input_fields: Mapping[str, Any]) -> list[Any]:
-        def look_up(field: Any) -> Any:
+    def prepare_inputs_from_block_state(
+        self, data: BlockState, input_fields: dict[str, str | tuple[str, str]]
+    ) -> list[BlockState]:
+        def look_up(field: str | tuple[str, str]) -> Any:
             return (
                 tuple(getattr(data, name, None) for name in field)
                 if isinstance(field, tuple)

@@ -61,7 +61,7 @@ def encode(pipe: Any, prompt: str, options: Mapping[str, object]) -> Encoded:
 
 
 def _by_block(pipe: Any, block: Any, prompt: str, options: Mapping[str, object]) -> Encoded:
-    from diffusers.modular_pipelines import PipelineState
+    from diffusers.modular_pipelines.modular_pipeline import PipelineState
 
     inputs = {given.name: given for given in block.inputs if given.name is not None}
     if wrong := [name for name in options if name not in inputs]:

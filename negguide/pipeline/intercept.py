@@ -31,7 +31,7 @@ class Run:
     """One call of a pipeline, in its thread: whose handlers answer. `pipe`: the very object whose `__call__` runs."""
 
     def __init__(self, pipe: object) -> None:
-        from diffusers import DiffusionPipeline
+        from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
         self.pipe = pipe
         self._kind = DiffusionPipeline

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from diffusers import DiffusionPipeline
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
 from negguide.pipeline.families import Unsupported, check_guider, guider_settings
 from negguide.pipeline.intercept import base_class, enter

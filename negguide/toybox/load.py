@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, cast, overload
 
 from negguide.experiment.models import absent
 from negguide.names import Sampling
@@ -13,7 +13,10 @@ from negguide.versions import dtype_argument
 
 if TYPE_CHECKING:
     import torch
-    from diffusers import DiffusionPipeline
+    from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
+    from diffusers.pipelines.stable_diffusion_3.pipeline_stable_diffusion_3 import StableDiffusion3Pipeline
+
+    from negguide.types import Pipeline
 
 
 PIPELINES: Mapping[str, Sampling] = {
@@ -66,12 +69,20 @@ def pipeline_dir(name: str = "sd") -> Path:
     return assets_dir() / "toybox" / name
 
 
-def load_pipeline(name: str = "sd", dtype: torch.dtype | None = None) -> DiffusionPipeline:
+@overload
+def load_pipeline(
+    name: Literal["sd", "few-step"] = "sd", dtype: torch.dtype | None = None
+) -> StableDiffusionPipeline: ...
+@overload
+def load_pipeline(name: Literal["sd3"], dtype: torch.dtype | None = None) -> StableDiffusion3Pipeline: ...
+@overload
+def load_pipeline(name: str, dtype: torch.dtype | None = None) -> Pipeline: ...
+def load_pipeline(name: str = "sd", dtype: torch.dtype | None = None) -> Pipeline:
     """A fresh copy of a bundled pipeline, on the CPU, silent, in float32 unless told otherwise (the files are float16)."""
     return load_folder(pipeline_dir(name), dtype)
 
 
-def load_folder(folder: Path, dtype: torch.dtype | None = None) -> DiffusionPipeline:
+def load_folder(folder: Path, dtype: torch.dtype | None = None) -> Pipeline:
     """`load_pipeline` from any folder. What its index names as absent is told to diffusers, which else asks for it."""
     import diffusers
     import torch
@@ -79,4 +90,4 @@ def load_folder(folder: Path, dtype: torch.dtype | None = None) -> DiffusionPipe
     named = dtype_argument(diffusers, dtype or torch.float32)
     pipe = diffusers.DiffusionPipeline.from_pretrained(str(folder), **named, **absent(folder))
     pipe.set_progress_bar_config(disable=True)
-    return pipe
+    return cast("Pipeline", pipe)  # of the class that the folder names, which has a call

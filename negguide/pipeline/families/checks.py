@@ -24,7 +24,7 @@ _CACHES = ("fbc_", "mag_cache", "sea_cache", "taylorseer", "text_kv_cache")
 
 def check_kind(pipe: object) -> None:
     """Raise `TypeError` for what is no pipeline, `Unsupported` for the blocks of a modular one."""
-    from diffusers import DiffusionPipeline
+    from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
     kinds = {ancestor.__name__ for ancestor in type(pipe).__mro__}
     if isinstance(pipe, DiffusionPipeline) or "ModularPipeline" in kinds:

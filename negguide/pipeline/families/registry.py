@@ -103,7 +103,7 @@ def _facts_of(cls: type) -> tuple[Family, str | None]:
 
 def _class_names(cls: type) -> list[str]:
     """Names of the pipeline classes in an ancestry, never of mixins: diffusers' own, or else those of somebody's own."""
-    from diffusers import DiffusionPipeline
+    from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
     pipelines = [a for a in cls.__mro__ if issubclass(a, DiffusionPipeline) and a is not DiffusionPipeline]
     stock = [a for a in pipelines if a.__module__.startswith("diffusers.")]
