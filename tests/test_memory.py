@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import families
@@ -12,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from negguide.engine import attach
+from negguide.engine import attach, memory
 from negguide.methods import NAG, Negative, PerpNeg, Window
 
 FOUR = PerpNeg(["cat", Negative("hat", 0.6), Negative("tree", window=Window(0, 0.5)), "bus"])
@@ -57,6 +58,32 @@ def test_no_forward_is_larger_than_the_pipelines_own(name: str) -> None:
     with attach(pipe, FOUR, one_call=True), rows_seen(pipe, name) as together:
         assert close(families.run(name, steps=2, prompt=TWO), found)
     assert max(together) >= max(seen)
+
+
+def test_one_image_on_an_accelerator_may_have_four_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe = families.build("sd15")
+    with attach(pipe, FOUR), rows_seen(pipe, "sd15") as seen:
+        expected = families.run("sd15", steps=2)
+    assert max(seen) == 2
+    monkeypatch.setattr("negguide.engine.memory._on_accelerator", lambda modules: True)
+    with attach(pipe, FOUR), rows_seen(pipe, "sd15") as seen:
+        assert close(families.run("sd15", steps=2), expected)
+    assert seen == [4, 2, 4, 1], "the prompt, the unconditional and two negatives, then the others; one is over by then"
+    with attach(pipe, FOUR), rows_seen(pipe, "sd15") as seen:
+        families.run("sd15", steps=2, prompt=TWO)
+    assert max(seen) == 4, "two images: as many as the pipeline's own call"
+    with attach(pipe, FOUR, max_batch=2), rows_seen(pipe, "sd15") as seen:
+        families.run("sd15", steps=2)
+    assert max(seen) == 2
+
+
+def test_only_weights_that_stay_on_an_accelerator_count() -> None:
+    def placed(*devices: str) -> list[torch.nn.Module]:
+        return [SimpleNamespace(parameters=lambda: [SimpleNamespace(device=torch.device(d)) for d in devices])]
+
+    assert memory._on_accelerator(placed("cuda:0", "cuda:1")) and memory._on_accelerator(placed("mps"))
+    assert not memory._on_accelerator(placed("cuda", "cpu")) and not memory._on_accelerator(placed("meta"))
+    assert not memory._on_accelerator(placed())
 
 
 @pytest.mark.parametrize("name", FEW)

@@ -63,9 +63,9 @@ def attach(
         one_call: one forward for all conditions, also where the pipeline itself makes several calls; faster on large GPUs,
             needs their memory; rounding differs.
         max_batch: most rows of a forward, from 1. None: as many as the pipeline's own call has, so that methods need no more
-            memory than it; none with `one_call`. Below the number of images these go one after the other, except at steps
-            where a method listens inside attention. Where memory runs out in a forward of several conditions, half as many go
-            together from there on, and a warning tells; not where rows ride along for attention.
+            memory than it (four for one guided image on an accelerator); none with `one_call`. Below the number of images these
+            go one after the other, except at steps where a method listens inside attention. Where memory runs out in a forward
+            of several conditions, half as many go together from there on, with a warning; not where rows ride along.
         seeded: noise that the scheduler would draw from the process's random state comes from the call's generators, so that
             a seed is a picture. False: as the pipeline does it; `Attachment.unseeded` tells.
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from negguide.engine import extra_rows, other_weights
 from negguide.engine.attention_hooks import COND, AttentionHooks
 from negguide.engine.attention_layers import text_of_layers
-from negguide.engine.memory import RowLimit, is_out_of_memory
+from negguide.engine.memory import RowLimit, is_out_of_memory, most_rows
 from negguide.methods.tokens import Label
 from negguide.pipeline import argument_tree
 from negguide.pipeline.families import unsupported
@@ -64,8 +64,7 @@ class Evaluator:
         self.plan = plan
         self.sides = sides
         self.joined = one_call or (plan.mode == "batch" and not plan.caching)
-        # Nothing asks for more memory than the pipeline alone would, unless the user wants one call.
-        own = None if one_call else plan.rows * (2 if plan.mode == "batch" else 1)
+        own = None if one_call else most_rows(plan)
         self.limit = RowLimit(plan.rows, own if max_batch is None else max_batch)
         self.attention_hooks: AttentionHooks | None = None
         """Who listens to the forwards of this step."""

@@ -4,12 +4,35 @@ from __future__ import annotations
 
 import gc
 import warnings
-from collections.abc import Sequence
-from typing import TypeVar
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
+if TYPE_CHECKING:
+    from negguide.pipeline.plan import Plan
+
 K = TypeVar("K")
+
+
+FOR_ONE_IMAGE = 4
+"""Rows of a forward for one image on an accelerator, which at that size waits for the processor rather than for its memory."""
+
+
+def most_rows(plan: Plan) -> int:
+    """As many as the pipeline's own call has, so that nothing asks for more memory than it alone would.
+
+    A guided call for one image on an accelerator, whose two rows leave most of that idle, may have `FOR_ONE_IMAGE`; not where its
+    weights are elsewhere between two calls, to save memory.
+    """
+    if plan.mode != "batch":
+        return plan.rows
+    return FOR_ONE_IMAGE if plan.rows == 1 and _on_accelerator(plan.denoisers.values()) else 2 * plan.rows
+
+
+def _on_accelerator(modules: Iterable[torch.nn.Module]) -> bool:
+    places = {parameter.device.type for module in modules for parameter in module.parameters()}
+    return bool(places) and not places & {"cpu", "meta"}
 
 
 class RowLimit:
