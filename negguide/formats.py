@@ -12,7 +12,7 @@ FORMAT = 1
 KEY = "format"
 
 
-def stamped(data: Mapping[str, object]) -> dict[str, Any]:
+def stamped(data: Mapping[str, object]) -> dict[str, object]:
     """The data with the number of their format, first."""
     return {KEY: FORMAT, **data}
 

@@ -12,6 +12,7 @@ from negguide.batch.units import Unit, count
 from negguide.experiment.models import Model
 from negguide.experiment.sampling import make
 from negguide.methods import UNCONDITIONAL, Condition, Method, Step
+from negguide.methods.state import RunState
 
 TRIED_STEPS = 2
 
@@ -69,7 +70,7 @@ def expected_passes(unit: Unit) -> float:
     return sum(_passes_of(methods, _step(index, steps), {}) for index in range(steps))
 
 
-def _passes_of(methods: Sequence[Method], step: Step, state: dict[str, Any]) -> float:
+def _passes_of(methods: Sequence[Method], step: Step, state: RunState) -> float:
     asked: dict[Condition, bool] = {}
     try:
         if not all(method.guides(step) for method in methods):

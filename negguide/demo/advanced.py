@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import gradio as gr
 
@@ -10,11 +10,11 @@ from negguide.demo.components import Page
 from negguide.demo.options import HUB, Options
 from negguide.demo.parts import HEADERS, beside_names, panel, to_rows
 from negguide.demo.pictures import keep_raw
-from negguide.demo.settings import OFFLOADS
+from negguide.demo.settings import OFFLOADS, Settings
 from negguide.experiment.models import DTYPES
 
 
-def advanced(page: Page, options: Options, start: Any) -> None:
+def advanced(page: Page, options: Options, start: Settings) -> None:
     """Put the folded parts in their place, inside the page's left column."""
     with gr.Accordion("Settings of the methods", open=False, elem_id="ng-panel"):
         page.also = gr.Dropdown(
@@ -112,7 +112,7 @@ def advanced(page: Page, options: Options, start: Any) -> None:
         )
 
 
-def _editor(label: str, elem_id: str, sources: list[Literal["upload", "webcam", "clipboard"]]) -> Any:
+def _editor(label: str, elem_id: str, sources: list[Literal["upload", "webcam", "clipboard"]]) -> gr.ImageEditor:
     """Where a region is painted; its files come undecoded (`pictures.keep_raw`)."""
     return keep_raw(
         gr.ImageEditor(

@@ -6,13 +6,13 @@ import base64
 import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Mount, Route
+from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import Receive, Scope, Send
 
 from negguide.demo.asking import METHOD, METHODS, ask, many_methods, one_method
@@ -20,6 +20,9 @@ from negguide.demo.engine import Engine, explain
 from negguide.demo.guard import user_of
 from negguide.demo.results import Board, in_json_types
 from negguide.methods.listing import table
+
+if TYPE_CHECKING:
+    from mcp.types import ImageContent, TextContent
 
 PATH = "/gradio_api/mcp"
 """Where gradio has its own."""
@@ -60,7 +63,7 @@ class Agents:
         self.server.streamable_http_app()  # makes its session manager
         self.running = self.server.session_manager.run
 
-    def routes(self) -> list[Any]:
+    def routes(self) -> list[BaseRoute]:
         """Before gradio's own."""
         inner = Starlette(routes=[Route("/schema", self._schema), Mount("/", self._serve)])
         return [Route(PATH, self._serve_exactly, methods=["GET", "POST", "DELETE"]), Mount(PATH, inner)]
@@ -105,7 +108,7 @@ class Agents:
             "count": count,
         }
         board = await self._ask({**values, "steps": steps, "guidance": guidance, "model": model})
-        contents: list[Any] = []
+        contents: list[TextContent | ImageContent] = []
         for result in board.results:
             for uri, of in zip(result.thumbs, board.settings.seeds, strict=False):
                 head, _, data = uri.partition(",")
@@ -120,7 +123,7 @@ class Agents:
         """Stop what agents of yours (same login, or same address) have asked for and is not done; how many requests those were."""
         return [_text({"stopped": len(self.engine.turns.stop(self._person()[1]))})]
 
-    async def _ask(self, values: dict[str, Any]) -> Board:
+    async def _ask(self, values: dict[str, object]) -> Board:
         try:
             return await ask(self.engine, values, *self._person())
         except (ValueError, TypeError) as error:
@@ -166,13 +169,13 @@ class _App:
         await self.serve(scope, receive, send)
 
 
-def _text(value: Any) -> Any:
+def _text(value: object) -> TextContent:
     from mcp.types import TextContent
 
     return TextContent(type="text", text=value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
 
 
-def _image(data: str, kind: str) -> Any:
+def _image(data: str, kind: str) -> ImageContent:
     from mcp.types import ImageContent
 
     return ImageContent(type="image", data=data, mimeType=kind)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from negguide.demo.engine import Engine, explain
 from negguide.demo.results import Board
@@ -48,14 +47,14 @@ async def ask(engine: Engine, values: Mapping[str, object], person: str, session
     return board
 
 
-def one_method(method: object, negatives: object) -> tuple[Any, ...]:
+def one_method(method: object, negatives: object) -> tuple[object, ...]:
     """The arms beside plain: none for "plain" and "", for None `METHOD` where there is a negative."""
     if method is None:
         method = METHOD if negatives else PLAIN
     return () if method in ("", PLAIN) else (method,)
 
 
-def many_methods(methods: object, negatives: object) -> list[Any]:
+def many_methods(methods: object, negatives: object) -> Sequence[object]:
     """Names with spaces between, or a list of them; None: `METHODS` where there is a negative. `ValueError` for others."""
     if methods is None:
         methods = METHODS if negatives else ""

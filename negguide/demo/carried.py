@@ -6,7 +6,6 @@ import base64
 import binascii
 import json
 import zlib
-from typing import Any
 
 from negguide import formats
 from negguide.demo.controls import all_controls
@@ -86,7 +85,7 @@ def _from_compare(metadata: PictureMetadata, options: Options) -> Settings:
     in_turn = metadata.group == tuple(range(first, first + together)) and together <= options.pictures
     called = metadata.settings
     size = called.get("size")
-    values: dict[str, Any] = {
+    values: dict[str, object] = {
         "prompt": metadata.prompt,
         "negatives": negatives or ", ".join(metadata.negatives),
         "methods": ("+".join(arms),) if arms else (),
@@ -102,7 +101,7 @@ def _from_compare(metadata: PictureMetadata, options: Options) -> Settings:
     return make_settings(values, options)
 
 
-def _loaded(text: str) -> dict[str, Any]:
+def _loaded(text: str) -> dict[str, object]:
     try:
         values = json.loads(text)
     except (ValueError, RecursionError) as error:

@@ -55,7 +55,7 @@ class Control:
             return None if self.optional else self.default
         return self.check(shown)
 
-    def show(self, value: Value) -> Any:
+    def show(self, value: Value) -> Value:
         """An option -> what its component holds."""
         if value is None:
             return None if self.kind in ("number", "whole", "choice") else ""
@@ -178,7 +178,7 @@ def _control(entry: Entry, field: dataclasses.Field[Any], parts: Sequence[object
     return None
 
 
-def _texts(default: Any) -> list[str] | None:
+def _texts(default: str | Sequence[str] | None) -> list[str] | None:
     return default if default is None else [default] if isinstance(default, str) else list(default)
 
 
@@ -190,7 +190,7 @@ def _is_texts(part: object) -> bool:
     return str in inner or any(get_origin(kind) is Literal for kind in inner)
 
 
-def _window_value(window: Window) -> list[Any]:
+def _window_value(window: Window) -> list[float | str]:
     return [window.start, window.stop] if window.unit == "progress" else [window.start, window.stop, window.unit]
 
 
@@ -199,7 +199,7 @@ def _window_text(value: Any) -> str:
     return f"{window.start:g}-{window.stop:g}{'' if window.unit == 'progress' else 'sigma'}"
 
 
-def _window_of(text: str) -> list[Any]:
+def _window_of(text: str) -> list[float | str]:
     from negguide.experiment.tasks import parse_negatives
 
     try:

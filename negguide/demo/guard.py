@@ -7,9 +7,8 @@ import binascii
 import ipaddress
 import secrets
 import socket
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Mapping, Sequence
 from http.cookies import CookieError, SimpleCookie
-from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
@@ -47,7 +46,7 @@ class Guard:
         else:
             await self.app(scope, receive, send)
 
-    def refusal(self, scope: MutableMapping[str, Any]) -> tuple[int, str] | None:
+    def refusal(self, scope: Scope) -> tuple[int, str] | None:
         """(status, reason) for a request that may not pass; notes who it is from in the scope."""
         headers = Headers(scope=scope)
         for name in ("host", "x-forwarded-host"):
@@ -112,7 +111,7 @@ class Guard:
         await PlainTextResponse(reason, status, headers=more)(scope, receive, send)
 
 
-def user_of(scope: Mapping[str, Any]) -> str | None:
+def user_of(scope: Scope) -> str | None:
     """Who the guard found a request to be from; None without logins."""
     return scope.get(USER)
 

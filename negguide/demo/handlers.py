@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from typing import Any
 
 import gradio as gr
+from gradio.blocks import Block
 
 from negguide.demo import board as html
 from negguide.demo.carried import from_link, from_png
-from negguide.demo.components import Page
+from negguide.demo.components import Page, Updates, Values
 from negguide.demo.engine import Engine, explain
 from negguide.demo.page import about, known_words
 from negguide.demo.parts import from_rows, initial
@@ -19,7 +20,7 @@ from negguide.demo.pictures import dropped, enlarged, on_white, painted, png64
 from negguide.demo.results import Board
 from negguide.demo.settings import MASK_SIDE, PICTURE_SIDE, REFERENCES, Settings, make_settings
 from negguide.demo.shown import avoided_of, pair_of, present, slide_of
-from negguide.demo.view import Updates, View
+from negguide.demo.view import View
 
 PAUSE = 0.4
 """Seconds between two updates of the page, at least."""
@@ -42,10 +43,10 @@ class Handlers:
     def connect(self, blocks: gr.Blocks) -> None:
         """Say which event does what."""
         page = self.page
-        outputs = {
+        outputs: list[Block] = [
             page.status, page.slider, page.shown, page.plain, page.guided, page.board, page.python, page.command, page.download,
             page.link, page.timeline, page.last, page.place, page.run, page.stop, page.seed, page.save, page.runs, page.history,
-        }  # fmt: skip
+        ]  # fmt: skip
         fields = page.settings - {page.avoided_state, page.mask_state, page.mask} | {
             page.avoided_state, page.mask_state, page.mask, page.avoided, page.table, *page.panel.groups.values(),
         }  # fmt: skip
@@ -55,41 +56,41 @@ class Handlers:
         typed: dict[str, Any] = {**quick, "trigger_mode": "always_last"}  # otherwise gradio drops what comes meanwhile
         for event in (page.run.click, page.prompt.submit, page.negatives.submit):
             event(self.run, page.settings | {page.runs}, outputs, **running, trigger_mode="once")
-        page.examples.load_input_event.then(self.show_table, {page.negatives}, {page.table}, **quick).then(
-            self.show_groups, {page.methods, page.also}, set(page.panel.groups.values()), **quick
+        page.examples.load_input_event.then(self.show_table, {page.negatives}, [page.table], **quick).then(
+            self.show_groups, {page.methods, page.also}, [*page.panel.groups.values()], **quick
         ).then(self.run, page.settings | {page.runs}, outputs, **running)
         page.stop.click(self.halt, None, None, **quick)
         page.shown.input(self.show, {page.last, page.shown, page.place}, outputs, **typed)
         for gallery in (page.plain, page.guided):
             gallery.select(self.pick, [page.last, page.shown], [page.place, page.slider, page.download], **typed)
         for chooser in (page.methods, page.also):
-            chooser.change(self.show_groups, {page.methods, page.also}, set(page.panel.groups.values()), **quick)
-        page.words.click(self.say_no, {page.words, page.negatives}, {page.negatives, page.table}, **quick)
-        page.model.change(self.show_model, {page.model}, {page.about, page.words}, **quick)
-        page.negatives.input(self.show_table, {page.negatives}, {page.table}, **typed)
-        page.table.input(self.read_table, {page.table}, {page.negatives, page.status}, **typed)
+            chooser.change(self.show_groups, {page.methods, page.also}, [*page.panel.groups.values()], **quick)
+        page.words.click(self.say_no, {page.words, page.negatives}, [page.negatives, page.table], **quick)
+        page.model.change(self.show_model, {page.model}, [page.about, page.words], **quick)
+        page.negatives.input(self.show_table, {page.negatives}, [page.table], **typed)
+        page.table.input(self.read_table, {page.table}, [page.negatives, page.status], **typed)
         page.add_row.click(lambda rows: [*rows, ["", 1, 0, 1]], page.table, page.table, **quick)
-        page.mask_paint.click(self.paint, {page.last, page.place}, {page.mask, page.mask_state, page.status}, **quick)
+        page.mask_paint.click(self.paint, {page.last, page.place}, [page.mask, page.mask_state, page.status], **quick)
         page.mask_clear.click(lambda: (None, None), None, [page.mask, page.mask_state], **quick)
         page.avoid_add.click(
             self.avoid,
             {page.avoid, page.avoided_state},
-            {page.avoided_state, page.avoided, page.avoid, page.status},
+            [page.avoided_state, page.avoided, page.avoid, page.status],
             **quick,
         )
         page.avoid_clear.click(lambda: ([], []), None, [page.avoided_state, page.avoided], **quick)
-        page.history.input(self.recall, {page.history, page.runs}, {*fields, *outputs}, **typed)
-        page.load.upload(self.load_png, {page.load}, {*fields, *outputs, page.load}, **quick)
+        page.history.input(self.recall, {page.history, page.runs}, list({*fields, *outputs}), **typed)
+        page.load.upload(self.load_png, {page.load}, list({*fields, *outputs, page.load}), **quick)
         blocks.load(self.open, None, list({*fields, page.status, page.opened}), **quick).then(
             self.run_opened, page.settings | {page.opened, page.runs}, outputs, **running
         )
         blocks.unload(self.halt)
 
-    def settings_of(self, values: Mapping[Any, Any]) -> Settings:
+    def settings_of(self, values: Values) -> Settings:
         """The settings on the page. `ValueError` says what is wrong with them."""
         page = self.page
         mask = painted(values[page.mask])
-        given: dict[str, Any] = {
+        given: dict[str, object] = {
             "prompt": values[page.prompt] or "",
             "negatives": values[page.negatives] or "",
             "methods": page.panel.texts(values[page.methods] or [], values[page.also] or [], values),
@@ -107,11 +108,11 @@ class Handlers:
         }
         return make_settings(given, self.options)
 
-    async def run(self, values: dict[Any, Any], request: gr.Request) -> AsyncIterator[Updates]:
+    async def run(self, values: Values, request: gr.Request) -> AsyncIterator[Updates]:
         """Make what the page asks for, telling how it goes."""
         page, job = self.page, None
-        busy = {page.run: gr.update(interactive=False), page.stop: gr.update(interactive=True)}
-        idle = {page.run: gr.update(interactive=True), page.stop: gr.update(interactive=False)}
+        busy: Updates = {page.run: gr.update(interactive=False), page.stop: gr.update(interactive=True)}
+        idle: Updates = {page.run: gr.update(interactive=True), page.stop: gr.update(interactive=False)}
         try:
             if values[page.randomise]:
                 values[page.seed] = random.randrange(2**31)
@@ -146,12 +147,12 @@ class Handlers:
         """Stop what this session has asked for; also where its page was closed, so that nobody waits for the pictures."""
         self.engine.turns.stop(person_of(request)[1])
 
-    def show(self, values: dict[Any, Any]) -> Updates:
+    def show(self, values: Values) -> Updates:
         """Show another method."""
         board: Board | None = values[self.page.last]
         return self.view.shown(board, values[self.page.shown], values[self.page.place]) if board else {}
 
-    def pick(self, last: Board | None, shown: str | None, event: gr.SelectData) -> list[Any]:
+    def pick(self, last: Board | None, shown: str | None, event: gr.SelectData) -> list[object]:
         """Show another seed in the slider."""
         place = int(event.index)
         if last is None:
@@ -161,7 +162,7 @@ class Handlers:
         file = files[place] if place < len(files) else None
         return [place, slide_of(plain, guided, place), gr.update(value=file, interactive=file is not None)]
 
-    def recall(self, values: dict[Any, Any], request: gr.Request) -> Updates:
+    def recall(self, values: Values, request: gr.Request) -> Updates:
         """A run of this session was chosen again: its settings, and its results where they are still there."""
         runs, place = values[self.page.runs] or [], values[self.page.history]
         if not isinstance(place, int) or not 0 <= place < len(runs):
@@ -172,11 +173,11 @@ class Handlers:
         note = "These pictures are no longer kept. Make pictures makes them again, the same."
         return {**fields, **self.view.cleared(), self.page.status: html.status(None, note=note)}
 
-    def show_groups(self, values: dict[Any, Any]) -> Updates:
+    def show_groups(self, values: Values) -> Updates:
         """Show the controls of the chosen methods."""
         return self.view.groups({*(values[self.page.methods] or []), *(values[self.page.also] or [])})
 
-    def say_no(self, values: dict[Any, Any]) -> Updates:
+    def say_no(self, values: Values) -> Updates:
         """A word was clicked: it is a negative from now on, or no longer."""
         word, text = values[self.page.words][0], (values[self.page.negatives] or "").strip().rstrip(",")
         words = [part.strip() for part in text.split(",") if part.strip()]
@@ -184,24 +185,24 @@ class Handlers:
         negatives = ", ".join(left if len(left) < len(words) else [*words, word])
         return {self.page.negatives: negatives, **self.view.table(negatives)}
 
-    def show_model(self, values: dict[Any, Any]) -> Updates:
+    def show_model(self, values: Values) -> Updates:
         """What there is to know of the chosen model."""
         model = values[self.page.model] or ""
         words = [[word] for word in known_words(model)]
         return {self.page.about: about(model), self.page.words: gr.Dataset(samples=words, visible=bool(words))}
 
-    def show_table(self, values: dict[Any, Any]) -> Updates:
+    def show_table(self, values: Values) -> Updates:
         """Negatives in words -> the table."""
         return self.view.table(values[self.page.negatives] or "")
 
-    def read_table(self, values: dict[Any, Any]) -> Updates:
+    def read_table(self, values: Values) -> Updates:
         """The table -> negatives in words."""
         try:
             return {self.page.negatives: from_rows(values[self.page.table]), self.page.status: html.status(None)}
         except ValueError as error:
             return {self.page.status: html.status(None, error=str(error))}
 
-    def paint(self, values: dict[Any, Any]) -> Updates:
+    def paint(self, values: Values) -> Updates:
         """Put the plain picture under the brush."""
         board: Board | None = values[self.page.last]
         plain = board.results[0].images if board else ()
@@ -211,7 +212,7 @@ class Handlers:
         picture = enlarged(plain[place], 384).convert("RGBA")
         return {self.page.mask: {"background": picture, "layers": [], "composite": picture}, self.page.mask_state: None}
 
-    def avoid(self, values: dict[Any, Any]) -> Updates:
+    def avoid(self, values: Values) -> Updates:
         """Add the picture in the editor, with what is painted, to those to avoid."""
         page, editor, pictures = self.page, values[self.page.avoid], list(values[self.page.avoided_state] or [])
         try:
@@ -231,7 +232,7 @@ class Handlers:
             page.status: html.status(None),
         }
 
-    def load_png(self, values: dict[Any, Any]) -> Updates:
+    def load_png(self, values: Values) -> Updates:
         """Settings from a PNG."""
         try:
             updates = self.view.fields(from_png(values[self.page.load] or b"", self.options))
@@ -250,7 +251,7 @@ class Handlers:
             reason = f"The link cannot be used: {explain(error)}"
             return {self.page.status: html.status(None, error=reason), self.page.opened: False}
 
-    async def run_opened(self, values: dict[Any, Any], request: gr.Request) -> AsyncIterator[Updates]:
+    async def run_opened(self, values: Values, request: gr.Request) -> AsyncIterator[Updates]:
         """Make the first pictures of a page that was opened well."""
         if not values[self.page.opened]:
             yield {self.page.run: gr.update(interactive=True)}

@@ -6,7 +6,6 @@ import dataclasses
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from negguide.names import DEFAULT, bundled_model, bundled_names
 
@@ -46,7 +45,7 @@ class Options:
     upload: int = 8 * 2**20
     seconds: float = 600.0
     hosts: tuple[str, ...] = ()
-    first: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    first: Mapping[str, object] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("waiting", "each", "pictures", "methods", "steps", "side", "upload"):

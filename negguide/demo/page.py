@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from html import escape
-from typing import Any, Literal
+from typing import Literal
 
 import gradio as gr
 
@@ -137,7 +137,7 @@ def _bundled(model: str) -> BundledModel | None:
         return None
 
 
-def _code(language: Literal["python", "shell"], elem_id: str) -> Any:
+def _code(language: Literal["python", "shell"], elem_id: str) -> gr.Code:
     return gr.Code(
         language=language,
         label="Makes exactly these pictures",
@@ -148,7 +148,7 @@ def _code(language: Literal["python", "shell"], elem_id: str) -> Any:
     )
 
 
-def _gallery(label: str, elem_id: str) -> Any:
+def _gallery(label: str, elem_id: str) -> gr.Gallery:
     return gr.Gallery(
         label=label,
         elem_id=elem_id,

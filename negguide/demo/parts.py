@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gradio as gr
+from gradio.blocks import Block
+from gradio.components import Component
 
 from negguide.demo.controls import Control, all_controls, offered
 from negguide.demo.options import Options
@@ -24,23 +26,23 @@ class Panel:
     """The controls of all methods: a group for each, a component for each option."""
 
     groups: Mapping[str, gr.Group]
-    components: Mapping[Key, Any]
+    components: Mapping[Key, Component]
     controls: Mapping[Key, Control]
 
-    def texts(self, chosen: Sequence[str], also: Sequence[str], values: Mapping[Any, object]) -> tuple[str, ...]:
+    def texts(self, chosen: Sequence[str], also: Sequence[str], values: Mapping[Block, object]) -> tuple[str, ...]:
         """The arms that are set on the page, in the command line's words."""
         return tuple("+".join(self._text(name, values) for name in (first, *also)) for first in chosen)
 
-    def _text(self, name: str, values: Mapping[Any, object]) -> str:
+    def _text(self, name: str, values: Mapping[Block, object]) -> str:
         from negguide.experiment.arms import format_part, make_part
 
-        options: dict[str, Any] = {}
+        options: dict[str, object] = {}
         for key, control in self.controls.items():
             if key[0] == name and (value := control.read(values[self.components[key]])) != control.default:
                 options[key[1]] = value
         return format_part(make_part(name, options))
 
-    def updates(self, methods: Sequence[str]) -> tuple[list[str], list[str], dict[Any, Any]]:
+    def updates(self, methods: Sequence[str]) -> tuple[list[str], list[str], dict[Block, object]]:
         """The other way: (chosen methods, methods beside each, values of components) for arms in words.
 
         `ValueError` where the page has no place for them: two arms of one method, different methods beside.
@@ -54,7 +56,7 @@ class Panel:
             raise ValueError(
                 "these settings have one method twice, which the page cannot show; use the command instead"
             )
-        values = {
+        values: dict[Block, object] = {
             component: self.controls[key].show(self.controls[key].default) for key, component in self.components.items()
         }
         for part in (part for parts in parsed for part in parts):
@@ -79,7 +81,7 @@ def panel(options: Options) -> Panel:
     return Panel(groups, components, controls)
 
 
-def component_of(control: Control) -> Any:
+def component_of(control: Control) -> Component:
     """The component for an option."""
     default, label = control.show(control.default), control.label
     help = control.meaning.help or None
@@ -109,7 +111,7 @@ def component_of(control: Control) -> Any:
     return gr.Textbox(default, label=label, info=help, placeholder=hint, max_lines=2, min_width=200)
 
 
-def to_rows(negatives: str) -> list[list[Any]]:
+def to_rows(negatives: str) -> list[list[str | float]]:
     """Negatives in words -> rows of the table. `ValueError` for what cannot be read."""
     parsed = parse_negatives(negatives) if negatives.strip() else ()
     if odd := [negative for negative in parsed if negative.window.unit != "progress"]:

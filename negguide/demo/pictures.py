@@ -7,11 +7,14 @@ import io
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image, ImageChops
 
 from negguide.methods.picture_file import read_base64, read_picture
+
+if TYPE_CHECKING:
+    import gradio as gr
 
 SHOWN, THUMB = 704, 256
 """Pixels of the longer side: what the slider shows at least, what a small picture shows at most."""
@@ -57,17 +60,17 @@ def from_png64(text: str) -> Image.Image:
     return picture
 
 
-def keep_raw(editor: Any) -> Any:
+def keep_raw(editor: gr.ImageEditor) -> gr.ImageEditor:
     """Let an `ImageEditor` hand on its files undecoded, so that nothing is decoded before `dropped` has seen how large it is."""
 
     def undecoded(file: Any, flatten_on_white: bool = False) -> str | bytes | None:
         return file if file is None or isinstance(file, bytes) else str(file.path)
 
-    editor.convert_and_format_image = undecoded
+    editor.convert_and_format_image = undecoded  # type: ignore[method-assign, assignment]  # in place of gradio's own, on purpose
     return editor
 
 
-def dropped(source: Any) -> Image.Image | None:
+def dropped(source: Image.Image | bytes | str | None) -> Image.Image | None:
     """A picture from an editor of the page; None where there is none. `ValueError` for what is none, or too large."""
     if source is None or isinstance(source, Image.Image):
         return source

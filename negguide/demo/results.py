@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from negguide import formats
 from negguide.demo.settings import Settings
 from negguide.experiment.sampling import Made
+from negguide.types import Json
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -104,7 +105,7 @@ def looks_of(result: Made, seen: Mapping[int, Callable[[], list[Image]]]) -> tup
     return tuple(tuple(row) for row in rows) if any(rows) else ()
 
 
-def in_json_types(result: Result, board: Board) -> dict[str, Any]:
+def in_json_types(result: Result, board: Board) -> Json:
     """A result of a comparison in JSON types, without its pictures."""
     values = {
         "scores": dict(result.scores),
@@ -115,5 +116,5 @@ def in_json_types(result: Result, board: Board) -> dict[str, Any]:
         "python": result.python,
         "command": result.command,
     }
-    plain: dict[str, Any] = json.loads(json.dumps(formats.stamped(values)))
+    plain: Json = json.loads(json.dumps(formats.stamped(values)))
     return plain

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
 import gradio as gr
@@ -68,7 +68,7 @@ def launch(
                 yield
 
         app |= {"routes": tools.routes(), "lifespan": lifespan}
-    given = {
+    given: dict[str, Any] = {
         "server_name": "127.0.0.1",
         "theme": theme(),
         "css": css(),
@@ -102,7 +102,7 @@ def serve(blocks: gr.Blocks, engine: Engine, **more: Any) -> None:
 
 
 @contextlib.contextmanager
-def ended_by_sigterm(engine: Engine) -> Any:
+def ended_by_sigterm(engine: Engine) -> Iterator[None]:
     """A SIGTERM (docker stop, systemd) is like Ctrl-C, so that what stands in `finally` runs; files go at once.
 
     Open pages may keep the server from ending for longer than those who sent it wait before they kill.

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -19,6 +19,7 @@ from negguide.experiment.models import DTYPES
 from negguide.experiment.tasks import Request, make_tasks, parse_size
 from negguide.methods import Mask, Negative
 from negguide.names import DEFAULT
+from negguide.types import Json
 
 REFERENCES, MASK_SIDE, PICTURE_SIDE = 4, 256, 512
 HEAVIEST = 100.0
@@ -44,9 +45,9 @@ class Avoided(BaseModel):
     png: Annotated[str, Field(max_length=2_000_000), AfterValidator(_small)]
     mask: Annotated[str, Field(max_length=200_000), AfterValidator(_small)] | None = None
 
-    def value(self) -> dict[str, Any]:
+    def value(self) -> dict[str, object]:
         """The JSON form of an `Avoid`."""
-        value: dict[str, Any] = {"picture": {"png": self.png}}
+        value: dict[str, object] = {"picture": {"png": self.png}}
         return value if self.mask is None else {**value, "mask": {"png": self.mask}}
 
 
@@ -92,7 +93,7 @@ class Settings(BaseModel):
         return tuple(range(self.seed, self.seed + self.count))
 
 
-def make_settings(values: Mapping[str, Any], options: Options, what: str = "the settings") -> Settings:
+def make_settings(values: Mapping[str, object], options: Options, what: str = "the settings") -> Settings:
     """Settings from JSON values, all of which may come from a stranger. `ValueError` says in one line what is wrong."""
     if formats.KEY in values:  # a program wrote them
         values = formats.opened(values, Settings.model_fields, what)
@@ -175,7 +176,7 @@ def _completed(part: Part, settings: Settings, negatives: Sequence[Negative], op
                 f"{name} of {part.entry.name} cannot be set here; possible: {', '.join(by_field) or 'nothing'}"
             )
         by_field[name].check(value)
-    given: dict[str, Any] = dict(part.options)
+    given: Json = dict(part.options)
     fields = {field.name for field in dataclasses.fields(part.entry.method)}
     if "watcher" in fields:
         given = {"watcher": options.watchers[0], **given}
@@ -198,7 +199,7 @@ def _completed(part: Part, settings: Settings, negatives: Sequence[Negative], op
     return make_part(part.entry.name, given)
 
 
-def _masked(negative: Negative, weight: float, mask: Mask) -> dict[str, Any]:
+def _masked(negative: Negative, weight: float, mask: Mask) -> dict[str, object]:
     """The JSON form of a negative that is confined to a mask."""
     window = dataclasses.asdict(negative.window)
     return {"prompt": negative.prompt, "weight": negative.weight * weight, "window": window, "mask": mask.to_dict()}

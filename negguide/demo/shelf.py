@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from negguide.demo.options import Options
 from negguide.experiment.models import Model, device_of, load_model
@@ -98,7 +97,7 @@ class Shelf:
         if dtype == "auto" and not bundled_model(name):
             dtype = "float16"
         model = load_model(name, dtype, "cpu")
-        pipe: Any = model.pipe
+        pipe = model.pipe
         if offload == "model":
             pipe.enable_model_cpu_offload(device=device)
         else:

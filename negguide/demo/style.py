@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import gradio as gr
 
@@ -21,7 +20,7 @@ def head() -> str:
     return f"<style>{narrow} {accent} footer button {{ color: #666d78 !important; }}</style><script>{script}</script>"
 
 
-def theme() -> Any:
+def theme() -> gr.themes.Base:
     """Fonts of the system, nothing from the network."""
     fonts = ["system-ui", "-apple-system", "Segoe UI", "sans-serif"]
     mono = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
 
 import gradio as gr
 
 from negguide.demo import board as html
 from negguide.demo.carried import to_link
-from negguide.demo.components import Page
+from negguide.demo.components import Page, Updates
 from negguide.demo.history import choices, with_run
 from negguide.demo.parts import to_rows
 from negguide.demo.pictures import enlarged, from_png64
@@ -19,7 +18,6 @@ from negguide.demo.settings import Settings
 from negguide.demo.shown import avoided_of, first_of, pair_of, present, right_first, slide_of, telling
 from negguide.experiment.arms import PLAIN
 
-Updates = dict[Any, Any]
 LIVE = 384
 """Pixels of the slider while pictures form."""
 

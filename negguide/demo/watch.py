@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from negguide.methods.base import Denoised, Method
+from negguide.methods.state import RunState
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -31,7 +32,7 @@ class Onlooker(Method):
     see: See
     decoder: str | None = None
 
-    def denoised(self, denoised: Denoised, state: dict[str, Any]) -> None:
+    def denoised(self, denoised: Denoised, state: RunState) -> None:
         x0, decode, step = denoised.x0, denoised.context.decode, denoised.step
 
         def pictures() -> list[Image]:

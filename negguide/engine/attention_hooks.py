@@ -23,6 +23,7 @@ from negguide.engine.finite import FiniteGuard
 from negguide.engine.layer_hooks import ForwardHooks, Listener
 from negguide.engine.shared_rows import SharedRows
 from negguide.methods.base import Condition, Method, Step
+from negguide.methods.state import RunState
 from negguide.methods.tokens import Branch, Label, Pooled, RunContext, Slots
 from negguide.pipeline.families import Unsupported
 from negguide.pipeline.plan import OWN_KEY, Plan
@@ -56,7 +57,7 @@ class AttentionHooks:
         self,
         plan: Plan,
         methods: Sequence[Method],
-        states: Sequence[dict[str, Any]],
+        states: Sequence[RunState],
         guard: FiniteGuard,
         known_denoisers: KnownDenoisers,
     ) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from torch import Tensor
 
 from negguide.engine.evaluate import DenoiserCall
 from negguide.engine.finite import FiniteGuard
 from negguide.methods.base import Embeddings, Method, Step
+from negguide.methods.state import RunState
 from negguide.pipeline.families import unsupported
 from negguide.pipeline.plan import Plan
 
@@ -22,7 +22,7 @@ def edited(
     plan: Plan,
     step: Step,
     methods: Sequence[Method],
-    states: Sequence[dict[str, Any]],
+    states: Sequence[RunState],
     guard: FiniteGuard,
 ) -> tuple[DenoiserCall, list[str]]:
     """The call with the conditional rows of its text as the methods want them, and the names of those that changed it.
@@ -49,7 +49,7 @@ def _edited(
     whole: Tensor,
     plan: Plan,
     step: Step,
-    editing: Sequence[tuple[Method, dict[str, Any]]],
+    editing: Sequence[tuple[Method, RunState]],
     guard: FiniteGuard,
     names: list[str],
 ) -> Tensor:

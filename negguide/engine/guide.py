@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from negguide.methods.base import OWN, Condition, Denoised, Guidance, Method, Step
+from negguide.methods.state import RunState
 from negguide.methods.step import Embedded
 from negguide.pipeline.layout import Layout
 from negguide.pipeline.schedule import Schedule, read_schedule
@@ -74,7 +75,7 @@ class GuidedDenoiser:
     ) -> None:
         self.passes = 0
         self._predict = predict
-        self._methods: list[tuple[Method, dict[str, Any]]] = [(method, {}) for method in methods]
+        self._methods: list[tuple[Method, RunState]] = [(method, {}) for method in methods]
         self._prompt, self._negative = prompt, negative_prompt
         self._encoded = functools.cache(encode)
         self._scheduler, self._scale = scheduler, guidance_scale

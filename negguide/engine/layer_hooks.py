@@ -14,6 +14,7 @@ from negguide.engine.attend import LayerCall, TextProjections, attend, output_pr
 from negguide.engine.attention_layers import AttentionLayer, Picture
 from negguide.engine.finite import FiniteGuard
 from negguide.methods.base import Method, Step
+from negguide.methods.state import RunState
 from negguide.methods.tokens import Label, Listen, Placement, RunContext, Slots, Tokens, Values
 from negguide.pipeline.families import Unsupported
 
@@ -23,7 +24,7 @@ class Listener:
     """A method that listens at this step."""
 
     method: Method
-    state: dict[str, Any]
+    state: RunState
     listen: Listen
 
     @property

@@ -22,6 +22,7 @@ from negguide.engine.finite import FiniteGuard
 from negguide.engine.record import StepRecord
 from negguide.engine.replies import Replies
 from negguide.methods.base import Condition, Denoised, Guidance, Method, Step
+from negguide.methods.state import RunState
 from negguide.pipeline.checks import check_foreseen
 from negguide.pipeline.layout import PlacedMasks, stacked
 from negguide.pipeline.live import LiveGuidance
@@ -44,7 +45,7 @@ class Runner:
     ) -> None:
         self.plan = plan
         self.methods = methods
-        self.states: list[dict[str, Any]] = [{} for _ in methods]
+        self.states: list[RunState] = [{} for _ in methods]
         self.evaluator = Evaluator(plan, one_call, max_batch, sides)
         self.sides = sides
         self.guard = FiniteGuard()
@@ -264,7 +265,7 @@ class Runner:
             return guided
         return self.plan.family.post(guided, cond, self.plan.call.complete)
 
-    def _looking(self, step: Step) -> list[tuple[Method, dict[str, Any]]]:
+    def _looking(self, step: Step) -> list[tuple[Method, RunState]]:
         """The methods that want the clean estimate of this step, with their states."""
         return [(method, state) for method, state in self._seeing if method.looks_at(step, state)]
 
@@ -273,7 +274,7 @@ class Runner:
         denoiser_call: DenoiserCall,
         guidance: Guidance,
         target: Tensor | None,
-        looking: Sequence[tuple[Method, dict[str, Any]]],
+        looking: Sequence[tuple[Method, RunState]],
         names: list[str],
     ) -> Tensor | None:
         if not looking:

@@ -32,7 +32,7 @@ class Avoid:
         if self.mask is not None:
             object.__setattr__(self, "mask", Mask.of(self.mask))
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Its JSON form: `{"picture": ..., "mask": ...}`, without a mask where there is none."""
         data = {"picture": self.picture.to_dict()}
         return data if self.mask is None else {**data, "mask": self.mask.to_dict()}

@@ -32,7 +32,7 @@ class Bank:
     """
 
     folder: str
-    clip: Any
+    clip: object
     count: int = 1
     every: int = 1
 
@@ -48,7 +48,7 @@ class Bank:
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(f"Bank's {name} is {value!r}; a whole number of at least 1 is needed")
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Its JSON form; `TypeError` where `clip` is no name."""
         if not isinstance(self.clip, str):
             raise TypeError(f"a Bank with a loaded {type(self.clip).__name__} has no JSON form; give its clip by name")
@@ -92,14 +92,14 @@ class OpenBank:
         return _read(self.paths[index])
 
 
-def _read(path: Path) -> Any:
+def _read(path: Path) -> object:
     from PIL import Image
 
     with Image.open(path) as image:
         return image.convert("RGB")
 
 
-def _loaded(name: str) -> Any:
+def _loaded(name: str) -> object:
     from negguide.metrics.clip import Clip
 
     bundle = find_bundle(name)

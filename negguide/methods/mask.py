@@ -94,7 +94,7 @@ class Mask:
     def __hash__(self) -> int:
         return hash((self._size, self._bytes))
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         return Mask.of, (self.to_dict(),)
 
     def __repr__(self) -> str:

@@ -30,8 +30,8 @@ class Concept:
     weight: float = 1.0
     window: Window = dataclasses.field(default_factory=Window)
     mask: Mask | None = None
-    embeds: dataclasses.InitVar[Any] = None
-    pooled: dataclasses.InitVar[Any] = None
+    embeds: dataclasses.InitVar[object] = None
+    pooled: dataclasses.InitVar[object] = None
 
     def __post_init__(self, embeds: object, pooled: object) -> None:
         kind = type(self).__name__.lower()

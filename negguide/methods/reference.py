@@ -74,7 +74,7 @@ class Reference:
             raise ValueError(f"{self!r} is a picture, its latents depend on the pipeline")
         return torch.frombuffer(bytearray(self._data), dtype=torch.float32).view(self._shape)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """`{"path": text}`, `{"png": base64}` or `{"latents": base64 of float32, "shape": [...]}`."""
         if self._kind == "path":
             return {"path": self._data.decode()}
@@ -107,7 +107,7 @@ class Reference:
     def __hash__(self) -> int:
         return hash(self._key)
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         return Reference.of, (self.to_dict(),)
 
     def __repr__(self) -> str:

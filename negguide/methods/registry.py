@@ -31,7 +31,7 @@ class Entry:
 
     name: str
     method: type[Method]
-    presets: Mapping[str, Any]
+    presets: Mapping[str, object]
     summary: str
     cost: str
     paper: str
@@ -73,7 +73,7 @@ def get_method(name: str) -> Entry:
     raise ValueError(f"no method is called {name!r}{did_you_mean(str(name), METHODS, '.')} Known: {', '.join(METHODS)}")
 
 
-def to_dict(method: Method) -> dict[str, Any]:
+def to_dict(method: Method) -> dict[str, object]:
     """A method as JSON types: `{"method": name, option: value, ...}`. `from_dict` gives an equal method back."""
     entry = METHODS.get(method.name)
     if entry is None or entry.method is not type(method):
@@ -129,7 +129,7 @@ def _add(entry: Entry) -> None:
     METHODS[entry.name] = entry
 
 
-def _encode(value: object) -> Any:
+def _encode(value: object) -> object:
     if isinstance(value, Mask | Reference | Avoid | Bank | WatcherConfig | Question):
         return value.to_dict()
     if isinstance(value, Window):
@@ -159,6 +159,6 @@ def _encode(value: object) -> Any:
     )
 
 
-def _decode(value: object) -> Any:
+def _decode(value: object) -> object:
     """JSON lists are tuples in configs; objects are understood by the configs themselves."""
     return tuple(_decode(item) for item in value) if isinstance(value, list) else value

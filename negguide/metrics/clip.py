@@ -81,5 +81,5 @@ _POSSIBLE = (
 )
 
 
-def _parts(items: Sequence[object]) -> list[Sequence[Any]]:
+def _parts(items: Sequence[object]) -> list[Sequence[object]]:
     return [items[start : start + BATCH] for start in range(0, len(items), BATCH)]

@@ -75,7 +75,7 @@ def inception() -> Callable[[Sequence[Image]], Tensor]:
     return features
 
 
-def _identity(width: int) -> Any:
+def _identity(width: int) -> object:
     """What torchmetrics takes for a network, when features are given."""
     import torch
 

@@ -53,9 +53,9 @@ def save(pairs: Iterable[Pair], out: Path, layouts: Iterable[str] = ()) -> Count
     return counts
 
 
-def _put(pair: Pair, number: int, out: Path) -> dict[str, Any]:
+def _put(pair: Pair, number: int, out: Path) -> dict[str, object]:
     """Write both pictures; the row of the list."""
-    row: dict[str, Any] = {"pair": number, "prompt": pair.prompt, "thing": pair.thing, "seed": pair.seed}
+    row: dict[str, object] = {"pair": number, "prompt": pair.prompt, "thing": pair.thing, "seed": pair.seed}
     captions = {"with": (pair.with_it, pair.caption_with), "without": (pair.without, pair.caption_without)}
     for name, (picture, caption) in captions.items():
         file = Path("pictures") / f"{number:06d}-{name}.png"
@@ -64,7 +64,7 @@ def _put(pair: Pair, number: int, out: Path) -> dict[str, Any]:
     return {**row, "kept": pair.kept, "reason": pair.reason}
 
 
-def _of_pictures(row: dict[str, Any]) -> list[dict[str, Any]]:
+def _of_pictures(row: dict[str, object]) -> list[dict[str, object]]:
     """Rows of an image folder: each picture with its caption and the other's, which is wrong for it by one word."""
     return [
         {

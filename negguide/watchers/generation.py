@@ -121,5 +121,5 @@ def read(output: Any, tokenizer: Any) -> list[Answer]:
     return [Answer(text.strip(), confidence) for text, confidence in pairs]
 
 
-def _rows(*tensors: torch.Tensor) -> list[tuple[list[Any], ...]]:
+def _rows(*tensors: torch.Tensor) -> list[tuple[list[object], ...]]:
     return list(zip(*(tensor.tolist() for tensor in tensors), strict=True))

@@ -27,7 +27,7 @@ class Question:
             raise ValueError(f"a question has the text {self.text!r}; ask in words, e.g. 'What kind of pet is it?'")
         object.__setattr__(self, "options", tuple(self.options))
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """As JSON types; `Question(**data)` gives an equal one back."""
         return {"text": self.text, "about": self.about, "options": list(self.options)}
 
@@ -43,7 +43,7 @@ class Answer:
     confidence: float | None = None
 
 
-AnswerLike = str | Answer | tuple[str, float] | Mapping[str, Any] | None
+AnswerLike = str | Answer | tuple[str, float] | Mapping[str, object] | None
 """A text, an `Answer`, a (text, confidence) pair, `{"answer": text, "score": confidence}`, or None for no answer."""
 
 Answers = tuple[tuple[tuple[Answer, ...], ...], ...]
@@ -53,7 +53,7 @@ Answers = tuple[tuple[tuple[Answer, ...], ...], ...]
 class Watcher(Protocol):
     """Anything that can be called so, a plain function too."""
 
-    def __call__(self, images: Sequence[Image], questions: Sequence[Question], /) -> Sequence[Any]:
+    def __call__(self, images: Sequence[Image], questions: Sequence[Question], /) -> Sequence[object]:
         """N RGB pictures, Q questions asked of each -> N rows of Q answers.
 
         An answer is what `AnswerLike` allows, or a list of such. With one question, a row may be the answer itself.

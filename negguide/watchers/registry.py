@@ -20,7 +20,7 @@ class WatcherConfig:
 
     name: ClassVar[str] = ""
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """As JSON types: `{"watcher": name, option: value, ...}`; `as_watcher` gives an equal one back."""
         options = {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
         return {"watcher": self.name, **options}
@@ -107,9 +107,9 @@ def _class(name: str) -> type[WatcherConfig]:
     return _CLASSES[name]
 
 
-def _plain(value: object) -> Any:
+def _plain(value: object) -> object:
     return [_plain(item) for item in value] if isinstance(value, tuple) else value
 
 
-def _frozen(value: object) -> Any:
+def _frozen(value: object) -> object:
     return tuple(_frozen(item) for item in value) if isinstance(value, list | tuple) else value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Literal, Protocol, TypeGuard
+from typing import ClassVar, Literal, Protocol, TypeGuard
 
 from negguide.watchers.protocol import Answer, Question
 from negguide.watchers.words import canonical, mentions, phrases, says_yes, without
@@ -40,7 +40,7 @@ class Sight:
     lasting: bool = False
 
 
-Policy = Callable[[Sight], Sequence[Any]]
+Policy = Callable[[Sight], Sequence[object]]
 """`Sight` -> the negatives from now on: texts, (text, confidence) pairs or `Held`; () switches the negative off."""
 
 
@@ -51,7 +51,7 @@ class GroupPolicy(Protocol):
     def couples(self) -> Literal[True]:
         """What tells it from a `Policy`."""
 
-    def __call__(self, sights: Sequence[Sight], /) -> Sequence[Sequence[Any]]:
+    def __call__(self, sights: Sequence[Sight], /) -> Sequence[Sequence[object]]:
         """One `Sight` for each picture -> the negatives of each, as a `Policy` gives them."""
         ...
 

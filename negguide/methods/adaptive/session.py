@@ -87,7 +87,7 @@ class Session:
         self._under_way: list[_Visit] = []
         self._late: Look | None = None
         self._passed = 0
-        self._lost: list[dict[str, Any]] = []
+        self._lost: list[dict[str, object]] = []
         self._turn = threading.Lock()
         self._warned: set[str] = set()
         self._surest, self._has_seen = 0.0, False
@@ -141,7 +141,7 @@ class Session:
         if not config.asynchronous:
             look.outcome(config.timeout)
 
-    def collect(self, step: Step) -> Iterator[dict[str, Any]]:
+    def collect(self, step: Step) -> Iterator[dict[str, object]]:
         """Put into force what is due at a step; a note for each look that came to its end."""
         yield from self._lost
         self._lost = []
@@ -160,7 +160,7 @@ class Session:
             return asking.about(config.watch)
         return asking.of_category(config.category) if config.category else asking.of_prompt(prompt)
 
-    def _decide(self, visit: _Visit, outcome: Outcome) -> dict[str, Any]:
+    def _decide(self, visit: _Visit, outcome: Outcome) -> dict[str, object]:
         """Let the policy decide for every image, and make the method that acts from now on."""
         self._held = self._held or [()] * len(visit.questions)
         by_image = _of_images(outcome.answers, len(visit.questions))
@@ -215,12 +215,12 @@ class Session:
         watch, held = tuple(config.watch), self._held[image]
         return Sight(image, step.index, step.progress, prompt, seen, new, held, watch, synonyms, visit.lasting)
 
-    def _wanted(self, sights: Sequence[Sight], groups: Sequence[Sequence[int]]) -> list[Sequence[Any]]:
+    def _wanted(self, sights: Sequence[Sight], groups: Sequence[Sequence[int]]) -> list[Sequence[object]]:
         """What the policy decides for each image, by itself or together with the others of its prompt."""
         policy: Any = POLICIES[self.config.policy] if isinstance(self.config.policy, str) else self.config.policy
         if not is_of_groups(self.config.policy):
             return [policy(sight) for sight in sights]
-        wanted: list[Sequence[Any]] = [()] * len(sights)
+        wanted: list[Sequence[object]] = [()] * len(sights)
         for group in groups:
             decided = policy([sights[image] for image in group])
             if isinstance(decided, str) or not isinstance(decided, Sequence) or len(decided) != len(group):
@@ -251,7 +251,7 @@ class Session:
         elif self.inner is None or self.inner.texts != texts:
             self.inner = Inner(self.config.steering(EachImage(texts)), texts)
 
-    def _note(self, step: Step, **more: object) -> dict[str, Any]:
+    def _note(self, step: Step, **more: object) -> dict[str, object]:
         return {"method": self.config.name, "looked_at": step.index, "acts_from": step.index + self._lag, **more}
 
 
