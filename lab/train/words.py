@@ -33,7 +33,7 @@ FLOW = Stage(
 FLOW_LATER = Stage(
     Settings(steps=400, batch=64, lr=4e-3, ema=0.98, warmup=20, decay_from=0.2, weight_decay=0.0, seed=32),
     (Phase(400),),
-    words={"fruit": 0.8, "vehicle": 0.75},
+    words={"fruit": 0.9, "vehicle": 0.65},
 )
 """A second one, on the latents of the bundled autoencoder, for two more categories."""
 FOLLOWING = {"pet": 1.25, "face": 2.2}
