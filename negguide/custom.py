@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from negguide.engine import attach
 from negguide.methods import METHODS, Method, get_method
+from negguide.types import PipelineLike
 
 USUAL = "perp_neg"
 """The method of a call that names none."""
@@ -41,7 +42,7 @@ def takes_negatives(pipeline: P) -> P:
     signature = _signature(stock)
 
     @functools.wraps(stock)
-    def call(self: object, *args: object, negatives: object = None, method: object = None, **kwargs: object) -> Any:
+    def call(self: object, *args: object, negatives: object = None, method: object = None, **kwargs: object) -> object:
         own = inspect.signature(stock).parameters
         options = {key: kwargs.pop(key) for key in list(kwargs) if key in signature.parameters and key not in own}
         methods = methods_of_call(
@@ -65,7 +66,7 @@ _HELP = """negguide:
 """
 
 
-def with_negatives(pipe: Any) -> Any:
+def with_negatives(pipe: PipelineLike) -> Any:
     """A pipeline of any class, with the same parts, whose call takes negatives; see `takes_negatives`.
 
     Args:
@@ -76,7 +77,7 @@ def with_negatives(pipe: Any) -> Any:
     return takes_negatives(kind)(**pipe.components, **_settings(pipe))
 
 
-def _settings(pipe: Any) -> dict[str, Any]:
+def _settings(pipe: PipelineLike) -> dict[str, object]:
     """Arguments of a pipeline's class that are no parts of it, such as `is_distilled`."""
     wanted = inspect.signature(type(pipe).__init__).parameters
     return {name: value for name, value in pipe.config.items() if name in wanted and name not in pipe.components}

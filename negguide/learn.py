@@ -39,8 +39,8 @@ def learn(
     where: Where = "all",
     shrinkage: float = 0.1,
     batch: int = 1,
-    tell: Callable[[int], Any] = lambda count: None,
-    **call: Any,
+    tell: Callable[[int], object] = lambda count: None,
+    **call: object,
 ) -> Learned:
     """Measure on a pipeline what a thing adds to the outputs of its attention layers.
 

@@ -139,7 +139,7 @@ def _within(block: ModularPipelineBlocks) -> list[ModularPipelineBlocks]:
     return [block, *(inner for part in block.sub_blocks.values() for inner in _within(part))]
 
 
-def _for_call(own: Any, negatives: ConceptLike, method: str | None, options: Mapping[str, Any]) -> MethodGuidance:
+def _for_call(own: object, negatives: ConceptLike, method: str | None, options: Mapping[str, object]) -> MethodGuidance:
     """The guider of a call with negatives, which stands for the pipeline's own."""
     if isinstance(own, MethodGuidance):
         if method is not None or not hasattr(own.method, "negatives"):
@@ -171,7 +171,7 @@ def _settings(guider: MethodGuidance) -> dict[str, Any]:
     }
 
 
-def _of_guidance(guider: Any) -> dict[str, Any]:
+def _of_guidance(guider: Any) -> dict[str, object]:
     """Scale and window of diffusers' guidance, where its formula is the usual one."""
     if type(guider) is not ClassifierFreeGuidance or guider.guidance_rescale or guider.use_original_formulation:
         raise ValueError(

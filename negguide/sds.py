@@ -81,8 +81,8 @@ class ScoreDistillation:
         azimuth: Tensor,
         camera_distances: Tensor,
         rgb_as_latents: bool = False,
-        **more: Any,
-    ) -> dict[str, Any]:
+        **more: object,
+    ) -> dict[str, object]:
         """The loss whose gradient with respect to the latents is that of score distillation, over the batch.
 
         Args:

@@ -36,7 +36,7 @@ def estimate(
 
     `load` may refuse with `ValueError` (a model that would have to be downloaded): then the time stays unknown.
     """
-    of_a_picture: dict[Any, float] = {}  # all groups of seeds of a prompt and method cost alike
+    of_a_picture: dict[object, float] = {}  # all groups of seeds of a prompt and method cost alike
     passes = {}
     for unit in missing:
         key = (unit.model, unit.place)

@@ -176,7 +176,7 @@ def _info(file: Path) -> dict[Any, Any]:
         return {}
 
 
-def _prompt_of(file: Path, root: Path, info: dict[Any, Any]) -> str | None:
+def _prompt_of(file: Path, root: Path, info: dict[object, object]) -> str | None:
     return next((text for text in _candidates(file, root, info) if text), None)
 
 

@@ -30,7 +30,7 @@ def save_pictures(root: Path, records: Sequence[Record]) -> Path:
     schema = pyarrow.schema([*types.items(), ("seed", pyarrow.int64()), ("value", pyarrow.float64())])
     buffer = io.BytesIO()
     with pyarrow.parquet.ParquetWriter(buffer, schema) as file:
-        part: list[dict[str, Any]] = []
+        part: list[dict[str, object]] = []
         for record in records:
             part += _rows(record)
             if len(part) >= ROWS:
@@ -40,7 +40,7 @@ def save_pictures(root: Path, records: Sequence[Record]) -> Path:
     return write(root / MEASURED, buffer.getvalue())
 
 
-def _rows(record: Record) -> Iterator[dict[str, Any]]:
+def _rows(record: Record) -> Iterator[dict[str, object]]:
     tag = (record.get("metadata") or {}).get("tag")
     about = {
         "picture": record["file"],

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from negguide.engine.record import StepRecord
 
 Tell = Callable[[float], None]
-_WITHOUT_ROOM: WeakKeyDictionary[Any, set[Any]] = WeakKeyDictionary()
+_WITHOUT_ROOM: WeakKeyDictionary[object, set[object]] = WeakKeyDictionary()
 """By pipeline: what a call was of (size, row of the plan, seeds, rows at a time) when memory ran out."""
 
 
@@ -32,7 +32,7 @@ class Result:
 
     files: list[tuple[int, bytes]]
     seconds: float
-    about: dict[str, Any]
+    about: dict[str, object]
     calls: int
 
 
@@ -90,7 +90,7 @@ def _rows(count: int) -> list[int | None]:
     return [*tries, 1]
 
 
-def summarise(trace: Sequence[StepRecord]) -> list[dict[str, Any]]:
+def summarise(trace: Sequence[StepRecord]) -> list[dict[str, object]]:
     """Steps in runs of the same passes and methods: `{"steps": [0, 9], "passes": 3, "methods": ["perp_neg"]}`."""
     runs = []
     for (passes, methods), steps in itertools.groupby(trace, key=lambda step: (step.passes, step.methods)):

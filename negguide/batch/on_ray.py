@@ -183,8 +183,8 @@ class _Telling:
 
     def __init__(self, ray: Any, progress: Progress) -> None:
         self._ray, self._progress = ray, progress
-        self._told: dict[Any, float] = {}
-        self._asked: dict[Any, Any] = {}
+        self._told: dict[object, float] = {}
+        self._asked: dict[object, object] = {}
 
     def look(self, actors: Sequence[Any]) -> None:
         """Ask the workers, and tell what those have made since that answer at once."""

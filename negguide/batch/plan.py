@@ -23,11 +23,11 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-def _as_list(value: Any) -> Any:
+def _as_list(value: object) -> object:
     return value if isinstance(value, list | tuple) else [value]
 
 
-def _as_text(value: Any) -> Any:
+def _as_text(value: object) -> object:
     if isinstance(value, bool):
         raise ValueError(f"{str(value).lower()} is no text (YAML reads a bare yes or no so); put it in quotes")
     if isinstance(value, int | float):
@@ -35,7 +35,7 @@ def _as_text(value: Any) -> Any:
     return encodable("a text", value) if isinstance(value, str) else value
 
 
-def _as_metadata(value: Any) -> Any:
+def _as_metadata(value: object) -> object:
     """What the results can keep: JSON types, and texts that can be written to a file."""
     try:
         json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
@@ -45,7 +45,7 @@ def _as_metadata(value: Any) -> Any:
     return value
 
 
-def _as_seeds(value: Any) -> Any:
+def _as_seeds(value: object) -> object:
     if isinstance(value, bool | float):
         raise ValueError(f"seeds are {value!r}; possible: 7, [0, 1, 5] or 0-7")
     return parse_seeds(",".join(map(str, value)) if isinstance(value, list | tuple) else str(value))
@@ -58,7 +58,7 @@ Guidance = Annotated[float, Field(allow_inf_nan=False)]
 Steps = Annotated[int, Field(ge=1)]
 
 
-def _size(value: Any) -> Any:
+def _size(value: object) -> object:
     return parse_size(None if value is None else str(value))
 
 

@@ -83,7 +83,7 @@ def without_content(value: object) -> Any:
 
 def _agrees(record: Record, unit: Unit, plan: Plan) -> bool:
     """Whether nothing that the plan insists on is recorded otherwise; what a record of an old version leaves out may be."""
-    wanted: dict[str, Any] = {"takeover": unit.settings.takeover}
+    wanted: dict[str, object] = {"takeover": unit.settings.takeover}
     if unit.model.dtype != "auto":
         wanted["dtype"] = unit.model.dtype
     if plan.device != "auto":

@@ -38,12 +38,12 @@ class PlanError(ValueError):
     """A plan that cannot be used; the message says where and why."""
 
 
-def load_plan(source: Path | str | None = None, changes: Mapping[str, Any] | None = None) -> Plan:
+def load_plan(source: Path | str | None = None, changes: Mapping[str, object] | None = None) -> Plan:
     """The plan of a file (or of a batch's folder or address) with changed fields; without a source, of the changes alone.
 
     Raises `PlanError`: every mistake with its place (a line in YAML and JSON) and what is possible.
     """
-    data: dict[str, Any] = {}
+    data: dict[str, object] = {}
     lines: dict[Place, int] = {}
     name, folder = "the plan", Path()
     if source is not None:
@@ -65,7 +65,7 @@ def _fetched(url: str) -> Path:
     return write(cache_folder(url, PLAN_FILE), data)
 
 
-def load_preset(preset: str, changes: Mapping[str, Any] | None = None) -> Plan:
+def load_preset(preset: str, changes: Mapping[str, object] | None = None) -> Plan:
     """A plan that comes with the package, with changed fields. `PlanError` names the presets."""
     names = presets()
     if preset not in names:
@@ -85,7 +85,7 @@ def presets() -> dict[str, Path]:
 
 
 def _make(
-    name: str, folder: Path, data: dict[str, Any], lines: dict[Place, int], changes: Mapping[str, object]
+    name: str, folder: Path, data: dict[str, object], lines: dict[Place, int], changes: Mapping[str, object]
 ) -> Plan:
     for key, value in changes.items():
         for singular, many in (
@@ -119,7 +119,7 @@ def _make(
         raise PlanError("; ".join(dict.fromkeys(messages[:TOLD])) + more) from error
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[Place, int]]:
+def _read(path: Path) -> tuple[dict[str, object], dict[Place, int]]:
     try:
         text = read_text(path, "the plan")
     except ValueError as error:
@@ -129,7 +129,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[Place, int]]:
         if kind == ".toml":
             return tomllib.loads(text), {}
         if kind == ".json":
-            data: Any = json.loads(text)
+            data: object = json.loads(text)
         elif kind in (".yaml", ".yml"):
             data = yaml.load(text, Loader=PlainLoader)
         else:
@@ -175,7 +175,7 @@ def _places(node: yaml.Node, place: Place, path: Path) -> Iterator[tuple[Place, 
 
 def _expand(
     name: str, folder: Path, prompts: Sequence[object], lines: Mapping[Place, int]
-) -> Iterator[tuple[Any, str]]:
+) -> Iterator[tuple[object, str]]:
     """Every prompt with where it stands; files (`prompts.txt`, `{file: prompts.jsonl}`) are read."""
     for index, prompt in enumerate(prompts):
         line = lines.get(("prompts", index)) or lines.get(("prompts",))
@@ -191,7 +191,7 @@ def _expand(
             yield prompt, origin
 
 
-def _product(prompt: Mapping[str, Any], origin: str) -> Iterator[dict[str, Any]]:
+def _product(prompt: Mapping[str, Any], origin: str) -> Iterator[dict[str, object]]:
     """`{each: [a cat, a dog], in: ["a photo of {}"]}`: every template with every word."""
     words, templates = prompt["each"], prompt["in"]
     for name, texts in (("each", words), ("in", templates)):
@@ -205,7 +205,7 @@ def _product(prompt: Mapping[str, Any], origin: str) -> Iterator[dict[str, Any]]
             yield {"prompt": template.replace("{}", word), "word": word, "template": template, **more}
 
 
-def _prompts_of(path: Path, origin: str) -> Iterator[tuple[Any, str]]:
+def _prompts_of(path: Path, origin: str) -> Iterator[tuple[object, str]]:
     if path.suffix == ".txt":
         try:
             yield from ((prompt, f"{path}, {prompt!r}") for prompt in read_prompts(path))

@@ -39,7 +39,7 @@ class Section:
 
     text: str
     seeds: list[int]
-    rows: list[tuple[str, list[dict[str, Any] | None]]]
+    rows: list[tuple[str, list[dict[str, object] | None]]]
     is_tiny: bool
 
 
@@ -143,7 +143,7 @@ def _section(root: Path, records: Sequence[Record], pixels: int) -> Section:
     )
 
 
-def _picture(root: Path, record: Record, pixels: int) -> dict[str, Any] | None:
+def _picture(root: Path, record: Record, pixels: int) -> dict[str, object] | None:
     loaded = data_uri(root / record["file"], pixels, bare=True, quality=80)
     if loaded is None:
         return None
@@ -185,5 +185,5 @@ def _facts(measures: Measures, plan: Plan | None) -> list[tuple[str, str]]:
     return facts
 
 
-def _or_default(value: object) -> Any:
+def _or_default(value: object) -> object:
     return "default" if value is None else value

@@ -77,7 +77,7 @@ class Store:
         write(self.root / file, data, sync=True)
         return {"key": unit.key(seed), "file": file, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
 
-    def record(self, records: Iterable[Mapping[str, Any]]) -> None:
+    def record(self, records: Iterable[Mapping[str, object]]) -> None:
         """Append lines to this process's file, and see them on the disk."""
         text = "".join(json.dumps(formats.stamped(record), ensure_ascii=False) + "\n" for record in records)
         file = self.root / RECORDS / f"{self._worker}.jsonl"

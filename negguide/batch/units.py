@@ -58,7 +58,7 @@ class Unit:
     settings: Settings
     seeds: tuple[int, ...]
     place: tuple[int, int]
-    about: Mapping[str, Any]
+    about: Mapping[str, object]
     problem: str | None = None
 
     @cached_property
@@ -131,7 +131,7 @@ class ModelUnits:
                 about = {**self.about(), "prompt": task.prompt, "methods": methods, **dataclasses.asdict(settings)}
             yield Unit(self.model, prompt, task, variant, settings, self.groups[group], at, about, problem)
 
-    def about(self) -> dict[str, Any]:
+    def about(self) -> dict[str, object]:
         """What determines the pictures of all these units alike."""
         return {
             "format": FORMAT,
@@ -183,7 +183,7 @@ def fingerprint(name: str) -> str:
     return f"{name}@{Path(cached).parent.name}" if isinstance(cached, str) else name
 
 
-def methods_of(variant: Variant, task: Task) -> tuple[Any, str | None]:
+def methods_of(variant: Variant, task: Task) -> tuple[object, str | None]:
     """The JSON form of a row's methods on a prompt, or the arm as it was written and why it cannot be built."""
     try:
         return [_with_contents(_asked(method)) for method in variant.arm.build(task.negatives)], None
@@ -192,7 +192,7 @@ def methods_of(variant: Variant, task: Task) -> tuple[Any, str | None]:
         return parts, f"{type(error).__name__}: {error}"
 
 
-def _asked(method: Method) -> dict[str, Any]:
+def _asked(method: Method) -> dict[str, object]:
     """The JSON form of a method, files that its options name as paths."""
     config = dict(to_dict(method))
     for name, meaning in options_of(type(method)).items():
@@ -201,7 +201,7 @@ def _asked(method: Method) -> dict[str, Any]:
     return config
 
 
-def _with_contents(value: object) -> Any:
+def _with_contents(value: object) -> object:
     """JSON in which every `path` of a picture or a file stands with the hash of what lies there."""
     if isinstance(value, list | tuple):
         return [_with_contents(item) for item in value]

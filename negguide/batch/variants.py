@@ -33,9 +33,9 @@ class Variant:
 
 
 def make_variants(
-    use: Sequence[str | Mapping[str, Any]],
+    use: Sequence[str | Mapping[str, object]],
     name: str | None,
-    sweep: Mapping[str, Sequence[Any]],
+    sweep: Mapping[str, Sequence[object]],
     guidance: float | None,
     steps: int | None,
 ) -> tuple[Variant, ...]:

@@ -130,7 +130,7 @@ def generate(
     if preset == "list":
         _list_presets()
         return
-    changes: dict[str, Any] = {
+    changes: dict[str, object] = {
         "negatives": negative or None,
         "seeds": seeds,
         "models": model,

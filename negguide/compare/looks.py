@@ -30,7 +30,7 @@ class Recorder:
         self.watcher = watcher
         self.shown: list[Sequence[Image]] = []
 
-    def __call__(self, images: Sequence[Image], questions: Sequence[Question], /) -> Sequence[Any]:
+    def __call__(self, images: Sequence[Image], questions: Sequence[Question], /) -> Sequence[object]:
         self.shown.append(images)
         return self.watcher(images, questions)
 

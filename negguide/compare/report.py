@@ -45,7 +45,7 @@ def render(out: Path, results: Results) -> str:
     )
 
 
-def _grid(out: Path, comparison: Comparison, seeds: list[int]) -> dict[str, Any]:
+def _grid(out: Path, comparison: Comparison, seeds: list[int]) -> dict[str, object]:
     rows = [(row, _pictures(out, row, seeds)) for row in comparison.rows]
     sizes = [picture["width"] for _, pictures in rows for picture in pictures if picture]
     timelines = [(row, _timeline(out, row)) for row in comparison.rows if row.looks]
@@ -57,7 +57,7 @@ def _grid(out: Path, comparison: Comparison, seeds: list[int]) -> dict[str, Any]
     }
 
 
-def _timeline(out: Path, row: Row) -> list[tuple[int, list[dict[str, Any]]]]:
+def _timeline(out: Path, row: Row) -> list[tuple[int, list[dict[str, object]]]]:
     """(seed, its looks in order) for every picture of a row; each look says which negatives came and went."""
     by_step: dict[int, list[dict[str, Any]]] = {}
     for look in row.looks:
@@ -83,7 +83,7 @@ def _timeline(out: Path, row: Row) -> list[tuple[int, list[dict[str, Any]]]]:
 def _pictures(out: Path, row: Row, seeds: list[int]) -> list[dict[str, Any] | None]:
     """One entry per seed; None where there is no picture."""
     by_seed = {picture.seed: picture for picture in row.pictures}
-    cells: list[dict[str, Any] | None] = []
+    cells: list[dict[str, object] | None] = []
     for seed in seeds:
         picture = by_seed.get(seed)
         loaded = data_uri(out / picture.file) if picture else None
@@ -94,7 +94,7 @@ def _pictures(out: Path, row: Row, seeds: list[int]) -> list[dict[str, Any] | No
     return cells
 
 
-def _table(rows: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
+def _table(rows: Mapping[str, Mapping[str, float]]) -> dict[str, object]:
     columns = used(rows.values())
     plain = rows.get("plain", {})
     body = [(label, [_cell(column, scores, rows, plain) for column in columns]) for label, scores in rows.items()]

@@ -33,6 +33,7 @@ from negguide.pipeline.side_models import SideModel
 from negguide.pipeline.stale import Check, Rewind, Stale
 from negguide.pipeline.takeover import read_takeover
 from negguide.pipeline.tokenizers import one_at_a_time
+from negguide.types import Original, PipelineLike
 
 
 def attach(
@@ -91,7 +92,7 @@ def attach(
     return Attachment(pipe, methods, guidance_scale, one_call, max_batch, seeded)
 
 
-def detach(pipe: Any) -> None:
+def detach(pipe: PipelineLike) -> None:
     """Give a pipeline back as it was before `attach`, also where the attachment itself is lost (a notebook's cell run again).
 
         negguide.attach(pipe, negguide.PerpNeg(["glasses"]))
@@ -115,7 +116,7 @@ class Attachment:
 
     def __init__(
         self,
-        pipe: Any,
+        pipe: PipelineLike,
         methods: tuple[Method, ...],
         scale: float | None,
         one_call: bool,
@@ -154,7 +155,7 @@ class Attachment:
             self._undo()
             self._undo = None
 
-    def _looped(self, original: Any, *args: Any, **kwargs: Any) -> Any:
+    def _looped(self, original: Original, *args: object, **kwargs: object) -> object:
         """Handler of `progress_bar`, which every pipeline's own loop asks for: tells of loops that we do not see."""
         if not self._turns.is_here:
             self._warn_once(
@@ -164,7 +165,7 @@ class Attachment:
             )
         return original(*args, **kwargs)
 
-    def _from_blocks(self, _: Any, *args: Any, **kwargs: Any) -> Any:
+    def _from_blocks(self, _: object, *args: object, **kwargs: object) -> object:
         return self.pipe.follow()(*args, **kwargs)
 
     def _denoisers(self) -> dict[str, torch.nn.Module]:
@@ -174,7 +175,7 @@ class Attachment:
             raise TypeError(f"{self._cls.__name__} has no denoiser named {' or '.join(self._family.denoisers)}")
         return modules
 
-    def _run(self, original: Any, *args: Any, **kwargs: Any) -> Any:
+    def _run(self, original: Original, *args: object, **kwargs: object) -> object:
         with (
             self._turns.take(self.pipe) as run,
             other_weights.at_rest(self.pipe, self.methods),
@@ -182,7 +183,7 @@ class Attachment:
         ):
             return self._guided(run, original, Call(self._cls, args, kwargs))
 
-    def _guided(self, run: intercept.Run, original: Any, call: Call) -> Any:
+    def _guided(self, run: intercept.Run, original: Original, call: Call) -> object:
         denoisers = self._denoisers()
         with FrontEnd(self.pipe, denoisers, call.positional).kept() as front_end:
             key = self._key(call)
@@ -204,8 +205,8 @@ class Attachment:
         return output
 
     def _sampled(
-        self, run: intercept.Run, original: Any, call: Call, plan: Plan, front_end: FrontEnd, check: Check | None
-    ) -> Any:
+        self, run: intercept.Run, original: Original, call: Call, plan: Plan, front_end: FrontEnd, check: Check | None
+    ) -> object:
         """One run of the pipeline, guided; `check` looks whether the plan still holds."""
         for warning in filter(None, [call.left_out(plan.rows), *map(plan.layout.misfit, masks_in(self.methods))]):
             self._warn_once(warning)
@@ -214,7 +215,7 @@ class Attachment:
         runner = Runner(plan, self.methods, self._one_call, self._max_batch, self._known, list(sides.values()))
         self.trace = runner.trace  # grows while it runs, for callbacks
         denoise: Any = runner.denoise if check is None else functools.partial(check.denoise, runner.denoise)
-        step: Any = runner.step_done if check is None else functools.partial(check.step, runner.step_done)
+        step: object = runner.step_done if check is None else functools.partial(check.step, runner.step_done)
         draws = Draws(self.pipe.scheduler, call.complete, self._seeded)
         with ExitStack() as stack:
             front_end_over = stack.enter_context(front_end.remembering(run, by_rows=False))
@@ -257,7 +258,7 @@ class Attachment:
             self._warned.add(message)
             warnings.warn(message, stacklevel=level)
 
-    def _key(self, call: Call) -> Any:
+    def _key(self, call: Call) -> object:
         needing = any(method.needs_guidance and not method.is_neutral for method in self.methods)
         return plan_key(self.pipe, call, self._scale, needing)
 

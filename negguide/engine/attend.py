@@ -24,7 +24,7 @@ from negguide.pipeline.argument_tree import is_folded
 class LayerCall:
     """A running forward of an attention module, as hooks have seen it so far."""
 
-    args: tuple[Any, ...] = ()
+    args: tuple[object, ...] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     queries: Tensor | None = None
     """What `to_q` gave, for all rows; None where it has not been called yet or never is (fused projections)."""
@@ -118,7 +118,7 @@ def attend(
         projected: whether the output projection is applied.
         projections: what keeps the keys and values of a text for the layer's next forward.
     """
-    owner: Any = getattr(module, "_orig_mod", module)
+    owner: object = getattr(module, "_orig_mod", module)
     cls: Any = type(owner)
     named = {**dict(zip(_names(cls), call.args, strict=False)), **call.kwargs}
     named |= named.pop("cross_attention_kwargs", None) or {}
@@ -149,7 +149,7 @@ def attend(
     twin, processor = stand_in(owner, parts), getattr(owner, "processor", None)
     if processor is not None:
         # The module's own forward only hands on what its processor takes, which it looks up anew at each call.
-        kind: Any = type(processor)
+        kind: object = type(processor)
         taken = _parameters(kind)
         output = processor(twin, **{name: value for name, value in arguments.items() if name in taken})
     else:

@@ -10,7 +10,6 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -229,7 +228,7 @@ def groups_of(plan: Plan) -> tuple[tuple[int, ...], ...]:
     each = plan.rows // count
     texts = [v for k, v in plan.call.complete.items() if k.startswith("prompt") and isinstance(v, (list, tuple))]
     texts = [t for t in texts if len(t) == count and all(isinstance(text, str) for text in t)]
-    rows_of_text: dict[Any, list[int]] = {}
+    rows_of_text: dict[object, list[int]] = {}
     for at in range(count):
         same = tuple(t[at] for t in texts) if texts else at
         rows_of_text.setdefault(same, []).extend(range(at * each, (at + 1) * each))

@@ -154,7 +154,7 @@ def _module_at(module: object, path: str) -> torch.nn.Module | None:
 
 def _takes_raw_text(unet: torch.nn.Module) -> bool:
     """Whether a UNet's cross-attention gets the text as the UNet got it (an IP-Adapter's images come beside it)."""
-    config: Mapping[str, Any] = getattr(unet, "config", {})
+    config: Mapping[str, object] = getattr(unet, "config", {})
     projected = getattr(unet, "text_encoder_hid_proj", None) is not None
     return not projected and config.get("encoder_hid_dim_type") in (None, "ip_image_proj")
 

@@ -24,7 +24,7 @@ class _Official(MultiPipelineCallbacks):
             return self.callbacks[0](*args, **kwargs)
 
 
-def apart(arguments: Mapping[str, object], run: Run) -> dict[str, Any]:
+def apart(arguments: Mapping[str, object], run: Run) -> dict[str, object]:
     """The arguments of a call with callbacks during which the run is away."""
     return {
         name: _apart(value, run) if name.startswith("callback") and callable(value) else value
@@ -32,12 +32,12 @@ def apart(arguments: Mapping[str, object], run: Run) -> dict[str, Any]:
     }
 
 
-def _apart(callback: Callable[..., Any], run: Run) -> Callable[..., Any]:
+def _apart(callback: Callable[..., object], run: Run) -> Callable[..., object]:
     if isinstance(callback, (PipelineCallback, MultiPipelineCallbacks)):
         return _Official(callback, run)
 
     @functools.wraps(callback)
-    def called(*args: object, **kwargs: object) -> Any:
+    def called(*args: object, **kwargs: object) -> object:
         with run.away():
             return callback(*args, **kwargs)
 

@@ -29,9 +29,9 @@ class DenoiserCall:
 
     name: str
     module: torch.nn.Module
-    original: Callable[..., Any]
-    args: tuple[Any, ...]
-    kwargs: Mapping[str, Any]
+    original: Callable[..., object]
+    args: tuple[object, ...]
+    kwargs: Mapping[str, object]
 
     def __post_init__(self) -> None:
         self.named = named_arguments(self.module, self.args, self.kwargs)
@@ -69,8 +69,8 @@ class Evaluator:
         self.attention_hooks: AttentionHooks | None = None
         """Who listens to the forwards of this step."""
         self.passes = 0.0
-        self._layer_texts: dict[tuple[str, int], tuple[Any, tuple[Tensor, Tensor | None]]] = {}
-        self.output: Any = None
+        self._layer_texts: dict[tuple[str, int], tuple[object, tuple[Tensor, Tensor | None]]] = {}
+        self.output: object = None
         """The last thing a denoiser returned: shows what kind of output the pipeline expects."""
 
     def unchanged(self, denoiser_call: DenoiserCall) -> Any:

@@ -38,7 +38,7 @@ _LENGTHS = "txt_seq_lens"
 class PackedCall:
     """One forward: its arguments, whose rows they are, the lie of appended texts (key -> tokens), all its rows."""
 
-    named: Mapping[str, Any]
+    named: Mapping[str, object]
     labels: tuple[Label, ...]
     parts: Mapping[int | None, slice]
     rows: int
@@ -47,8 +47,8 @@ class PackedCall:
 def pack(
     plan: Plan,
     wanted_rows: ExtraRows,
-    calls: Mapping[int, Mapping[str, Any]],
-    call_for: Callable[[Any, int], Mapping[str, Any]],
+    calls: Mapping[int, Mapping[str, object]],
+    call_for: Callable[[Any, int], Mapping[str, object]],
     denoiser_call: Any,
 ) -> PackedCall:
     """The forward for `calls` (key -> arguments) with the riders of each.
@@ -100,7 +100,7 @@ def pack(
 
 def _companion(
     plan: Plan, wanted_rows: ExtraRows, key: int, call: Mapping[str, object], cond: Mapping[str, object]
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """The call of a companion: all that the conditional call says about the picture, and its own text.
 
     Its own text are texts of tokens (B, L, ...) and, with `pooled="own"`, whatever else the text determines. Pooled vectors are
@@ -117,7 +117,7 @@ def _companion(
     }
 
 
-def _levelled(calls: Sequence[Mapping[str, Any]], longer: bool = True) -> list[Mapping[str, Any]]:
+def _levelled(calls: Sequence[Mapping[str, Any]], longer: bool = True) -> list[Mapping[str, object]]:
     """The calls with masks in all or in none of them; `longer`: and, by these, with texts of the same length.
 
     For denoisers whose texts are not padded (Qwen-Image); others come back as they are.
@@ -131,7 +131,7 @@ def _levelled(calls: Sequence[Mapping[str, Any]], longer: bool = True) -> list[M
     if not (longer and len(set(lengths)) > 1) and len({mask is None for mask in masks}) == 1:
         return list(calls)
     like = next((mask for mask in masks if mask is not None), torch.ones((), dtype=torch.long))
-    result: list[Mapping[str, Any]] = []
+    result: list[Mapping[str, object]] = []
     for call, text, mask in zip(calls, texts, masks, strict=True):
         mask = text.new_ones(text.shape[:2], dtype=like.dtype) if mask is None else mask
         more = max(lengths) - text.shape[1] if longer else 0
@@ -142,7 +142,7 @@ def _levelled(calls: Sequence[Mapping[str, Any]], longer: bool = True) -> list[M
 
 def _with_references(
     plan: Plan, named: Mapping[str, object], references: Tensor, mains: int, rows: int
-) -> tuple[dict[str, Any], int]:
+) -> tuple[dict[str, object], int]:
     """The call with the reference pictures behind its rows: for each main branch, each group, each picture."""
     family, layout = plan.family, plan.layout
     groups, count = groups_of(plan), references.shape[1]
@@ -165,7 +165,7 @@ def _text_of(plan: Plan, key: int) -> str:
 
 def _appended(
     call: Mapping[str, Any], extra: Mapping[int, Mapping[str, Any]], words: Mapping[int, list[int]]
-) -> tuple[dict[str, Any], dict[int | None, slice]]:
+) -> tuple[dict[str, object], dict[int | None, slice]]:
     """The call with the words of other texts before its own text, and where each of them stands.
 
     Before it, since behind it their distance from the words, which some models encode, would depend on the padding.
@@ -186,7 +186,7 @@ def _appended(
     return result, parts
 
 
-def _lengthened(name: str, before: Any, other: Any, length: int, tokens: list[int]) -> Any:
+def _lengthened(name: str, before: Any, other: Any, length: int, tokens: list[int]) -> object:
     """An argument with the places of some tokens of another call's text, of `length` tokens, before its own."""
     axis = _text_axis(name, other, length)
     if axis is None or not isinstance(before, Tensor):

@@ -6,7 +6,7 @@ equation of sampling, followed backwards from one level of the run to the noisie
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -67,7 +67,9 @@ def _moved(time: Tensor, ratio: float) -> Tensor:
     return (moved if time.is_floating_point() else moved.round()).to(time.dtype)
 
 
-def _predicted(evaluator: Evaluator, denoiser_call: DenoiserCall, named: dict[str, Any], at: int, rows: int) -> Tensor:
+def _predicted(
+    evaluator: Evaluator, denoiser_call: DenoiserCall, named: dict[str, object], at: int, rows: int
+) -> Tensor:
     evaluator.passes += rows / evaluator.plan.rows
     with evaluator.context(denoiser_call.module, "inversion", at):
         return evaluator.plan.layout.core(prediction_of(denoiser_call.repeated(named)))

@@ -15,12 +15,13 @@ from negguide.engine import videos
 from negguide.pipeline.families import Unsupported
 from negguide.pipeline.intercept import base_class
 from negguide.pipeline.layout import Layout
+from negguide.types import PipelineLike
 
 _MOST_LATENTS = 4 * 128 * 128
 """Positions that are decoded together: four pictures of 1024 pixels."""
 
 
-def encode(pipe: Any, layout: Layout, pictures: Sequence[Any], like: Tensor) -> Tensor:
+def encode(pipe: PipelineLike, layout: Layout, pictures: Sequence[Any], like: Tensor) -> Tensor:
     """PIL pictures of any size -> clean latents (R, ...), the mode of the VAE's posterior; device and dtype of `like`.
 
     Pictures are resized to that of the call. Raises `Unsupported` for videos and for latents that are no plain VAE ones.
@@ -54,7 +55,7 @@ def decode(
     pipe: Any,
     layout: Layout,
     latents: Tensor,
-    vae: Any = None,
+    vae: object = None,
     longest: int | None = None,
     frames: Sequence[float] = (),
 ) -> list[Any]:
@@ -81,7 +82,7 @@ def decode(
     decoder = previewer(vae) if isinstance(vae, str) else vae or pipe.vae
     shift, scale = _affine(decoder, latents)
     raw = latents / scale + shift
-    pictures: list[Any] = []
+    pictures: list[object] = []
     with torch.no_grad(), _safe(decoder) as safe:
         device, dtype = safe.device if decoder is not pipe.vae else raw.device, safe.dtype
         for part in raw.split(max(1, _MOST_LATENTS // (raw.shape[2] * raw.shape[3]))):
@@ -93,8 +94,8 @@ def decode(
 
 
 def _decode_frames(
-    pipe: Any, layout: Layout, latents: Tensor, vae: Any, longest: int | None, frames: Sequence[float]
-) -> list[Any]:
+    pipe: PipelineLike, layout: Layout, latents: Tensor, vae: object, longest: int | None, frames: Sequence[float]
+) -> list[object]:
     if getattr(pipe, "vae", None) is None:
         raise Unsupported(f"{base_class(pipe).__name__} has no VAE that turns latents into pictures")
     video = videos.as_video(pipe, layout, latents).float()
@@ -105,7 +106,7 @@ def _decode_frames(
     decoder = previewer(vae) if isinstance(vae, str) else vae or pipe.vae
     shift, scale = _affine(decoder, video)
     raw = video / scale + shift
-    rows: list[list[Any]] = [[] for _ in raw]
+    rows: list[list[object]] = [[] for _ in raw]
     with torch.no_grad(), _safe(decoder) as safe:
         raw = raw.to(safe.device if decoder is not pipe.vae else raw.device, safe.dtype)
         for place in videos.places(layout, frames):
@@ -125,7 +126,7 @@ def previewer(name: str) -> Any:
     return loaded.to(memory_format=torch.channels_last)
 
 
-def _beside(pipe: Any) -> str | None:
+def _beside(pipe: PipelineLike) -> str | None:
     """The folder of the tiny autoencoder that lies in the pipeline's own, or None."""
     folder = Path(str(pipe.config.get("_name_or_path") or "")) / "preview"
     return str(folder) if (folder / "config.json").is_file() else None
@@ -140,7 +141,7 @@ def _at_most(latents: Tensor, longest: int) -> Tensor:
     return torch.nn.functional.interpolate(latents, smaller, mode="area")
 
 
-def _shape(pipe: Any, layout: Layout) -> tuple[int, int, int]:
+def _shape(pipe: PipelineLike, layout: Layout) -> tuple[int, int, int]:
     """(channels, height, width) of the VAE's latents for a sample; packed samples hold 2 x 2 of them in a token, or one."""
     sample, name = layout.sample_shape, base_class(pipe).__name__
     if getattr(pipe, "vae", None) is None:

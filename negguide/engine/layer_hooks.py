@@ -93,7 +93,7 @@ class ForwardHooks:
     def _hear_layer(self, attention_layer: AttentionLayer, listeners: Sequence[Listener]) -> None:
         """What the layer gives, after its output projection."""
 
-        def hook(module: torch.nn.Module, args: tuple[Any, ...], *rest: Any) -> Any:
+        def hook(module: torch.nn.Module, args: tuple[Any, ...], *rest: Any) -> object:
             if self._deaf:
                 return None
             kwargs, output = rest
@@ -120,7 +120,7 @@ class ForwardHooks:
             if not self._deaf:
                 call.queries = output
 
-        def hook(module: torch.nn.Module, args: tuple[Any, ...]) -> Any:
+        def hook(module: torch.nn.Module, args: tuple[Any, ...]) -> object:
             if self._deaf:
                 return None
             call.heard = True
@@ -128,7 +128,7 @@ class ForwardHooks:
             call.args, call.kwargs, call.queries = (), {}, None
             return None if result is None else (result, *args[1:])
 
-        def leave(module: torch.nn.Module, args: tuple[Any, ...], output: object) -> None:
+        def leave(module: torch.nn.Module, args: tuple[object, ...], output: object) -> None:
             if self._deaf:
                 return
             if not call.heard:
@@ -204,7 +204,7 @@ class ForwardHooks:
     def _hear_values(self, attention_layer: AttentionLayer, listeners: Sequence[Listener]) -> None:
         """The values of the text tokens."""
 
-        def hook(module: torch.nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor | None:
+        def hook(module: torch.nn.Module, args: tuple[object, ...], output: Tensor) -> Tensor | None:
             if self._deaf:
                 return None
             length = output.shape[1]

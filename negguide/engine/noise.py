@@ -44,7 +44,7 @@ class Draws:
         finally:
             self._scheduler.noise_sampler_seed = own
 
-    def step(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def step(self, original: Callable[..., object], *args: object, **kwargs: object) -> Any:
         """The scheduler's step."""
         if self._seeded and "generator" in self._names:
             at = list(self._names).index("generator") - 1
@@ -57,7 +57,7 @@ class Draws:
         return result
 
 
-def _state(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[torch.Tensor]:
+def _state(args: tuple[object, ...], kwargs: Mapping[str, object]) -> list[torch.Tensor]:
     """The process's random state, of the CPU and of the device of what is sampled; both lie on the host."""
     sampled = next((value for value in (*args, *kwargs.values()) if isinstance(value, torch.Tensor)), None)
     states = [torch.get_rng_state()]

@@ -13,10 +13,11 @@ import torch
 from negguide.methods.base import Method
 from negguide.methods.step import OtherWeights
 from negguide.pipeline.intercept import base_class
+from negguide.types import PipelineLike
 
 
 @contextmanager
-def at_rest(pipe: Any, methods: Sequence[Method]) -> Iterator[None]:
+def at_rest(pipe: PipelineLike, methods: Sequence[Method]) -> Iterator[None]:
     """Within the block no part of the pipeline uses the adapters that methods want in single predictions only.
 
     Raises:
@@ -78,7 +79,7 @@ def loaded(source: str, kind: Any, name: str, dtype: torch.dtype, device: torch.
     return denoiser
 
 
-def _layers(module: torch.nn.Module) -> Iterator[Any]:
+def _layers(module: torch.nn.Module) -> Iterator[object]:
     """The layers of a module that adapters act in."""
     return (layer for layer in module.modules() if hasattr(layer, "_active_adapter") and hasattr(layer, "scaling"))
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from negguide.engine import latents as of_latents
 from negguide.pipeline.families import Unsupported
 from negguide.pipeline.layout import Layout
+from negguide.types import PipelineLike
 from negguide.watchers import Answer, Watcher, as_watcher
 from negguide.watchers.protocol import as_answers
 from negguide.watchers.questions import about
@@ -63,7 +64,9 @@ class PresenceLog:
         self.every, self.longest = every, longest
         self.entries: list[Presence] = []
 
-    def __call__(self, pipe: Any, step: int, timestep: Any, callback_kwargs: dict[str, Any]) -> dict[str, Any]:
+    def __call__(
+        self, pipe: PipelineLike, step: int, timestep: Any, callback_kwargs: dict[str, Any]
+    ) -> dict[str, object]:
         """One look, if it is time for one; gives nothing back that changes the run."""
         if step == 0:
             self.entries = []

@@ -21,7 +21,7 @@ from negguide.pipeline.plan import OWN_KEY, Plan
 class _Second:
     """What waits for the unconditional call of sequential guidance."""
 
-    output: Any
+    output: object
     touched: bool
 
 

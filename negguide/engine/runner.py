@@ -68,11 +68,11 @@ class Runner:
         self._combines = any(type(m).combine is not Method.combine for m in acting)
         self._seeing = [pair for pair in zip(methods, self.states, strict=True) if pair[0].sees_denoised]
 
-    def scale_input(self, original: Callable[..., Any], sample: Tensor, *args: object, **kwargs: object) -> Any:
+    def scale_input(self, original: Callable[..., object], sample: Tensor, *args: object, **kwargs: object) -> Any:
         self._unscaled = sample
         return original(sample, *args, **kwargs)
 
-    def schedule_set(self, original: Callable[..., Any], *args: object, **kwargs: object) -> Any:
+    def schedule_set(self, original: Callable[..., object], *args: object, **kwargs: object) -> Any:
         """The scheduler's `set_timesteps`: after the first step, the beginning of another section of a long video."""
         self._section_is_due = self.index > 0
         return original(*args, **kwargs)
@@ -87,7 +87,7 @@ class Runner:
         for state in self.states:
             state.clear()
 
-    def step_done(self, original: Callable[..., Any], *args: object, **kwargs: object) -> Any:
+    def step_done(self, original: Callable[..., object], *args: object, **kwargs: object) -> Any:
         """The scheduler's step: the end of ours. Raises `Unsupported` for one that the schedule did not foresee."""
         schedule, passes = self.plan.schedule, self.evaluator.passes - self._counted
         check_foreseen(type(self.plan.pipe).__name__, self.index, len(schedule.timesteps))
@@ -105,7 +105,7 @@ class Runner:
         return original(*args, **kwargs)
 
     def denoise(
-        self, name: str, module: torch.nn.Module, original: Callable[..., Any], *args: object, **kwargs: object
+        self, name: str, module: torch.nn.Module, original: Callable[..., object], *args: object, **kwargs: object
     ) -> Any:
         """A denoiser call of the pipeline. Calls that are not in the plan (callbacks that cut rows) pass through."""
         denoiser_call = DenoiserCall(name, module, original, args, kwargs)
@@ -121,7 +121,7 @@ class Runner:
             return self._unguided(denoiser_call, self._step(denoiser_call), [])
         return self._guided(denoiser_call)
 
-    def _guided(self, denoiser_call: DenoiserCall) -> Any:
+    def _guided(self, denoiser_call: DenoiserCall) -> object:
         step = self._step(denoiser_call)
         unguided = self._keeping_free(step)
         if unguided:
@@ -171,7 +171,7 @@ class Runner:
         asked = zip(self.methods, self.states, strict=True)
         return [method.name or type(method).__name__ for method, state in asked if not method.guides_now(step, state)]
 
-    def _unguided(self, denoiser_call: DenoiserCall, step: Step, names: list[str]) -> Any:
+    def _unguided(self, denoiser_call: DenoiserCall, step: Step, names: list[str]) -> object:
         """A step that a method keeps free of guidance: one pass, the prediction for the prompt alone."""
         denoiser_call, editors = edited(denoiser_call, self.plan, step, self.methods, self.states, self.guard)
         heard = [*editors, *self._listeners(denoiser_call, step)]

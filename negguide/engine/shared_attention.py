@@ -45,7 +45,7 @@ class SharedAttention(TorchFunctionMode):
 
     def __torch_function__(
         self, func: Any, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
+    ) -> object:
         kwargs = kwargs or {}
         if func is functional.scaled_dot_product_attention:
             result = self._attention(*args, **kwargs)

@@ -54,7 +54,7 @@ class SharedRows:
         tokens = 0
         """Of a row that comes to the module which is running; 0 where it does not get what is expected."""
 
-        def reduce(module: torch.nn.Module, args: tuple[Any, ...]) -> Any:
+        def reduce(module: torch.nn.Module, args: tuple[object, ...]) -> object:
             nonlocal tokens
             tokens = 0
             if self._other_thread or not args or not isinstance(args[0], Tensor):
@@ -67,7 +67,7 @@ class SharedRows:
             parts = whole[self._before], whole[self._before.stop :, text]
             return (torch.cat([part.flatten(0, 1) for part in parts]).unsqueeze(0), *args[1:])
 
-        def restore(module: torch.nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        def restore(module: torch.nn.Module, args: tuple[Any, ...], output: Any) -> object:
             if self._other_thread or not tokens:
                 return None
             text, mains = _text(tokens, image, side), self._before.stop
@@ -91,13 +91,13 @@ class SharedRows:
         attention = SharedAttention(self._rows, self._cond, slice(self._before.stop, self._rows), image, side)
         entered = False
 
-        def enter(module: torch.nn.Module, args: tuple[Any, ...]) -> None:
+        def enter(module: torch.nn.Module, args: tuple[object, ...]) -> None:
             nonlocal entered
             if not self._other_thread and not entered:
                 attention.__enter__()
                 entered = True
 
-        def leave(module: torch.nn.Module, args: tuple[Any, ...], output: object) -> None:
+        def leave(module: torch.nn.Module, args: tuple[object, ...], output: object) -> None:
             nonlocal entered
             if not self._other_thread and entered:
                 attention.__exit__(None, None, None)
@@ -117,17 +117,17 @@ class SharedRows:
     def _other_thread(self) -> bool:
         return threading.get_ident() != self._thread
 
-    def _reduce(self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _reduce(self, module: torch.nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> object:
         if self._other_thread:
             return None
         return tuple(map(self._different, args)), {name: self._different(value) for name, value in kwargs.items()}
 
-    def _restore(self, module: torch.nn.Module, args: tuple[Any, ...], output: object) -> Any:
+    def _restore(self, module: torch.nn.Module, args: tuple[object, ...], output: object) -> object:
         if self._other_thread:
             return None
         return tuple(map(self._all, output)) if isinstance(output, tuple) else self._all(output)
 
-    def _different(self, value: object) -> Any:
+    def _different(self, value: object) -> object:
         """The rows that are no companion's, of tensors in tuples too."""
         if type(value) is tuple:
             return tuple(map(self._different, value))
@@ -136,7 +136,7 @@ class SharedRows:
         behind = value[self._behind]
         return torch.cat([value[self._before], behind]) if len(behind) else value[self._before]
 
-    def _all(self, value: object) -> Any:
+    def _all(self, value: object) -> object:
         """All rows, the companions' being the prompt's."""
         if not isinstance(value, Tensor):
             return value

@@ -11,6 +11,7 @@ from torch import Tensor
 from negguide.pipeline.families import Unsupported
 from negguide.pipeline.intercept import base_class
 from negguide.pipeline.layout import Layout
+from negguide.types import PipelineLike
 
 _BEFORE = 1
 """Latent frames before the wanted one that are decoded with it: a causal decoder makes a frame of what came before."""
@@ -28,7 +29,7 @@ def places(layout: Layout, frames: Sequence[float]) -> tuple[int, ...]:
     return tuple(dict.fromkeys(round(fraction * (_count(layout) - 1)) for fraction in frames))
 
 
-def as_video(pipe: Any, layout: Layout, latents: Tensor) -> Tensor:
+def as_video(pipe: PipelineLike, layout: Layout, latents: Tensor) -> Tensor:
     """Latents as the scheduler holds them -> (B, C, F, H, W). Raises `Unsupported` where their packing is not known."""
     name = base_class(pipe).__name__
     if len(layout.sample_shape) == 5:

@@ -55,7 +55,7 @@ class Part:
             negatives = [dataclasses.replace(negative, weight=negative.weight * weight) for negative in negatives]
         return from_dict({**options, "negatives": tuple(negatives)})
 
-    def _watching(self, options: dict[str, Any], negatives: Sequence[Negative]) -> dict[str, Any]:
+    def _watching(self, options: dict[str, object], negatives: Sequence[Negative]) -> dict[str, object]:
         """With the watcher of the model at hand where none is named, and with the negatives as what a guard watches for."""
         if "watcher" not in options and self.watcher is None:
             name = self.entry.name
@@ -149,7 +149,7 @@ def make_part(name: str, options: Mapping[str, Any]) -> Part:
     return Part(entry, dict(options))
 
 
-def _shared_by(negatives: Sequence[Negative]) -> dict[str, Any]:
+def _shared_by(negatives: Sequence[Negative]) -> dict[str, object]:
     """The weight and window of negatives as options of a guard, which has one of each for all that it sees."""
     if len({(negative.weight, negative.window) for negative in negatives}) > 1:
         raise ValueError(
@@ -162,7 +162,7 @@ def _shared_by(negatives: Sequence[Negative]) -> dict[str, Any]:
 
 def _part(text: str) -> Part:
     name, *pairs = _split(text, ":")
-    options: dict[str, Any] = {}
+    options: dict[str, object] = {}
     for pair in pairs:
         option, equals, value = pair.partition("=")
         if not equals and options and isinstance(last := options[next(reversed(options))], str):
@@ -176,7 +176,7 @@ def _part(text: str) -> Part:
     return make_part(name, options)
 
 
-def _value(text: str) -> Any:
+def _value(text: str) -> object:
     try:
         return json.loads(f"[{text[1:-1]}]" if text.startswith("(") and text.endswith(")") else text)
     except json.JSONDecodeError:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from negguide.types import PipelineLike
 from negguide.versions import dtype_argument
 from negguide.wording import first_line
 
@@ -86,7 +87,7 @@ class Inputs:
         if self.scheduler is not None:
             prepared.scheduler = self._scheduler(prepared)
         try:
-            more: dict[str, Any] = {}
+            more: dict[str, object] = {}
             if self.controlnet is not None:
                 more["controlnet"] = diffusers.AutoModel.from_pretrained(
                     self.controlnet, **dtype_argument(diffusers, dtype)
@@ -106,7 +107,7 @@ class Inputs:
             ) from error
         return prepared
 
-    def _scheduler(self, pipe: Any) -> Any:
+    def _scheduler(self, pipe: PipelineLike) -> object:
         import diffusers
 
         kind: Any = getattr(diffusers, str(self.scheduler), None)
@@ -160,12 +161,12 @@ class Inputs:
             call += f", {key}={name}"
         return lines, call + (f", strength={self.strength:g}" if self.strength is not None else "")
 
-    def arguments(self, parameters: Mapping[str, object], size: tuple[int, int] | None) -> dict[str, Any]:
+    def arguments(self, parameters: Mapping[str, object], size: tuple[int, int] | None) -> dict[str, object]:
         """Arguments of the call, by the names that a pipeline has for them; pictures in `size` (width, height) where it is given.
 
         `ValueError` for a picture that the pipeline has no argument for.
         """
-        call: dict[str, Any] = {}
+        call: dict[str, object] = {}
         for key, name in self._keys(parameters).items():
             picture = _open(getattr(self, name)).convert("L" if name == "mask" else "RGB")
             call[key] = picture.resize(size) if size is not None else picture

@@ -34,7 +34,7 @@ class Model:
         return bundled_model(self.name)
 
     @property
-    def more(self) -> Mapping[str, Any]:
+    def more(self) -> Mapping[str, object]:
         """Further arguments of every call, for bundled models that have some."""
         return self.bundled.sampling.more if self.bundled else {}
 
@@ -98,7 +98,7 @@ def device_of(name: str) -> Any:
         raise ValueError(f"unknown device {name!r}; possible: auto, cpu, cuda, cuda:0, mps, ...") from error
 
 
-def _load_bundled(model: BundledModel, dtype: object) -> Any:
+def _load_bundled(model: BundledModel, dtype: object) -> object:
     try:
         return model.load(dtype)
     except OSError as error:
@@ -106,7 +106,7 @@ def _load_bundled(model: BundledModel, dtype: object) -> Any:
         raise ValueError(f"the bundled model {name!r} cannot be loaded: {_short(error)}") from error
 
 
-def _load(name: str, dtype: object) -> Any:
+def _load(name: str, dtype: object) -> object:
     import diffusers
 
     folder = Path(name).expanduser()

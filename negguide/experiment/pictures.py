@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import overload
 
 from PIL import Image, ImageOps
 
@@ -85,7 +85,7 @@ class Pictures(Sequence[Image.Image]):
     def __getitem__(self, place: int) -> Image.Image: ...
     @overload
     def __getitem__(self, place: slice) -> Pictures: ...
-    def __getitem__(self, place: int | slice) -> Any:
+    def __getitem__(self, place: int | slice) -> object:
         if isinstance(place, slice):
             return Pictures(self.files[place], self._room, self._kept)
         file = self.files[place]

@@ -8,11 +8,12 @@ import io
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from negguide.experiment.inputs import NOTHING, Inputs
 from negguide.experiment.models import Model
 from negguide.methods import Method
+from negguide.types import PipelineLike
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -86,7 +87,7 @@ def make(
 
     share_told = 0.0
 
-    def tick(pipe: object, step: int, timestep: object, values: dict[str, Any]) -> dict[str, Any]:
+    def tick(pipe: object, step: int, timestep: object, values: dict[str, object]) -> dict[str, object]:
         nonlocal share_told
         share = len(seeds) / settings.steps
         if share_told + share <= len(seeds):
@@ -137,12 +138,12 @@ def scale_of_takeover(settings: Settings, methods: Sequence[Method]) -> float | 
 
 def arguments(
     model: Model, settings: Settings, prompt: str, seeds: Sequence[int], inputs: Inputs = NOTHING
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Arguments of the pipeline's call; the starting noise of a seed does not depend on the batch or the device."""
     import torch
 
     parameters = inspect.signature(type(model.pipe).__call__).parameters
-    call: dict[str, Any] = {
+    call: dict[str, object] = {
         "prompt": prompt,
         "num_inference_steps": settings.steps,
         "num_images_per_prompt": len(seeds),
@@ -162,7 +163,7 @@ def input_size(model: Model, size: tuple[int, int] | None) -> tuple[int, int] | 
 
     It is the given one, and of a bundled model the one that it was trained on.
     """
-    pipe: Any = model.pipe
+    pipe: PipelineLike = model.pipe
     if size is not None or model.bundled is None:
         return size
     denoiser = getattr(pipe, "unet", None) or getattr(pipe, "transformer", None)

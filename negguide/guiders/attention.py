@@ -67,7 +67,7 @@ class NAGGuidance(WrappingGuidance):
         enabled: bool = True,
     ) -> None:
         super().__init__(NAG(negatives, scale, tau, alpha), guidance_scale, start, stop, enabled)
-        self._given: list[tuple[Mapping[str, Any], float]] = []
+        self._given: list[tuple[Mapping[str, object], float]] = []
         self._layers: list[str] = []
 
     def prepare_inputs(  # type: ignore[override]  # as in MethodGuidance

@@ -121,7 +121,7 @@ class MethodGuidance(BaseGuidance):
             self._forget_step()
         return output
 
-    def _guided(self, pred_cond: Tensor, pred_uncond: Tensor | None, negatives: Mapping[str, Tensor]) -> Any:
+    def _guided(self, pred_cond: Tensor, pred_uncond: Tensor | None, negatives: Mapping[str, Tensor]) -> object:
         if pred_uncond is None:
             return GuiderOutput(pred=pred_cond, pred_cond=pred_cond, pred_uncond=None)
         step = self._as_step(pred_cond)
@@ -200,7 +200,7 @@ def _check(concept: Concept) -> None:
         )
 
 
-def _jsonable(concept: Concept) -> dict[str, Any]:
+def _jsonable(concept: Concept) -> dict[str, object]:
     if isinstance(concept.prompt, Embedded):
         return {"embeds": str(concept.prompt), "weight": concept.weight}
     return {"prompt": concept.prompt, "weight": concept.weight, "window": dataclasses.asdict(concept.window)}

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from negguide.methods.step import Embedded
+from negguide.types import PipelineLike
 
-Encoded = Mapping[str, Any]
+Encoded = Mapping[str, object]
 """What a text encoder gives for one text, by the names of the modular pipelines: tensors (1, ...), lists of one tensor, None."""
 
 _NAMES: dict[str, tuple[str, ...]] = {
@@ -60,7 +61,7 @@ def encode(pipe: Any, prompt: str, options: Mapping[str, object]) -> Encoded:
         return dict(zip(outputs, pipe.encode_prompt(prompt, **options), strict=True))
 
 
-def _by_block(pipe: Any, block: Any, prompt: str, options: Mapping[str, object]) -> Encoded:
+def _by_block(pipe: PipelineLike, block: Any, prompt: str, options: Mapping[str, object]) -> Encoded:
     from diffusers.modular_pipelines.modular_pipeline import PipelineState
 
     inputs = {given.name: given for given in block.inputs if given.name is not None}
@@ -79,7 +80,7 @@ def _by_block(pipe: Any, block: Any, prompt: str, options: Mapping[str, object])
     return {name: state.get(name) for name in _OUTPUTS}
 
 
-def laid_over(data: Mapping[str, Any], text: Encoded | Embedded) -> dict[str, Any]:
+def laid_over(data: Mapping[str, object], text: Encoded | Embedded) -> dict[str, object]:
     """A text under the names of a denoising loop, with a row for each image.
 
     Args:
@@ -120,12 +121,12 @@ def mask_in(laid: Mapping[str, Any]) -> Tensor | None:
     return next((mask for mask in masks if mask is not None), None)
 
 
-def _like(value: Any) -> Any:
+def _like(value: object) -> Any:
     """The unconditional's value, or the prompt's where that has none."""
     return next((part for part in reversed(value) if part is not None), None) if isinstance(value, tuple) else value
 
 
-def _part(text: Encoded | Embedded, name: str, like: Any) -> Any:
+def _part(text: Encoded | Embedded, name: str, like: object) -> object:
     names = _NAMES[name]
     if not isinstance(text, Embedded):
         value = next((text[key] for key in names if text.get(key) is not None), None)
@@ -145,7 +146,7 @@ def _part(text: Encoded | Embedded, name: str, like: Any) -> Any:
     return value
 
 
-def _rows(value: Any, like: Any, rows: int, text: Encoded | Embedded) -> Any:
+def _rows(value: Any, like: Any, rows: int, text: Encoded | Embedded) -> object:
     if len(value) not in (1, rows):
         what = text if isinstance(text, Embedded) else "a negative"
         raise ValueError(f"{what} has {len(value)} rows for {rows} images; give one row")

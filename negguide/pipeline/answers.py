@@ -34,7 +34,11 @@ class Answer:
 
 
 def answer(
-    remembered: list[Answer], original: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], by_rows: bool
+    remembered: list[Answer],
+    original: Callable[..., object],
+    args: tuple[object, ...],
+    kwargs: dict[str, object],
+    by_rows: bool,
 ) -> Any:
     """What a module says to a question, from memory where it can be; a new answer joins `remembered`."""
     remembered[:] = [kept for kept in remembered if kept.is_valid]
@@ -55,7 +59,7 @@ def comparable(question: object) -> bool:
     return question is None or isinstance(question, (Tensor, *_PLAIN))
 
 
-def _asked(remembered: list[Answer], original: Callable[..., Any], question: Any) -> Any:
+def _asked(remembered: list[Answer], original: Callable[..., Any], question: Any) -> object:
     args, kwargs = question
     before = _random_state(question)
     answer_of_module = original(*args, **kwargs)
@@ -64,7 +68,7 @@ def _asked(remembered: list[Answer], original: Callable[..., Any], question: Any
     return answer_of_module
 
 
-def _from_rows(remembered: list[Answer], original: Callable[..., Any], question: object) -> Any:
+def _from_rows(remembered: list[Answer], original: Callable[..., object], question: object) -> object:
     """The answer put together row by row, only new rows being asked for; None where rows cannot be told apart."""
     rows = _rows(question)
     if rows is None:
@@ -83,7 +87,7 @@ def _from_rows(remembered: list[Answer], original: Callable[..., Any], question:
     return _gathered([place for place in places if place is not None], rows)
 
 
-def _gathered(places: Sequence[tuple[Answer, int]], rows: int) -> Any:
+def _gathered(places: Sequence[tuple[Answer, int]], rows: int) -> object:
     if len(places) < rows:
         return None
     for kept, _ in places:
@@ -129,7 +133,7 @@ def _same(first: Tensor, second: Tensor) -> bool:
     return first.device == second.device and argument_tree.same(first, second)
 
 
-def _joined(values: Sequence[Any], rows: Sequence[int]) -> Any:
+def _joined(values: Sequence[Any], rows: Sequence[int]) -> object:
     """Values of one form as one value, from each its row."""
     first = values[0]
     if isinstance(first, Tensor):

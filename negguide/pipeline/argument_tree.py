@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 Path = tuple[Any, ...]
-Overlay = Mapping[Path, Any]
+Overlay = Mapping[Path, object]
 
 
 _WITHOUT_ROWS = ("image_rotary_emb",)
@@ -81,7 +81,7 @@ def same(first: object, second: object) -> bool:
     return bool(first == second)
 
 
-def diff(before: Any, after: Any, batches: Collection[str] = (), path: Path = ()) -> dict[Path, Any]:
+def diff(before: Any, after: Any, batches: Collection[str] = (), path: Path = ()) -> dict[Path, object]:
     """What must be laid over `before` to get `after`: {path: leaf or container of `after`, or ABSENT}."""
     atomic = bool(path) and path[0] in batches
     if not atomic and isinstance(before, dict) and isinstance(after, dict):
@@ -158,10 +158,10 @@ def row(leaf: Any, at: int, path: Path, layout: RowLayout, rows: int) -> Any:
     return leaf.select(layout.axis(path), at * frames_of(leaf, rows, path, layout))
 
 
-def take(tree: Any, part: slice, rows: int, layout: RowLayout) -> Any:
+def take(tree: object, part: slice, rows: int, layout: RowLayout) -> Any:
     """The call that evaluates only some rows of a call of `rows` rows."""
 
-    def some(path: Path, leaf: Any) -> Any:
+    def some(path: Path, leaf: Any) -> object:
         if not has_rows(path, leaf, rows, layout):
             return leaf
         if not isinstance(leaf, torch.Tensor):
@@ -173,10 +173,10 @@ def take(tree: Any, part: slice, rows: int, layout: RowLayout) -> Any:
     return rebuild(tree, some, layout.batches)
 
 
-def extended(tree: Any, extra: Sequence[int], rows: int, layout: RowLayout) -> Any:
+def extended(tree: object, extra: Sequence[int], rows: int, layout: RowLayout) -> Any:
     """The call with more rows at its end, copies of its rows `extra`."""
 
-    def more(path: Path, leaf: Any) -> Any:
+    def more(path: Path, leaf: Any) -> object:
         if not has_rows(path, leaf, rows, layout):
             return leaf
         if isinstance(leaf, torch.Tensor):

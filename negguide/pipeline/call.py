@@ -21,7 +21,7 @@ class Call:
     the containers: Z-Image writes into the caller's prompt list.
     """
 
-    def __init__(self, cls: type, args: tuple[Any, ...], kwargs: Mapping[str, object]) -> None:
+    def __init__(self, cls: type, args: tuple[object, ...], kwargs: Mapping[str, object]) -> None:
         self.cls = cls
         self.parameters = self.parameters_of(cls)
         bound = inspect.Signature(list(self.parameters.values())).bind(*args, **kwargs)
@@ -122,16 +122,16 @@ class Call:
             )
         return prompt[0] if count is None else list(prompt)
 
-    def probing(self, changes: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    def probing(self, changes: Mapping[str, object] | None = None) -> dict[str, Any]:
         """The call as a probe makes it: generators as they were when the user called."""
         return {**self.arguments, **self._generators, **(changes or {})}
 
-    def with_negative(self, prompt: str | tuple[str, ...] | None) -> dict[str, Any]:
+    def with_negative(self, prompt: str | tuple[str, ...] | None) -> dict[str, object]:
         """The same call with another negative prompt; None: as if none had been given."""
         kept = {key: value for key, value in self.probing().items() if not _is_negative(key)}
         return kept if prompt is None else {**kept, "negative_prompt": self.texts(prompt)}
 
-    def with_own_negative_as_prompt(self) -> dict[str, Any]:
+    def with_own_negative_as_prompt(self) -> dict[str, object]:
         """The same call with what it says for the negative place, text or embeddings, as its prompt; "" if nothing."""
         if not self.has_negative:
             return self.with_prompt("")
@@ -147,17 +147,17 @@ class Call:
         """The call's prompt for each of its `rows` images; "" where it was given as embeddings."""
         return [text or "" for text in self._spread(self.complete.get("prompt") or "", rows)]
 
-    def with_negatives(self, texts: Sequence[str]) -> dict[str, Any]:
+    def with_negatives(self, texts: Sequence[str]) -> dict[str, object]:
         """The same call with a prompt, and a negative one, for each of its images."""
         kept = {key: value for key, value in self._for_images(len(texts)).items() if not _is_negative(key)}
         return {**kept, "negative_prompt": list(texts)}
 
-    def with_prompts(self, texts: Sequence[str]) -> dict[str, Any]:
+    def with_prompts(self, texts: Sequence[str]) -> dict[str, object]:
         """The same call with another prompt for each of its images, for pipelines that take no negative one."""
         kept = {k: v for k, v in self._for_images(len(texts)).items() if not k.startswith(("prompt", "pooled_prompt"))}
         return {**kept, "prompt": list(texts)}
 
-    def _for_images(self, rows: int) -> dict[str, Any]:
+    def _for_images(self, rows: int) -> dict[str, object]:
         changed = self.probing()
         for key, value in changed.items():
             if key.startswith(("prompt", "pooled_prompt")) and value is not None:
@@ -181,7 +181,7 @@ class Call:
             return value.repeat_interleave(each, dim=0)
         return [item for item in value for _ in range(each)]
 
-    def with_prompt(self, prompt: str | tuple[str, ...]) -> dict[str, Any]:
+    def with_prompt(self, prompt: str | tuple[str, ...]) -> dict[str, object]:
         """The same call with another prompt, for pipelines that take no negative one."""
         kept = {
             key: value

@@ -62,7 +62,7 @@ def overlay(plan: PlanData, prompt: Prompt | None) -> dict[argument_tree.Path, A
     return plan.overlay_of(plan.probe_of_texts([o if t is None else t for t, o in zip(texts, own, strict=True)]))
 
 
-def _unconditional(plan: PlanData) -> dict[argument_tree.Path, Any]:
+def _unconditional(plan: PlanData) -> dict[argument_tree.Path, object]:
     """What to lay over the reference call to ask as if no negative had been given."""
     _check(plan, None)
     if None not in plan.texts:
@@ -129,7 +129,7 @@ def _check(plan: PlanData, text: str | None) -> None:
     plan.checked.add(text)
 
 
-def _keep(plan: PlanData, text: str, row: Row | None, whole: Mapping[argument_tree.Path, Any] | None = None) -> None:
+def _keep(plan: PlanData, text: str, row: Row | None, whole: Mapping[argument_tree.Path, object] | None = None) -> None:
     plan.texts[text] = EncodedText(row, whole, text_tokens.fingerprint(plan.pipe, text))
 
 
@@ -169,7 +169,7 @@ def _rows_of(plan: PlanData, probed: Probe, count: int) -> list[Row] | None:
     if probed.asked[0].rows != plan.asked_rows(count):
         return None
     layout, named, stood = plan.family.rows, plan.texts_in(probed, count), plan.stood()
-    leaves: dict[argument_tree.Path, Any] = {}
+    leaves: dict[argument_tree.Path, object] = {}
     argument_tree.rebuild(named, leaves.__setitem__, layout.batches)
     for path, leaf in leaves.items():
         if not plan.is_text(path):
@@ -194,7 +194,7 @@ def _rows_of(plan: PlanData, probed: Probe, count: int) -> list[Row] | None:
     ]
 
 
-def _row_of(plan: PlanData, path: argument_tree.Path, leaf: object, at: int) -> Any:
+def _row_of(plan: PlanData, path: argument_tree.Path, leaf: object, at: int) -> object:
     """A row of an argument of the reference call; ABSENT where it has none."""
     layout = plan.family.rows
     if argument_tree.has_rows(path, leaf, plan.rows, layout):
@@ -230,7 +230,7 @@ def _close(first: object, second: object) -> bool:
     return first.shape == second.shape and torch.allclose(first.float(), second.float(), rtol=0.05, atol=0.05)
 
 
-def _gathered(plan: PlanData, rows: Sequence[Row | None]) -> dict[argument_tree.Path, Any] | None:
+def _gathered(plan: PlanData, rows: Sequence[Row | None]) -> dict[argument_tree.Path, object] | None:
     """The overlay made of single rows; None where they do not fit together."""
     layout = plan.family.rows
     own = plan.overlays.get(0, {})
@@ -249,7 +249,7 @@ def _gathered(plan: PlanData, rows: Sequence[Row | None]) -> dict[argument_tree.
             else:
                 return None
         if not isinstance(leaves[0], torch.Tensor) or path[0] in layout.batches:
-            value: Any = type(stood)(leaves)
+            value: object = type(stood)(leaves)
         elif all(leaf.shape == leaves[0].shape for leaf in leaves):
             axis = layout.axis(path)
             value = torch.stack([leaf.to(leaves[0]) for leaf in leaves], dim=axis)
@@ -262,6 +262,6 @@ def _gathered(plan: PlanData, rows: Sequence[Row | None]) -> dict[argument_tree.
     return plan.text_part(result)
 
 
-def _copy(leaf: object) -> Any:
+def _copy(leaf: object) -> object:
     """A row of its own, which does not keep the rows beside it alive."""
     return leaf.clone() if isinstance(leaf, torch.Tensor) else leaf

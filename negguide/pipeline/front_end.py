@@ -10,7 +10,6 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
-from typing import Any
 
 import torch
 
@@ -77,7 +76,7 @@ class FrontEnd:
 
             yield end
 
-    def by_position(self, arguments: dict[str, Any]) -> list[Any]:
+    def by_position(self, arguments: dict[str, object]) -> list[object]:
         """Takes out of `arguments` what goes by position: those that the user gave so, as far as none is missing."""
         names = itertools.takewhile(lambda name: name in arguments, self.positional)
         return [arguments.pop(name) for name in names]
@@ -86,8 +85,8 @@ class FrontEnd:
         for key, remembered in self._known.items():
             self._known[key] = [answer for answer in remembered if answer.size <= _LARGE]
 
-    def _handler(self, part: torch.nn.Module, name: str, by_rows: bool) -> Callable[..., Any]:
-        def handler(original: Callable[..., Any], *args: object, **kwargs: object) -> Any:
+    def _handler(self, part: torch.nn.Module, name: str, by_rows: bool) -> Callable[..., object]:
+        def handler(original: Callable[..., object], *args: object, **kwargs: object) -> object:
             if not answers.comparable((args, kwargs)):
                 return original(*args, **kwargs)
             remembered = self._known.setdefault((id(part), name), [])
@@ -96,13 +95,13 @@ class FrontEnd:
         return handler
 
 
-def _routed(part: torch.nn.Module, name: str, handler: Callable[..., Any], run: Run) -> Callable[[], None]:
+def _routed(part: torch.nn.Module, name: str, handler: Callable[..., object], run: Run) -> Callable[[], None]:
     """Route a method through a handler, also one that somebody has put on the object itself; returns what undoes it."""
     if name == "__call__" or name not in part.__dict__:
         return enter(part, {name: handler}, run)
     own, state = part.__dict__[name], {"on": True}
 
-    def routed(*args: object, **kwargs: object) -> Any:
+    def routed(*args: object, **kwargs: object) -> object:
         if not state["on"] or not run.asks():
             return own(*args, **kwargs)
         with run.away():

@@ -22,7 +22,7 @@ _MASKS = ("prompt_attention_mask", "prompt_embeds_mask")
 """Arguments of pipelines that say which tokens of given embeddings count."""
 
 
-def overlay(plan: PlanData, prompt: Embedded) -> dict[argument_tree.Path, Any]:
+def overlay(plan: PlanData, prompt: Embedded) -> dict[argument_tree.Path, object]:
     """What to lay over the reference call of a plan to ask for embeddings.
 
     Raises:
@@ -67,7 +67,7 @@ def _alone(plan: PlanData, arguments: Mapping[str, object], texts: object) -> Pr
     return probe_of_text(plan.pipe, plan.call, plan.denoisers, {**kept, "prompt": texts, "negative_prompt": texts})
 
 
-def _arguments(plan: PlanData, prompt: Embedded) -> dict[str, Any]:
+def _arguments(plan: PlanData, prompt: Embedded) -> dict[str, object]:
     """The call with embeddings as its prompt and, where it takes one, as its negative prompt."""
     call, name = plan.call, plan.call.cls.__name__
     parameters = call.parameters
@@ -86,7 +86,7 @@ def _arguments(plan: PlanData, prompt: Embedded) -> dict[str, Any]:
     count = call.prompt_count or 1
     device = getattr(plan.pipe, "_execution_device", prompt.embeds.device)
     rows = _rows(prompt.embeds, 3, count).to(device)
-    given: dict[str, Any] = {"prompt_embeds": rows}
+    given: dict[str, object] = {"prompt_embeds": rows}
     if prompt.pooled is not None:
         given["pooled_prompt_embeds"] = _rows(prompt.pooled, 2, count).to(device)
     for mask in _MASKS:
@@ -120,7 +120,7 @@ def _is_clip_only(pipe: object) -> bool:
     return all("CLIP" in type(tokenizer).__name__ for tokenizer in tokenizers if tokenizer is not None)
 
 
-def _at(named: object, path: argument_tree.Path) -> Any:
+def _at(named: object, path: argument_tree.Path) -> object:
     try:
         return argument_tree.at(named, path)
     except (KeyError, IndexError, TypeError):

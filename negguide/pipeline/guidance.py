@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -35,11 +35,11 @@ class Reading:
     probed: Probe
     """What the pipeline asks first in the call as it will run."""
     mode: Mode
-    arguments: dict[str, Any]
+    arguments: dict[str, object]
     """Changes to the user's arguments in the real call (guidance switched on or off)."""
     guided: Probe | None = None
     """Takeover: the same call with the pipeline's own guidance on, where it has one; shows its unconditional."""
-    on: Mapping[str, Any] | None = None
+    on: Mapping[str, object] | None = None
     """Takeover: the changes that switch that guidance on."""
 
 
@@ -98,7 +98,7 @@ def follows_latents(path: argument_tree.Path) -> bool:
     return any(word in str(path[0]) for word in _FROM_LATENTS)
 
 
-def without_embedded(overlay: Mapping[argument_tree.Path, object]) -> dict[argument_tree.Path, Any]:
+def without_embedded(overlay: Mapping[argument_tree.Path, object]) -> dict[argument_tree.Path, object]:
     """The overlay without what tells a distilled model its guidance scale."""
     return {path: value for path, value in overlay.items() if path[0] not in EMBEDDED}
 

@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from negguide.types import Original
+
 SLOT = "_negguide_handlers"
 """Key in an intercepted object's `__dict__`: the tuple of those who intercept it, the newest last."""
 
@@ -61,7 +63,7 @@ class Run:
         """Whether the call that is being made now comes from this run's own pipeline."""
         return self.is_here and not self._away and self._nearest() in (None, self.pipe)
 
-    def _nearest(self) -> Any:
+    def _nearest(self) -> object:
         """The innermost pipeline whose method is running in this thread."""
         frame = sys._getframe(2)
         while frame is not None:
@@ -78,7 +80,7 @@ class _Entry:
     """Handlers of one run; `run` None: of whoever calls. `alone`: the object serves no other run meanwhile."""
 
     def __init__(
-        self, handlers: Mapping[str, Callable[..., Any]], run: Run | None, alone: str, reserved: Sequence[str]
+        self, handlers: Mapping[str, Callable[..., object]], run: Run | None, alone: str, reserved: Sequence[str]
     ) -> None:
         self.handlers = dict(handlers)
         self.run = run
@@ -98,9 +100,9 @@ def _answering(obj: object, name: str) -> _Entry | None:
     return None
 
 
-def _forwarding(original: Callable[..., Any], name: str) -> Callable[..., Any]:
+def _forwarding(original: Callable[..., object], name: str) -> Callable[..., object]:
     @functools.wraps(original)
-    def method(self: object, *args: object, **kwargs: object) -> Any:
+    def method(self: object, *args: object, **kwargs: object) -> object:
         entry = _answering(self, name)
         if entry is None:
             return original(self, *args, **kwargs)
@@ -119,7 +121,7 @@ def _forwarding(original: Callable[..., Any], name: str) -> Callable[..., Any]:
 
 def _plain(obj: object, base: type) -> Any:
     """An object of the class `base` with the very attributes of an intercepted one."""
-    twin: Any = object.__new__(base)
+    twin: object = object.__new__(base)
     attributes = dict(obj.__dict__)
     attributes.pop(SLOT, None)
     object.__getattribute__(twin, "__dict__").update(attributes)
@@ -138,14 +140,14 @@ def _like(metaclass: type) -> Any:
 
 @functools.cache
 def _subclass(cls: type, names: tuple[str, ...]) -> type:
-    def reduced(self: object, protocol: object) -> Any:
+    def reduced(self: object, protocol: object) -> object:
         result = _plain(self, cls).__reduce_ex__(protocol)
         if isinstance(result, tuple) and result[0] is getattr(copyreg, "__newobj__", None) and len(result[1]) == 1:
             # `pickle` insists that `__newobj__` makes the class of what it pickles, which is not the plain one.
             return copyreg._reconstructor, (result[1][0], object, None), *result[2:]  # type: ignore[attr-defined]
         return result
 
-    body: dict[str, Any] = {name: _forwarding(getattr(cls, name), name) for name in names}
+    body: dict[str, object] = {name: _forwarding(getattr(cls, name), name) for name in names}
     body |= {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
     body |= {"_negguide_base": cls, "__reduce_ex__": reduced}
     for name in ("__copy__", "__deepcopy__"):
@@ -165,14 +167,14 @@ def is_intercepted(obj: object) -> bool:
     return SLOT in obj.__dict__
 
 
-def handlers_of(obj: object, name: str) -> list[Callable[..., Any]]:
+def handlers_of(obj: object, name: str) -> list[Callable[..., object]]:
     """The handlers of a method of an object, the newest last."""
     return [entry.handlers[name] for entry in obj.__dict__.get(SLOT, ()) if name in entry.handlers]
 
 
 def enter(
     obj: object,
-    handlers: Mapping[str, Callable[..., Any]],
+    handlers: Mapping[str, Callable[..., object]],
     run: Run | None = None,
     alone: str = "",
     reserved: Sequence[str] = (),
@@ -211,7 +213,7 @@ def _put(obj: object, entries: tuple[_Entry, ...]) -> None:
 @contextmanager
 def entered(
     obj: object,
-    handlers: Mapping[str, Callable[..., Any]],
+    handlers: Mapping[str, Callable[..., object]],
     run: Run | None = None,
     alone: str = "",
     reserved: Sequence[str] = (),
@@ -224,7 +226,7 @@ def entered(
         undo()
 
 
-def around(around: Any, handler: Any, original: Any, *args: Any, **kwargs: Any) -> Any:
+def around(around: Any, handler: Any, original: Original, *args: Any, **kwargs: Any) -> Any:
     """A handler whose original has something around it."""
     return handler(functools.partial(around, original), *args, **kwargs)
 

@@ -40,5 +40,5 @@ def alike(first: object, second: object) -> bool:
     return argument_tree.same(first, second)
 
 
-def _copy(value: object) -> Any:
+def _copy(value: object) -> object:
     return value.clone() if isinstance(value, torch.Tensor) else value

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from negguide.pipeline.checks import halves_of_answers
 from negguide.pipeline.guidance import measured_scale, read_mode
@@ -21,7 +21,7 @@ class LiveGuidance:
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self._known: dict[tuple[Any, ...], float | None] = {}
+        self._known: dict[tuple[object, ...], float | None] = {}
 
     def scale(self) -> float | None:
         """The scale w that the pipeline guides with at this step; None where it does not guide any more."""
@@ -34,7 +34,7 @@ class LiveGuidance:
             self._known[key] = self._measured(now)
         return self._known[key]
 
-    def _measured(self, now: dict[str, Any]) -> float | None:
+    def _measured(self, now: dict[str, object]) -> float | None:
         plan = self._plan
         quiet = {key: None for key in plan.call.arguments if key.startswith("callback_on_step")}
         probed = probe(plan.pipe, plan.denoisers, {**plan.call.probing(plan.arguments), **quiet}, then=now)

@@ -46,7 +46,7 @@ def in_one_piece(pipe: object) -> Any:
     return blocks.follow()
 
 
-_known: weakref.WeakKeyDictionary[Any, StandIn] = weakref.WeakKeyDictionary()
+_known: weakref.WeakKeyDictionary[object, StandIn] = weakref.WeakKeyDictionary()
 """One for each modular pipeline that is alive, so that what was learnt of its last calls is found at the next attach."""
 
 
@@ -76,14 +76,14 @@ class StandIn(DiffusionPipeline):
         return getattr(self.__dict__["_modular"](), name)
 
     @property
-    def config(self) -> dict[str, Any]:
+    def config(self) -> dict[str, object]:
         return {}
 
     @property
-    def _execution_device(self) -> Any:
+    def _execution_device(self) -> object:
         return self.__dict__["_modular"]()._execution_device
 
-    def run(self, given: dict[str, Any]) -> Any:
+    def run(self, given: dict[str, object]) -> Any:
         """Run the blocks with the components of this very stand-in."""
         modular = self.__dict__["_modular"]()
         if given.get("state") is not None:
@@ -101,7 +101,7 @@ class StandIn(DiffusionPipeline):
 
 
 @functools.cache
-def _stand_in(modular: type, inputs: tuple[tuple[str, Any], ...]) -> type[StandIn]:
+def _stand_in(modular: type, inputs: tuple[tuple[str, object], ...]) -> type[StandIn]:
     """The class of stand-ins of a class of modular pipelines whose blocks take these inputs."""
     named = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default)
@@ -109,14 +109,14 @@ def _stand_in(modular: type, inputs: tuple[tuple[str, Any], ...]) -> type[StandI
         if name not in ("state", "output")
     ]
 
-    def call(self: StandIn, **given: object) -> Any:
+    def call(self: StandIn, **given: object) -> object:
         return self.run(given)
 
     call.__signature__ = inspect.Signature([_SELF, *_OWN, *named, _MORE])  # type: ignore[attr-defined]
     return type(modular.__name__, (StandIn,), {"__call__": call, "__module__": __name__})
 
 
-def _plain_default(value: object) -> Any:
+def _plain_default(value: object) -> object:
     """A default that can stand in a signature which is remembered; what cannot is left to the blocks."""
     try:
         hash(value)
@@ -148,7 +148,7 @@ def _all_blocks(block: object) -> Iterator[Any]:
         yield from _all_blocks(part)
 
 
-def routed(handler: Callable[..., Any], pipe: object, undo: Callable[[], None]) -> Callable[[], None]:
+def routed(handler: Callable[..., object], pipe: object, undo: Callable[[], None]) -> Callable[[], None]:
     """Calls of the modular pipeline behind a stand-in go to `handler`; `undo` with that undone, too. Else `undo` itself."""
     if not isinstance(pipe, StandIn):
         return undo

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import torch
 
@@ -69,7 +68,7 @@ class Plan(PlanData):
             self.of_prompt.add(key)
         return key
 
-    def _added(self, overlay: dict[argument_tree.Path, Any]) -> int:
+    def _added(self, overlay: dict[argument_tree.Path, object]) -> int:
         key = 1 + max(self.overlays, default=OWN_KEY)
         # A text for all images is held once, not for each of them.
         self.overlays[key] = {path: argument_tree.folded(value) for path, value in overlay.items()}
@@ -105,7 +104,7 @@ class Plan(PlanData):
         self.cuts += [cut for cut in probed.cuts if cut not in self.cuts]
         return probed
 
-    def overlay_of(self, probed: Probe) -> dict[argument_tree.Path, Any]:
+    def overlay_of(self, probed: Probe) -> dict[argument_tree.Path, object]:
         """What to lay over the reference call to ask for the texts of a probe of this call."""
         batches = self.family.rows.batches
         texts = self.texts_in(probed, self.rows)

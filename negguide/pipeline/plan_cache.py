@@ -14,6 +14,7 @@ from negguide.pipeline.call import Call
 from negguide.pipeline.families import GUIDERS, guider_settings
 from negguide.pipeline.intercept import base_class
 from negguide.pipeline.plan import Plan
+from negguide.types import PipelineLike
 
 _MOST_PLANS = 4
 """Plans that are remembered for one pipeline: their texts' embeddings stay in its memory."""
@@ -29,7 +30,7 @@ _WITHOUT_EFFECT = {
 }
 
 
-def _plain(value: object) -> Any:
+def _plain(value: object) -> object:
     """A hashable stand-in: strings and numbers as they are, pictures and tensors by their form; else `TypeError`."""
     if value is None or isinstance(value, (str, int, float, bool)):
         return value
@@ -44,7 +45,7 @@ def _plain(value: object) -> Any:
     raise TypeError(type(value))
 
 
-def plan_key(pipe: Any, call: Call, *more: Any) -> Any:
+def plan_key(pipe: PipelineLike, call: Call, *more: object) -> Any:
     """What a plan depends on, or None where that cannot be told; `more`: what it depends on besides the call."""
     try:
         arguments = _plain({k: v for k, v in call.complete.items() if k not in _WITHOUT_EFFECT})
@@ -64,7 +65,7 @@ class PlanCache:
     """The last plans of each pipeline that is alive. Who takes one has it alone until it is given back."""
 
     def __init__(self) -> None:
-        self._plans: WeakKeyDictionary[Any, OrderedDict[Any, Plan]] = WeakKeyDictionary()
+        self._plans: WeakKeyDictionary[object, OrderedDict[object, Plan]] = WeakKeyDictionary()
         self._lock = threading.Lock()
 
     def take(self, pipe: object, key: object) -> Plan | None:

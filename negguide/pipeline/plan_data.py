@@ -32,9 +32,9 @@ class EncodedText:
 
     row: Row | None
     """Its row of each argument that it changes; None where the arguments cannot be taken apart into rows."""
-    whole: Mapping[argument_tree.Path, Any] | None
+    whole: Mapping[argument_tree.Path, object] | None
     """The overlay of the text for all images, in that case."""
-    print: Any
+    print: object
     """What tokenizers and embedding tables said of it then (`text_tokens.fingerprint`)."""
 
 
@@ -58,25 +58,25 @@ class PlanData(abc.ABC):
     sign: float
     takeover: bool
     caching: bool
-    arguments: dict[str, Any]
+    arguments: dict[str, object]
     """Changes to the user's arguments in the real call (guidance switched on or off)."""
     reference: RecordedCall
     through: Literal["negative_prompt", "prompt"]
     property_scale: float | None
-    settings: Mapping[str, Any]
+    settings: Mapping[str, object]
     """What the pipeline kept of the call's guidance when it was probed."""
     main: str
     lent: bool = False
     """Whether guidance is on only for the sake of the methods: steps at which none of them acts are the plain call's."""
-    on: Mapping[str, Any] | None = None
+    on: Mapping[str, object] | None = None
     """Takeover: changes to the arguments under which the pipeline would guide by itself; None: it never does."""
     guided: Mode = "single"
     """Takeover: how it would then ask."""
-    silenced: dict[argument_tree.Path, Any] = field(default_factory=dict)
+    silenced: dict[argument_tree.Path, object] = field(default_factory=dict)
     """Takeover: what the pipeline leaves out of its unconditional although it follows the latents (guess mode): zeros."""
-    own: dict[argument_tree.Path, Any] = field(default_factory=dict)
+    own: dict[argument_tree.Path, object] = field(default_factory=dict)
     """Overlay of the pipeline's unconditional as probed; `overlays[0]` follows the running call."""
-    overlays: dict[int, dict[argument_tree.Path, Any]] = field(default_factory=dict)
+    overlays: dict[int, dict[argument_tree.Path, object]] = field(default_factory=dict)
     keys: dict[Condition, int] = field(default_factory=dict)
     others: dict[int, OtherWeights] = field(default_factory=dict)
     """Keys that other weights predict."""
@@ -121,7 +121,7 @@ class PlanData(abc.ABC):
         return self.guided if self.takeover else self.mode
 
     @property
-    def changes(self) -> dict[str, Any]:
+    def changes(self) -> dict[str, object]:
         """What makes the pipeline guide by itself, but for the negative prompt."""
         changes = self.arguments if self.on is None else self.on
         return {key: value for key, value in changes.items() if key != "negative_prompt"}
@@ -137,13 +137,13 @@ class PlanData(abc.ABC):
             return self.half(self.reference.named, "cond" if self.through == "prompt" else "uncond")
         return self.reference.named
 
-    def texts_in(self, probed: Probe, count: int) -> dict[str, Any]:
+    def texts_in(self, probed: Probe, count: int) -> dict[str, object]:
         """The part of what a probe of `count` images asked that holds their texts."""
         if self.through == "negative_prompt":
             return self.unconditional_of(probed, count)
         return self.half(probed.asked[0].named, "cond", count) if self.mode == "batch" else probed.asked[0].named
 
-    def unconditional_of(self, probed: Probe, count: int | None = None) -> dict[str, Any]:
+    def unconditional_of(self, probed: Probe, count: int | None = None) -> dict[str, object]:
         """The unconditional part of what a guided pipeline asked (for `count` images, if not those of the plan)."""
         return self.half(probed.asked[0].named, "uncond", count) if self.asks == "batch" else probed.asked[-1].named
 
@@ -157,7 +157,7 @@ class PlanData(abc.ABC):
                 own[path] = now
         return changed
 
-    def text_part(self, overlay: Mapping[argument_tree.Path, object]) -> dict[argument_tree.Path, Any]:
+    def text_part(self, overlay: Mapping[argument_tree.Path, object]) -> dict[argument_tree.Path, object]:
         """The overlay without what follows from the latents of a step."""
         texts = {
             path: value
@@ -172,12 +172,12 @@ class PlanData(abc.ABC):
 
     def half(
         self, named: Mapping[str, object], which: Literal["cond", "uncond"], rows: int | None = None
-    ) -> dict[str, Any]:
+    ) -> dict[str, object]:
         """The call for one half of a batched guidance call (of `rows` images, if not those of the plan)."""
         rows = self.rows if rows is None else rows
         first = (which == "cond") == self.family.cond_first
         part = slice(0, rows) if first else slice(rows, 2 * rows)
-        result: dict[str, Any] = argument_tree.take(named, part, 2 * rows, self.family.rows)
+        result: dict[str, object] = argument_tree.take(named, part, 2 * rows, self.family.rows)
         return result
 
     @abc.abstractmethod
@@ -193,5 +193,5 @@ class PlanData(abc.ABC):
         """What the pipeline asks with these arguments."""
 
     @abc.abstractmethod
-    def overlay_of(self, probed: Probe) -> dict[argument_tree.Path, Any]:
+    def overlay_of(self, probed: Probe) -> dict[argument_tree.Path, object]:
         """What to lay over the reference call to ask for the texts of a probe of this call."""

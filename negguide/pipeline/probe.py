@@ -27,6 +27,7 @@ from negguide.pipeline.intercept import Run, base_class, entered
 from negguide.pipeline.layout import stacked
 from negguide.pipeline.levels import Levels
 from negguide.pipeline.unread import Cut, listening
+from negguide.types import Original, PipelineLike
 
 
 class _Stop(BaseException):
@@ -42,7 +43,7 @@ class RecordedCall:
     answer: Tensor
     """What the fake denoiser said: noise, another one in every call."""
     levels: Levels | None = None
-    form: Any = None
+    form: object = None
     """Shape, dtype and device of the noisy input."""
 
     @property
@@ -59,17 +60,17 @@ class Probe:
     """The prediction that reached the scheduler, i.e. what the pipeline's formula makes of the answers."""
     sample: Tensor | None = None
     timestep: float = 0.0
-    scheduler: Any = None
+    scheduler: object = None
     count: int | None = None
     property_scale: float | None = None
     """The pipeline's `guidance_scale` property during this call, where it has one."""
     cuts: list[Cut] = field(default_factory=list)
     """Texts that its tokenizers did not read to the end."""
-    settings: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, object] = field(default_factory=dict)
     """`guidance_settings` of the pipeline during this call."""
 
 
-def guidance_settings(pipe: object) -> dict[str, Any]:
+def guidance_settings(pipe: object) -> dict[str, object]:
     """What a pipeline keeps of a call that says how it guides: numbers that callbacks may change."""
     return {
         key: value
@@ -78,7 +79,9 @@ def guidance_settings(pipe: object) -> dict[str, Any]:
     }
 
 
-def named_arguments(module: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, object]) -> dict[str, Any]:
+def named_arguments(
+    module: torch.nn.Module, args: tuple[object, ...], kwargs: Mapping[str, object]
+) -> dict[str, object]:
     """A denoiser call as keyword arguments, by the signature of the (uncompiled, unhooked) forward."""
     if not args:
         return dict(kwargs)
@@ -87,8 +90,8 @@ def named_arguments(module: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapp
 
 
 def placed(
-    module: torch.nn.Module, args: tuple[Any, ...], named: Mapping[str, object]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    module: torch.nn.Module, args: tuple[object, ...], named: Mapping[str, object]
+) -> tuple[tuple[object, ...], dict[str, object]]:
     """Values `named` in the form of a call: what came by position in `args` goes by position, as hooks expect it."""
     rest = dict(named)
     inner = getattr(module, "_orig_mod", module)
@@ -101,7 +104,7 @@ def _parameters(cls: Any) -> tuple[str, ...]:
     return tuple(inspect.signature(cls.forward).parameters)[1:]
 
 
-def main_input(named: Mapping[str, object]) -> tuple[str, Any]:
+def main_input(named: Mapping[str, object]) -> tuple[str, object]:
     """Name and value of the noisy input: the first argument of every diffusers denoiser."""
     for name in ("sample", "hidden_states", "x"):
         if name in named:
@@ -149,7 +152,7 @@ class _FakeDenoiser:
     def __init__(self, name: str, module: torch.nn.Module, probe: Probe) -> None:
         self.name, self.module, self.probe = name, module, probe
 
-    def __call__(self, original: object, *args: object, **kwargs: object) -> Any:
+    def __call__(self, original: object, *args: object, **kwargs: object) -> object:
         named = named_arguments(self.module, args, kwargs)
         _, value = main_input(named)
         whole = stacked(value)
@@ -175,7 +178,7 @@ def clone_generators(value: object) -> Any:
     return value
 
 
-def _as_it_is(original: Any, *args: Any, **kwargs: Any) -> Any:
+def _as_it_is(original: Original, *args: object, **kwargs: object) -> object:
     """Handler of side models: what they say to a probe is nothing that a run may remember."""
     return original(*args, **kwargs)
 
@@ -202,7 +205,7 @@ def _quiet() -> Iterator[None]:
                 diffusers_logging.set_verbosity(level)
 
 
-def _twin(pipe: Any) -> tuple[Any, Any]:
+def _twin(pipe: PipelineLike) -> tuple[Any, Any]:
     """A shallow copy of a pipeline with a scheduler, and guiders, of its own, which remember where in a run they are."""
     twin, scheduler = copy.copy(pipe), copy.deepcopy(pipe.scheduler)
     guiders = {part: copy.copy(vars(pipe)[part]) for part in GUIDERS if part in vars(pipe)}
@@ -213,9 +216,9 @@ def _twin(pipe: Any) -> tuple[Any, Any]:
 def probe(
     pipe: Any,
     denoisers: Mapping[str, torch.nn.Module],
-    arguments: Mapping[str, Any],
+    arguments: Mapping[str, object],
     by_rows: bool = False,
-    then: Mapping[str, Any] | None = None,
+    then: Mapping[str, object] | None = None,
 ) -> Probe:
     """Ask what `pipe(**arguments)` would ask its denoiser first.
 
@@ -234,7 +237,7 @@ def probe(
 
     changes = [] if then is None else [then]
 
-    def stop(original: Any, *args: Any, **kwargs: Any) -> Any:
+    def stop(original: Original, *args: object, **kwargs: object) -> object:
         if changes:
             twin.__dict__.update(changes.pop())
             result.asked.clear()
@@ -276,7 +279,7 @@ def probe(
     )
 
 
-def first_step_fails(pipe: Any, arguments: Mapping[str, Any]) -> Exception | None:
+def first_step_fails(pipe: Any, arguments: Mapping[str, object]) -> Exception | None:
     """What the plain `pipe(**arguments)` raises before its first scheduler step; None if nothing.
 
     Nothing is intercepted: the denoiser is the real one, classes are what they are.
@@ -284,7 +287,7 @@ def first_step_fails(pipe: Any, arguments: Mapping[str, Any]) -> Exception | Non
     twin, scheduler = _twin(pipe)
 
     @functools.wraps(scheduler.step)
-    def stop(*args: object, **kwargs: object) -> Any:
+    def stop(*args: object, **kwargs: object) -> object:
         raise _Stop
 
     scheduler.step = stop

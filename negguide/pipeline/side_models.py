@@ -10,6 +10,7 @@ import torch
 from negguide.pipeline import argument_tree
 from negguide.pipeline.plan import Plan
 from negguide.pipeline.probe import named_arguments, placed
+from negguide.types import Original
 
 
 class SideModel:
@@ -21,10 +22,10 @@ class SideModel:
 
     def forget(self) -> None:
         """A new step begins."""
-        self._named: dict[str, Any] | None = None
+        self._named: dict[str, object] | None = None
         self._answers: dict[int, argument_tree.Path] = {}
 
-    def watch(self, original: Any, *args: Any, **kwargs: Any) -> Any:
+    def watch(self, original: Original, *args: object, **kwargs: object) -> Any:
         """Handler of its `__call__`."""
         output = original(*args, **kwargs)
         self._named = named_arguments(self._module, args, kwargs)
@@ -34,8 +35,8 @@ class SideModel:
         return output
 
     def overlay(
-        self, plan: Plan, named: Mapping[str, Any], texts: argument_tree.Overlay
-    ) -> dict[argument_tree.Path, Any]:
+        self, plan: Plan, named: Mapping[str, object], texts: argument_tree.Overlay
+    ) -> dict[argument_tree.Path, object]:
         """What the denoiser arguments `named` (both halves) become where they are this model's answers.
 
         Empty if the model is not at work, does not read what the condition changes, or what it said was processed on
@@ -55,11 +56,11 @@ class SideModel:
         return {path: answers[where] for path, where in used.items()}
 
 
-def _leaves(named: object) -> dict[argument_tree.Path, Any]:
-    leaves: dict[argument_tree.Path, Any] = {}
+def _leaves(named: object) -> dict[argument_tree.Path, object]:
+    leaves: dict[argument_tree.Path, object] = {}
     argument_tree.rebuild(named, leaves.__setitem__)
     return leaves
 
 
-def _plain(output: object) -> Any:
+def _plain(output: object) -> object:
     return output.to_tuple() if hasattr(output, "to_tuple") else output

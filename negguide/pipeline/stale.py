@@ -14,6 +14,7 @@ import torch
 from negguide.pipeline import argument_tree
 from negguide.pipeline.levels import Levels, alike
 from negguide.pipeline.probe import form_of, main_input, named_arguments
+from negguide.types import Original
 
 if TYPE_CHECKING:
     from negguide.pipeline.plan import Plan
@@ -32,14 +33,14 @@ class Check:
         self._left = 2 if plan.mode == "sequential" else 1
 
     def denoise(
-        self, guided: Callable[..., Any], name: str, module: Any, original: Any, *args: Any, **kwargs: Any
+        self, guided: Callable[..., Any], name: str, module: Any, original: Original, *args: Any, **kwargs: Any
     ) -> Any:
         """Before a denoiser call is guided."""
         if self._left:
             self._look(name, named_arguments(module, args, kwargs))
         return guided(name, module, original, *args, **kwargs)
 
-    def step(self, done: Callable[..., Any], original: object, *args: object, **kwargs: object) -> Any:
+    def step(self, done: Callable[..., object], original: object, *args: object, **kwargs: object) -> Any:
         """Before the scheduler's step: the unconditional call that is missing by now does not come."""
         if self._left:
             raise Stale
@@ -48,7 +49,7 @@ class Check:
     def _look(self, name: str, named: Mapping[str, object]) -> None:
         plan, reference = self._plan, self._plan.reference
         self._left -= 1
-        expected: Mapping[str, Any] = reference.named
+        expected: Mapping[str, object] = reference.named
         if plan.mode == "sequential" and not self._left:
             expected = argument_tree.overlaid(reference.named, plan.own)
         elif (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -42,10 +42,10 @@ def read_takeover(pipe: object, call: Call, family: Family, denoisers: Mapping[s
     raise ValueError(f"takeover: {name} still guides with {', '.join(tried)}; call it with its own guidance off")
 
 
-def _switches_off(family: Family, call: Call) -> Iterator[dict[str, Any]]:
+def _switches_off(family: Family, call: Call) -> Iterator[dict[str, object]]:
     """Changes that may switch the pipeline's own guidance off, the likeliest first."""
     accepted = {key: value for key, value in family.cfg_off.items() if key in call.parameters}
-    seen: list[dict[str, Any]] = [{}]
+    seen: list[dict[str, object]] = [{}]
     for changes in (accepted, *({key: off} for key in SCALES for off in (1.0, 0.0) if key in call.parameters)):
         if changes not in seen and ("true_cfg_scale" in changes or "true_cfg_scale" not in call.parameters):
             seen.append(changes)
@@ -54,7 +54,7 @@ def _switches_off(family: Family, call: Call) -> Iterator[dict[str, Any]]:
 
 def _switched_on(
     pipe: object, call: Call, denoisers: Mapping[str, torch.nn.Module]
-) -> tuple[Probe | None, dict[str, Any] | None]:
+) -> tuple[Probe | None, dict[str, object] | None]:
     """A probe of the call with the pipeline's own guidance, and the changes for it; (None, None) where it has none."""
     for changes in _switches_on(call):
         try:
@@ -66,7 +66,7 @@ def _switched_on(
     return None, None
 
 
-def _switches_on(call: Call) -> Iterator[dict[str, Any]]:
+def _switches_on(call: Call) -> Iterator[dict[str, object]]:
     negative = {"negative_prompt": call.texts("")}
     for key in SCALES:
         if key not in call.parameters:
@@ -83,7 +83,7 @@ def _tells_the_same(guided: Probe, alone: Probe) -> bool:
     return all(argument_tree.same(_first_row(before.get(name)), _first_row(after.get(name))) for name in EMBEDDED)
 
 
-def _first_row(value: object) -> Any:
+def _first_row(value: object) -> object:
     return value[:1] if isinstance(value, Tensor) and value.ndim else value
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from negguide.pipeline.families import Unsupported
 from negguide.pipeline.intercept import base_class
+from negguide.types import PipelineLike
 
 MASKS = ("encoder_attention_mask", "encoder_hidden_states_mask", "encoder_mask")
 """What a denoiser's argument may be called that says which tokens of its text are words."""
@@ -56,7 +57,7 @@ def fingerprint(pipe: object, text: str) -> tuple[Any, ...]:
     return tuple(_fingerprint(pipe, text, end) for end in ("", "_2", "_3", "_4"))
 
 
-def _fingerprint(pipe: object, text: str, end: str) -> Any:
+def _fingerprint(pipe: object, text: str, end: str) -> object:
     tokenizer, encoder = (getattr(pipe, f"{part}{end}", None) for part in ("tokenizer", "text_encoder"))
     if not callable(tokenizer):
         return None
@@ -79,7 +80,7 @@ def length(pipe: object, text: str) -> int | None:
     return None if not lengths or None in lengths else max(len(ids) for ids in lengths)
 
 
-def fits(pipe: Any, arguments: Mapping[str, Any], text: str) -> bool:
+def fits(pipe: PipelineLike, arguments: Mapping[str, Any], text: str) -> bool:
     """Whether every text encoder of a pipeline reads `text` to its end, by the lengths of its tokenizers.
 
     CLIP's is fixed (77 with marks); the others' is the call's `max_sequence_length`, or else what their tokenizer says.

@@ -9,11 +9,12 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from negguide.pipeline.intercept import entered
+from negguide.types import Original, PipelineLike
 
 METHODS = ("__call__", "encode", "encode_plus", "batch_encode_plus", "tokenize")
 """What a tokenizer does with that state."""
 
-_locks: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
+_locks: weakref.WeakKeyDictionary[object, object] = weakref.WeakKeyDictionary()
 _choosing = threading.Lock()
 
 
@@ -31,7 +32,7 @@ def lock_of(tokenizer: object) -> Any:
 
 
 @contextmanager
-def one_at_a_time(pipe: Any) -> Iterator[None]:
+def one_at_a_time(pipe: PipelineLike) -> Iterator[None]:
     """For the length of a block, whoever uses a tokenizer of this pipeline, in whatever thread, waits for its turn.
 
     Pipelines on the same weights share their tokenizers. Without this, two threads that encode at the same time may get
@@ -42,7 +43,7 @@ def one_at_a_time(pipe: Any) -> Iterator[None]:
         for tokenizer in {id(part): part for part in parts if is_tokenizer(part)}.values():
             lock = lock_of(tokenizer)
 
-            def wait(original: Any, *args: Any, _lock: Any = lock, **kwargs: Any) -> Any:
+            def wait(original: Original, *args: Any, _lock: Any = lock, **kwargs: Any) -> object:
                 with _lock:
                     return original(*args, **kwargs)
 

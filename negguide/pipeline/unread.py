@@ -93,16 +93,16 @@ def bare(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
-def _noting(tokenizer: object, cuts: list[Cut]) -> Any:
+def _noting(tokenizer: object, cuts: list[Cut]) -> object:
     """The same tokenizer, with all that it holds, of a class that notes what is cut."""
-    twin: Any = object.__new__(_noting_class(base_class(tokenizer)))
+    twin: object = object.__new__(_noting_class(base_class(tokenizer)))
     twin.__dict__.update(tokenizer.__dict__, _negguide_cuts=cuts, _negguide_of=tokenizer)
     return twin
 
 
 @functools.lru_cache(maxsize=32)
 def _noting_class(cls: Any) -> type:
-    def call(self: Any, text: Any = None, *args: Any, **kwargs: Any) -> Any:
+    def call(self: Any, text: Any = None, *args: Any, **kwargs: Any) -> object:
         encoding = cls.__call__(self, text, *args, **kwargs)
         if kwargs.get("truncation") and (isinstance(text, str) or _are_texts(text)):
             _note(self._negguide_cuts, self._negguide_of, [text] if isinstance(text, str) else text, kwargs)
@@ -113,11 +113,11 @@ def _noting_class(cls: Any) -> type:
     return type(cls.__name__, (cls,), {**body, "__module__": cls.__module__, "__qualname__": cls.__qualname__})
 
 
-def _in_turn(method: Callable[..., Any]) -> Callable[..., Any]:
+def _in_turn(method: Callable[..., object]) -> Callable[..., object]:
     """A method of a tokenizer's twin, which works with what that tokenizer holds."""
 
     @functools.wraps(method)
-    def waiting(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def waiting(self: Any, *args: Any, **kwargs: Any) -> object:
         with lock_of(self._negguide_of):
             return method(self, *args, **kwargs)
 

@@ -73,7 +73,7 @@ class NAGAttnProcessor(WrappingProcessor):
             )
         call = LayerCall((), named)
 
-        def remember(*args: Any, **kwargs: Any) -> Any:
+        def remember(*args: object, **kwargs: object) -> object:
             call.queries = attn.to_q(*args, **kwargs)
             return call.queries
 

@@ -54,7 +54,7 @@ class NegToMeAttnProcessor(WrappingProcessor):
         self.images, self.reference, self.match = images, reference, match
         self.alpha, self.threshold = finite("alpha", alpha), finite("threshold", threshold, -1, 1)
 
-    def act(self, attn: object, named: dict[str, Any]) -> Any:
+    def act(self, attn: object, named: dict[str, object]) -> Any:
         output = self.wrapped(attn, **named)
         if self.alpha == 0 or self.threshold >= 1:
             return output

@@ -84,7 +84,7 @@ class VSFAttnProcessor(WrappingProcessor):
     ) -> Tensor:
         asked = []
 
-        def turned(*args: Any, **kwargs: Any) -> Tensor:
+        def turned(*args: object, **kwargs: object) -> Tensor:
             asked.append(1)
             values: Tensor = attn.to_v(*args, **kwargs)
             return maths.flip_values(values, weights).to(values.dtype)

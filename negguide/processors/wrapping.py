@@ -30,7 +30,7 @@ class WrappingProcessor(torch.nn.Module):
 
     def __new__(cls, wrapped: object = None, *args: object, **kwargs: object) -> WrappingProcessor:
         base: Any = cls
-        kind: Any = type(wrapped)
+        kind: object = type(wrapped)
         instance: WrappingProcessor = object.__new__(base if wrapped is None else _like(base, kind))
         return instance
 
@@ -43,7 +43,7 @@ class WrappingProcessor(torch.nn.Module):
         super().__init__()
         self.wrapped = wrapped
 
-    def act(self, attn: object, named: dict[str, Any]) -> Any:
+    def act(self, attn: object, named: dict[str, object]) -> Any:
         """What the layer gives; `named`: arguments of the call to the wrapped processor, without `attn`."""
         raise NotImplementedError
 
@@ -58,7 +58,7 @@ class WrappingProcessor(torch.nn.Module):
 
     def __setattr__(self, name: str, value: Any) -> None:
         # Its own settings are the arguments it is made of, even where the wrapped one has such a name too (`scale`).
-        cls: Any = type(self)
+        cls: object = type(self)
         own = name in self.__dict__ or hasattr(cls, name) or name in _arguments(cls)
         if not own and "_modules" in self.__dict__ and hasattr(getattr(self, "wrapped", None), name):
             setattr(self.wrapped, name, value)
@@ -74,7 +74,7 @@ def _like(cls: Any, kind: Any) -> Any:
     """`cls` with the call signature of processors of class `kind`."""
     signature = inspect.signature(kind.__call__)
 
-    def call(self: WrappingProcessor, attn: object, *args: object, **kwargs: object) -> Any:
+    def call(self: WrappingProcessor, attn: object, *args: object, **kwargs: object) -> object:
         if not self.enabled:
             return self.wrapped(attn, *args, **kwargs)
         named = dict(signature.bind(self.wrapped, attn, *args, **kwargs).arguments)
@@ -94,7 +94,7 @@ def _arguments(cls: Any) -> frozenset[str]:
     return frozenset(inspect.signature(cls.__init__).parameters)
 
 
-def _empty(cls: object, kind: object) -> Any:
+def _empty(cls: object, kind: object) -> object:
     return object.__new__(_like(cls, kind))
 
 

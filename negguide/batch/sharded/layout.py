@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
 
 from negguide.batch.plan import Plan
 from negguide.batch.units import Machine, ModelUnits, Unit, hash_of, methods_of
@@ -57,7 +56,7 @@ class Layout:
             yield Shard(f"{place:02d}-{number:06d}-{digest}", place, start, stop, pictures(stop) - pictures(start))
 
 
-def _common(model_units: ModelUnits) -> Mapping[str, Any]:
+def _common(model_units: ModelUnits) -> Mapping[str, object]:
     """What determines the pictures of a model's units beside their prompts; pictures named in methods with their content."""
     first = next(model_units.between(0, 1)).task
     return {

@@ -64,7 +64,7 @@ class FarJudges:
         """Shard -> the pictures of it that are in the folder; the last used last."""
         self._judges, self._kept = judges, keep_features(judges)
 
-    def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[object]]:
         """Judge these rows; what was found on each, as JSON, and features, as safetensors."""
         from safetensors.torch import save
 

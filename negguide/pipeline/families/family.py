@@ -99,7 +99,7 @@ class Family:
     """Whether a denoiser of this configuration takes a fixed number of text tokens, so that none can be appended."""
     image_modules: ImageModules | None = None
     """Modules that compute the image rows of a companion no second time."""
-    defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    defaults: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     """Options of methods that differ in this family, by the method's name."""
     taken_over: bool = False
     """It has no guidance of its own to enter, so that it is guided by takeover only."""

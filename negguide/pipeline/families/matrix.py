@@ -22,7 +22,7 @@ WORKS = "works"
 UNTESTED = "untested"
 
 
-def matrix() -> list[dict[str, Any]]:
+def matrix() -> list[dict[str, object]]:
     """A row for each pipeline class of the installed diffusers that makes pictures or videos of a prompt.
 
     Returns:
@@ -100,7 +100,7 @@ def _pipelines() -> Iterator[type]:
                 yield cls
 
 
-def _row(cls: type, methods: list[str], test: str, cells: dict[str, str]) -> dict[str, Any]:
+def _row(cls: type, methods: list[str], test: str, cells: dict[str, str]) -> dict[str, object]:
     reason = _refusal(cls)
     return {
         "pipeline": cls.__name__,

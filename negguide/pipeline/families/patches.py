@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import torch
 
@@ -37,10 +36,10 @@ def refuse_patches(modules: Iterable[torch.nn.Module]) -> None:
             )
 
 
-def _patches(modules: Iterable[torch.nn.Module]) -> list[Any]:
+def _patches(modules: Iterable[torch.nn.Module]) -> list[object]:
     """What may have been put in the place of the modules' own code: classes, forwards, attention processors; each once."""
     types: set[type] = set()
-    forwards: list[Any] = []
+    forwards: list[object] = []
     for module in modules:
         types.add(type(module))
         own = module.__dict__
