@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, Union
 
 if TYPE_CHECKING:
@@ -23,11 +23,11 @@ PipelineLike = Union["DiffusionPipeline", Pipeline]
 Original = Callable[..., Any]
 """A method of a pipeline, its denoiser or scheduler, in whose place something of ours is called; it gives what it gives."""
 
-Args = tuple[Any, ...]
+Args = tuple[object, ...]
 """Arguments by position of such a method, as they were given."""
 
-Named = Mapping[str, Any]
-"""Arguments by name of such a method, as they were given; what each is, the pipeline decides."""
+Named = dict[str, object]
+"""Arguments by name of such a method; what each is, the pipeline decides."""
 
 Json = dict[str, Any]
 """What a JSON object becomes in Python, or what one is made of: text, numbers, booleans, None, and lists and objects of them."""

@@ -37,7 +37,7 @@ from negguide.types import Original, PipelineLike
 
 
 def attach(
-    pipe: Any,
+    pipe: PipelineLike,
     *methods: Method,
     takeover: bool | None = None,
     guidance_scale: float | None = None,
@@ -215,7 +215,7 @@ class Attachment:
         runner = Runner(plan, self.methods, self._one_call, self._max_batch, self._known, list(sides.values()))
         self.trace = runner.trace  # grows while it runs, for callbacks
         denoise: Any = runner.denoise if check is None else functools.partial(check.denoise, runner.denoise)
-        step: object = runner.step_done if check is None else functools.partial(check.step, runner.step_done)
+        step = runner.step_done if check is None else functools.partial(check.step, runner.step_done)
         draws = Draws(self.pipe.scheduler, call.complete, self._seeded)
         with ExitStack() as stack:
             front_end_over = stack.enter_context(front_end.remembering(run, by_rows=False))
@@ -287,8 +287,7 @@ class Attachment:
         return make_plan(self.pipe, call, self._family, denoisers, reading, self._scale, caching)
 
     def _read(self, call: Call, denoisers: dict[str, torch.nn.Module]) -> Reading:
-        probed = first_probe(self.pipe, call, denoisers)
-        name = self._cls.__name__
+        probed, name = first_probe(self.pipe, call, denoisers), self._cls.__name__
         mode, changes = read_mode(probed, name), {}
         needing = [m.name or type(m).__name__ for m in self.methods if m.needs_guidance and not m.is_neutral]
         if mode == "single" and needing:

@@ -27,7 +27,7 @@ from negguide.pipeline.intercept import Run, base_class, entered
 from negguide.pipeline.layout import stacked
 from negguide.pipeline.levels import Levels
 from negguide.pipeline.unread import Cut, listening
-from negguide.types import Original, PipelineLike
+from negguide.types import Args, Named, Original, PipelineLike
 
 
 class _Stop(BaseException):
@@ -79,9 +79,7 @@ def guidance_settings(pipe: object) -> dict[str, object]:
     }
 
 
-def named_arguments(
-    module: torch.nn.Module, args: tuple[object, ...], kwargs: Mapping[str, object]
-) -> dict[str, object]:
+def named_arguments(module: torch.nn.Module, args: Args, kwargs: Mapping[str, object]) -> Named:
     """A denoiser call as keyword arguments, by the signature of the (uncompiled, unhooked) forward."""
     if not args:
         return dict(kwargs)
@@ -89,9 +87,7 @@ def named_arguments(
     return {**dict(zip(_parameters(base_class(inner)), args, strict=False)), **kwargs}
 
 
-def placed(
-    module: torch.nn.Module, args: tuple[object, ...], named: Mapping[str, object]
-) -> tuple[tuple[object, ...], dict[str, object]]:
+def placed(module: torch.nn.Module, args: Args, named: Mapping[str, object]) -> tuple[Args, Named]:
     """Values `named` in the form of a call: what came by position in `args` goes by position, as hooks expect it."""
     rest = dict(named)
     inner = getattr(module, "_orig_mod", module)
