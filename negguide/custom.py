@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from negguide.engine import attach
 from negguide.methods import METHODS, Method, get_method
-from negguide.types import PipelineLike
+from negguide.types import Pipeline, PipelineLike
 
 USUAL = "perp_neg"
 """The method of a call that names none."""
@@ -42,7 +42,9 @@ def takes_negatives(pipeline: P) -> P:
     signature = _signature(stock)
 
     @functools.wraps(stock)
-    def call(self: object, *args: object, negatives: object = None, method: object = None, **kwargs: object) -> object:
+    def call(
+        self: Pipeline, *args: object, negatives: object = None, method: object = None, **kwargs: object
+    ) -> object:
         own = inspect.signature(stock).parameters
         options = {key: kwargs.pop(key) for key in list(kwargs) if key in signature.parameters and key not in own}
         methods = methods_of_call(
