@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from negguide import maths
-from negguide.methods.base import Step, Window
 from negguide.methods.mask import Mask
 from negguide.methods.nag import NAG
-from negguide.methods.negtome import NegToMe
 
 from .negatives import Entry
+from .riding import Pushing
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,43 +23,6 @@ class Text:
 
     entry: Entry
     tokens: Tensor
-
-
-@dataclasses.dataclass(frozen=True)
-class Pushing:
-    """NegToMe at a step: each of `branches` parts of the rows pushes its own pictures from each other."""
-
-    method: NegToMe
-    branches: int
-
-    @staticmethod
-    def acts(method: NegToMe | None) -> bool:
-        """Whether these settings do anything at all."""
-        if method is None or method.alpha == 0 or method.threshold is None or method.threshold >= 1:
-            return False
-        return isinstance(method.window, Window) and not method.window.is_empty
-
-    @classmethod
-    def at(cls, method: NegToMe | None, step: Step, branches: int, rows: int) -> Pushing | None:
-        """What acts at this step, None for nothing; a single picture is told."""
-        if method is None or not cls.acts(method) or not method.window.is_open(step):  # type: ignore[union-attr]
-            return None
-        if rows == branches:
-            if step.index == 0:
-                logging.warning("negguide: NegToMe has no effect on a single picture; raise batch_size")
-            return None
-        return cls(method, branches)
-
-    def push(self, tokens: Tensor) -> Tensor:
-        """Tokens (B, N, C) of all branches, moved."""
-        method, result = self.method, tokens.clone()
-        assert method.alpha is not None and method.threshold is not None
-        for before, after in zip(tokens.chunk(self.branches), result.chunk(self.branches), strict=True):
-            if method.reference == "all":
-                maths.push_apart(before, method.alpha, method.threshold, method.match, out=after)
-            else:
-                maths.push_from(before[1:], before[0], method.alpha, method.threshold, method.match, out=after[1:])
-        return result
 
 
 class Calls:
@@ -168,7 +129,7 @@ class JointCalls(Calls):
             riding = z[self.count :, image].chunk(len(self.nag_texts))
             z[self.rows, image] = self.moved(z[self.rows, image], riding)
         if self.pushing is not None:
-            z[: self.count, image] = self.pushing.push(z[: self.count, image])
+            z[: self.count, image] = self.pushing.push(z[: self.count, image], self.grid)
         if self.nag_texts:  # so that the next layer compares like with like
             z[self.count :, image] = z[self.rows, image].repeat(len(self.nag_texts), 1, 1)
         return z.unflatten(2, (q.shape[1], -1)).transpose(1, 2) if heads_apart else z
@@ -225,7 +186,7 @@ class CrossCalls(Calls):
         place, self.calls = self.calls % self.in_a_block, self.calls + 1
         if place == 0:
             z = self.usual(function, q, k, v, *args, **more)
-            return z if self.pushing is None else self.pushing.push(z)
+            return z if self.pushing is None else self.pushing.push(z, self.grid)
         if place < self.in_a_block - 1 or not (self.nag_texts or self.vsf_texts):
             return self.usual(function, q, k, v, *args, **more)
         lengths = [text.tokens.shape[1] for text in self.nag_texts]

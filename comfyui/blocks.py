@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 PROMPT = 0
 """The place of the prompt in ComfyUI's `cond_or_uncond`."""
+RIDING = "negguide riding"
+"""Key in the options of a call for pictures that ride along behind the rows of each branch: `comfyui.riding.Riding`."""
 
 
 def step_in(tokens: Tensor, options: dict[str, Any]) -> Step:
@@ -21,10 +23,11 @@ def step_in(tokens: Tensor, options: dict[str, Any]) -> Step:
 
 
 def rows_of(place: int, count: int, options: dict[str, Any]) -> list[int]:
-    """The rows that belong to the prompt (0) or the negative prompt (1), of `count` rows."""
+    """The rows that belong to the prompt (0) or the negative prompt (1), of `count` rows, without pictures that ride along."""
     places = options["cond_or_uncond"]
     size = count // len(places)
-    return [at * size + row for at, found in enumerate(places) if found == place for row in range(size)]
+    own = size - (riding.rows if (riding := options.get(RIDING)) is not None else 0)
+    return [at * size + row for at, found in enumerate(places) if found == place for row in range(own)]
 
 
 def grid_of(tokens: int, options: dict[str, Any]) -> tuple[int, int]:

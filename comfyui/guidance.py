@@ -37,6 +37,9 @@ class Chain:
         self._state: dict[str, Any] = {}
         self._guider: Any = None
 
+    def __deepcopy__(self, memo: Any) -> Chain:
+        return self  # ComfyUI copies what a MODEL holds; a run has one state
+
     def around_sampling(self, executor: Any, *args: Any, **options: Any) -> Any:
         """Wrapper of ComfyUI's outer_sample: lends the guider our conditionings, so that it prepares them like its own."""
         self._state, self._guider = {}, executor.class_obj

@@ -10,7 +10,7 @@ from negguide.methods.base import Window
 from negguide.methods.negative import Negative, Positive
 from negguide.methods.registry import METHODS
 
-from .attention_nodes import NAGNode, NegToMeNode, RecommendedNode, VSFNode
+from .attention_nodes import BankNode, NAGNode, NegToMeNode, RecommendedNode, VSFNode
 from .guidance import with_method
 from .inputs import CATEGORY, Negatives, inputs_of, options_from, window_from, window_inputs
 from .negatives import Entry, as_concepts, check_conditioning, entry_of, stand_in
@@ -218,6 +218,7 @@ NODES: list[type[Any]] = [
     NAGNode,
     VSFNode,
     NegToMeNode,
+    BankNode,
     GuiderNode,
     WatcherNode,
     AdaptiveNode,

@@ -36,6 +36,9 @@ class AttentionToText:
     def __init__(self, entries: Sequence[Entry]) -> None:
         self.entries = [entry for entry in entries if entry.weight and not entry.window.is_empty]
 
+    def __deepcopy__(self, memo: Any) -> AttentionToText:
+        return self  # ComfyUI copies what a MODEL holds; a run has one state
+
     def text(self, entry: Entry) -> Tensor:
         """The tokens (1, L, D) that are put behind those of the prompt."""
         tokens: Tensor = entry.conditioning[0][0]

@@ -9,16 +9,18 @@ modulates the image, so that the image stays the same in all rows.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from negguide.methods.nag import NAG
 from negguide.methods.negtome import NegToMe
 
-from .attention_calls import CrossCalls, JointCalls, Pushing, Text
-from .blocks import PROMPT, rows_of
+from .attention_calls import CrossCalls, JointCalls, Text
+from .blocks import PROMPT, RIDING, rows_of
 from .lending import lent, name_of
 from .negatives import Entry, stand_in
+from .riding import Avoided, Pushing, widened
 from .steps import step_at
 
 if TYPE_CHECKING:
@@ -57,6 +59,7 @@ class InTransformer:
         nag: NAG's settings, with its negatives in `nag_texts`.
         vsf_scale: VSF's scale, with its negatives in `vsf_texts`.
         negtome: NegToMe's settings; None for none.
+        avoided: the pictures that it keeps away from, if they are not those of the batch.
     """
 
     nag: NAG | None = None
@@ -64,7 +67,11 @@ class InTransformer:
     vsf_scale: float = 0.0
     vsf_texts: Mapping[str, Entry] = dataclasses.field(default_factory=dict)
     negtome: NegToMe | None = None
+    avoided: Avoided | None = None
     guiders: list[Any] = dataclasses.field(default_factory=list, compare=False)
+
+    def __deepcopy__(self, memo: Any) -> InTransformer:
+        return self  # ComfyUI copies what a MODEL holds; a run has one state
 
     def around_sampling(self, executor: Any, *args: Any, **more: Any) -> Any:
         """Wrapper of ComfyUI's outer_sample: lends the guider the negatives, so that it prepares them like its own."""
@@ -72,6 +79,8 @@ class InTransformer:
         self.guiders.append(executor.class_obj)
         try:
             with lent(executor.class_obj, {text: entry.conditioning for text, entry in texts.items()}):
+                if self.avoided is not None:
+                    return self.avoided.around_sampling(executor, *args, **more)
                 return executor(*args, **more)
         finally:
             self.guiders.pop()
@@ -89,11 +98,15 @@ class InTransformer:
     ) -> Any:
         """Wrapper of ComfyUI's apply_model: texts and rows more where a method acts at this step, else the call as it is."""
         options = transformer_options or {}
+        if self.avoided is not None and RIDING not in options:
+            inside = functools.partial(self.around_model, executor)
+            given = (x, t, c_concat, c_crossattn, control, {**options, RIDING: None})
+            return self.avoided.around_model(inside, *given, model=executor.class_obj, **more)
         step = step_at(x, options["sigmas"], options)
         rows = rows_of(PROMPT, len(x), options)
         nag = [self._text(text, entry) for text, entry in self.nag_texts.items() if rows and entry.window.is_open(step)]
         vsf = [self._text(text, entry) for text, entry in self.vsf_texts.items() if rows and entry.window.is_open(step)]
-        pushing = Pushing.at(self.negtome, step, len(options["cond_or_uncond"]), len(x))
+        pushing = Pushing.at(self.negtome, step, len(x), options)
         if not (nag or vsf or pushing) or c_crossattn is None:
             return executor(x, t, c_concat, c_crossattn, control, options, **more)
         if "attention_mask" in more and (nag or vsf):
@@ -106,10 +119,12 @@ class InTransformer:
         calls = kind(model, x, c_crossattn, rows, self.nag, nag, self.vsf_scale, vsf, pushing)
         calls.earlier = options.get("optimized_attention_override")
         options = {**options, "optimized_attention_override": calls.attend}
-        copies = calls.riding // len(rows) if rows else 0
-        wide = {name: _widened(value, len(x), rows, copies) for name, value in more.items()}
-        parts = [_widened(value, len(x), rows, copies) for value in (x, t, c_concat)]
-        answer = executor(*parts, calls.context, _widened(control, len(x), rows, copies), options, **wide)
+        if not calls.riding:
+            return executor(x, t, c_concat, calls.context, control, options, **more)
+        index = [*range(len(x)), *rows * (calls.riding // len(rows))]
+        wide = {name: widened(value, len(x), index) for name, value in more.items()}
+        parts = [widened(value, len(x), index) for value in (x, t, c_concat)]
+        answer = executor(*parts, calls.context, widened(control, len(x), index), options, **wide)
         return answer[: len(x)]
 
     def _text(self, text: str, entry: Entry) -> Text:
@@ -138,9 +153,16 @@ def with_vsf_inside(model: Any, scale: float, entries: Sequence[Entry]) -> Any:
     return _with(model, "VSF", "vsf_texts", {"vsf_scale": scale, "vsf_texts": texts} if texts else {})
 
 
-def with_negtome_inside(model: Any, method: NegToMe) -> Any:
-    """A transformer MODEL whose pictures push each other's tokens apart; a neutral NegToMe leaves the copy as it is."""
-    return _with(model, "NegToMe", "negtome", {"negtome": method} if Pushing.acts(method) else {})
+def with_negtome_inside(model: Any, method: NegToMe, vae: Any = None) -> Any:
+    """A transformer MODEL whose tokens are pushed as `comfyui.negtome.with_negtome` says; a neutral NegToMe leaves it as it is."""
+    if not Pushing.acts(method):
+        return _with(model, "NegToMe", "negtome", {})
+    if isinstance(method.reference, str):
+        return _with(model, "NegToMe", "negtome", {"negtome": method})
+    avoided = Avoided(method, vae)
+    patched = _with(model, "NegToMe", "negtome", {"negtome": method, "avoided": avoided})
+    patched.set_model_sampler_post_cfg_function(avoided.see)
+    return patched
 
 
 def _with(model: Any, name: str, field: str, parts: dict[str, Any]) -> Any:
@@ -178,21 +200,6 @@ def _words(entry: Entry, model: Any) -> list[int]:
     if kind == "OpenAISignatureMMDITWrapper" and entry.conditioning[0][0].shape[1] > CLIP_TOKENS:
         return [*(entry.words or ()), *(CLIP_TOKENS + place for place in names.get("t5xxl", ()))]
     return list(names.get("t5xxl", entry.words or ()) if kind == "Flux" else entry.words or ())
-
-
-def _widened(value: Any, count: int, rows: Sequence[int], copies: int) -> Any:
-    """Tensors of `count` rows with the prompt's rows `copies` times more; in lists and dicts too; all else as it is."""
-    import torch
-
-    if not copies:
-        return value
-    if isinstance(value, torch.Tensor) and value.ndim and len(value) == count:
-        return torch.cat([value, *[value[list(rows)]] * copies])
-    if isinstance(value, list):
-        return [_widened(item, count, rows, copies) for item in value]
-    if isinstance(value, dict):
-        return {key: _widened(item, count, rows, copies) for key, item in value.items()}
-    return value
 
 
 def _class(model: Any) -> str:

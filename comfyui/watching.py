@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from negguide.watchers.protocol import Question, Watcher
 
+from .latents import pictures_of
 from .negatives import Conditioning
 
 if TYPE_CHECKING:
@@ -71,20 +72,8 @@ class Eyes:
             prompts=(self.prompt,) * count,
             own_negatives=(self.negative,) * count,
             fits=lambda text: True,  # ComfyUI reads long texts in chunks
-            decode=lambda latents, **more: self._pictures(model, patcher, latents, more.get("longest")),
+            decode=lambda latents, **more: pictures_of(model, patcher, self.vae, latents, more.get("longest")),
         )
-
-    def _pictures(self, model: Any, patcher: Any, latents: Tensor, longest: int | None) -> list[Image]:
-        import comfy.model_management
-        from PIL import Image
-
-        values = self.vae.decode(model.process_latent_out(latents))
-        values = values[:, values.shape[1] // 2] if values.ndim == 5 else values  # of a video the frame in the middle
-        comfy.model_management.load_model_gpu(patcher)  # the VAE may have taken its place
-        pictures = [Image.fromarray((value.clamp(0, 1) * 255).round().byte().cpu().numpy()) for value in values]
-        for picture in pictures:
-            picture.thumbnail((longest or 512, longest or 512))
-        return pictures
 
     def encoded(self, each: EachImage) -> list[tuple[list[int], Conditioning]]:
         """(rows, their conditioning) for texts of images; texts of one length go together, images without text are left out."""

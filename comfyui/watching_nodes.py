@@ -11,6 +11,7 @@ from negguide.watchers.registry import as_watcher
 
 from .guidance import with_method
 from .inputs import CATEGORY
+from .latents import as_pictures
 from .watching import Eyes, Timeline
 
 Watcher = io.Custom("NEGGUIDE_WATCHER")
@@ -178,13 +179,10 @@ class MeasureNode(io.ComfyNode):
 
     @classmethod
     def execute(cls, images: Any, prompt: str, things: str, clip: str) -> Any:
-        from PIL import Image
-
         from .measuring import measured
 
-        values = (images[..., :3].clamp(0, 1) * 255).round().byte().cpu().numpy()
         names = [thing.strip() for thing in things.split(",") if thing.strip()]
-        scores = measured([Image.fromarray(value) for value in values], prompt.strip(), names, clip.strip())
+        scores = measured(as_pictures(images), prompt.strip(), names, clip.strip())
         text = "\n".join(f"{name}: {value:.3f}" for name, value in scores.items())
         most = max((scores[f"presence of {name}"] for name in names), default=float("nan"))
         rest = [scores.get(name, float("nan")) for name in ("Vendi", "similarity", "CLIP score")]

@@ -6,6 +6,7 @@ of random weights, `text(seed)` a CONDITIONING, `sample(...)` what the stock KSa
 
 from __future__ import annotations
 
+import copy
 import importlib
 import itertools
 import sys
@@ -160,7 +161,7 @@ class Patcher:
 
     def clone(self) -> Patcher:
         other = Patcher(self.model)
-        other.model_options, other.wrappers = _copied(self.model_options), _copied(self.wrappers)
+        other.model_options, other.wrappers = copy.deepcopy(self.model_options), _copied(self.wrappers)
         return other
 
     def add_wrapper_with_key(self, kind: str, key: str, wrapper: Callable[..., Any]) -> None:
