@@ -17,7 +17,13 @@ from typing import Any
 from torch import Tensor
 
 from negguide.engine.presence_log import PresenceLog
-from negguide.guiders import ContrastiveGuidance, NAGGuidance, PerpNegGuidance, SignedNegativeGuidance
+from negguide.guiders import (
+    ContrastiveGuidance,
+    DynamicNegativeGuidance,
+    NAGGuidance,
+    PerpNegGuidance,
+    SignedNegativeGuidance,
+)
 from negguide.guiders.base import MethodGuidance
 from negguide.methods.negative import ConceptLike
 
@@ -43,6 +49,7 @@ METHODS: dict[str, type[MethodGuidance]] = {
     "negative": SignedNegativeGuidance,
     "ccfg": ContrastiveGuidance,
     "nag": NAGGuidance,
+    "dng": DynamicNegativeGuidance,
 }
 """What `negative_method` may be: methods whose guider takes negatives alone."""
 
@@ -57,7 +64,8 @@ class EncodeNegativesStep(ModularPipelineBlocks):
 
     Inputs of the call:
         negatives: texts, (text, weight) pairs or `Negative`s; None leaves the pipeline's guider as it is.
-        negative_method: "perp_neg" (default), "negative" (signed), "ccfg" or "nag", where the pipeline's guider is diffusers' own.
+        negative_method: "perp_neg" (default), "negative" (signed), "ccfg", "nag" or "dng", where the pipeline's guider is
+            diffusers' own.
         negative_options: further arguments of that guider, e.g. `{"scale": 4.0}` for NAG.
 
     Raises:

@@ -18,6 +18,7 @@ BLOCKS = {
     "flux": "FluxAutoBlocks",
     "qwen": "QwenImageAutoBlocks",
     "krea2": "Krea2AutoBlocks",
+    "hunyuan_video_15": "HunyuanVideo15AutoBlocks",
 }
 OF_PROMPT = frozenset({"zimage", "krea2"})
 """Families whose pipeline class counts its scale from the prompt's prediction, one below that of a guider."""
@@ -66,10 +67,16 @@ def scale(name: str) -> float:
     return 6.0 if name in OF_PROMPT else 5.0
 
 
+def text_options(name: str) -> dict[str, Any]:
+    """What of the small pipelines' calls concerns their text encoders."""
+    inputs = {given.name for given in modular(name).blocks.sub_blocks["text_encoder"].inputs}
+    return {key: value for key, value in families.arguments(name).items() if key in inputs - {"prompt"}}
+
+
 def run(name: str, pipe: Any, **more: Any) -> Tensor:
     """What a short call of a modular pipeline draws."""
     inputs = [given.name for given in pipe.blocks.inputs]
     given = {k: v for k, v in families.arguments(name, **more).items() if k in inputs}
-    output = "videos" if name in ("wan", "ltx") else "images"
+    output = "videos" if name in ("wan", "ltx", "hunyuan_video_15") else "images"
     drawn: Tensor = pipe(**{**given, "output_type": "pt"}, output=output)
     return drawn

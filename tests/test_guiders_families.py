@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
 
 import diffusers
 import families
@@ -14,7 +13,7 @@ modular_pipelines = pytest.importorskip("diffusers.modular_pipelines")
 if not hasattr(modular_pipelines, "Krea2AutoBlocks"):
     pytest.skip(f"modular pipelines of diffusers {diffusers.__version__} are others", allow_module_level=True)
 
-from modular import modular, run, scale  # noqa: E402
+from modular import modular, run, scale, text_options  # noqa: E402
 
 from negguide.engine import Unsupported, attach  # noqa: E402
 from negguide.guiders import ContrastiveGuidance, NAGGuidance, PerpNegGuidance, SignedNegativeGuidance  # noqa: E402
@@ -24,13 +23,7 @@ TWO = ["cat", Negative("hat", 0.5, Window(0, 0.5))]
 JOINT = ["sd3", "qwen", "zimage", "klein", "krea2"]
 
 
-def options(name: str) -> dict[str, Any]:
-    """What of the small pipelines' calls concerns their text encoders."""
-    inputs = {given.name for given in modular(name).blocks.sub_blocks["text_encoder"].inputs}
-    return {key: value for key, value in families.arguments(name).items() if key in inputs - {"prompt"}}
-
-
-@pytest.mark.parametrize("name", ["sd3", "wan", "zimage", "klein", "ltx", "qwen", "krea2"])
+@pytest.mark.parametrize("name", ["sd3", "wan", "zimage", "klein", "ltx", "qwen", "krea2", "hunyuan_video_15"])
 @pytest.mark.parametrize("kind", ["perp_neg", "signed", "ccfg"])
 def test_a_guider_equals_the_attached_method(name: str, kind: str) -> None:
     guidance = scale(name)
@@ -43,7 +36,7 @@ def test_a_guider_equals_the_attached_method(name: str, kind: str) -> None:
     plain = run(name, pipe)
     with attach(pipe, method):
         expected = run(name, pipe)
-    pipe.update_components(guider=guider.encode(pipe, **options(name)))
+    pipe.update_components(guider=guider.encode(pipe, **text_options(name)))
     drawn = run(name, pipe)
     change = float((expected - plain).abs().max())
     assert float((drawn - expected).abs().max()) < min(1e-4, 0.05 * change)
@@ -55,7 +48,7 @@ def test_nag_where_text_has_layers_of_its_own(name: str) -> None:
     plain = run(name, pipe)
     with attach(pipe, NAG("cat", 4.0, 1.3, 0.6)):
         expected = run(name, pipe)
-    pipe.update_components(guider=NAGGuidance("cat", 5.0, 4.0, 1.3, 0.6).encode(pipe, **options(name)))
+    pipe.update_components(guider=NAGGuidance("cat", 5.0, 4.0, 1.3, 0.6).encode(pipe, **text_options(name)))
     drawn = run(name, pipe)
     assert float((drawn - expected).abs().max()) < 1e-4 < float((drawn - plain).abs().max())
 
@@ -63,7 +56,7 @@ def test_nag_where_text_has_layers_of_its_own(name: str) -> None:
 @pytest.mark.parametrize("name", JOINT)
 def test_nag_where_text_shares_layers_is_refused_in_words(name: str) -> None:
     pipe = modular(name)
-    pipe.update_components(guider=NAGGuidance("cat", scale(name)).encode(pipe, **options(name)))
+    pipe.update_components(guider=NAGGuidance("cat", scale(name)).encode(pipe, **text_options(name)))
     with pytest.raises(Unsupported, match=r"negguide\.attach"):
         run(name, pipe)
 
@@ -74,13 +67,13 @@ def test_several_images_each_get_the_negative(name: str) -> None:
     pipe = modular(name)
     with attach(pipe, PerpNeg(TWO)):
         expected = run(name, pipe, **call)
-    pipe.update_components(guider=PerpNegGuidance(TWO, scale(name)).encode(pipe, **options(name)))
+    pipe.update_components(guider=PerpNegGuidance(TWO, scale(name)).encode(pipe, **text_options(name)))
     assert float((run(name, pipe, **call) - expected).abs().max()) < 1e-4
 
 
 def test_embeddings_of_the_users_own() -> None:
     pipe = modular("qwen")
-    guider = PerpNegGuidance(["cat"], 5.0).encode(pipe, **options("qwen"))
+    guider = PerpNegGuidance(["cat"], 5.0).encode(pipe, **text_options("qwen"))
     pipe.update_components(guider=guider)
     expected = run("qwen", pipe)
     embeds = guider._texts["cat"]["prompt_embeds"]

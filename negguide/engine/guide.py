@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from negguide.methods.base import OWN, Condition, Denoised, Guidance, Method, Step
+from negguide.methods.base import OWN, Condition, Guidance, Method, Step
+from negguide.methods.finish import finished
 from negguide.methods.state import RunState
 from negguide.methods.step import Embedded
 from negguide.pipeline.layout import Layout
@@ -88,17 +89,17 @@ class GuidedDenoiser:
         ask = functools.cache(functools.partial(self._asked, sample, timestep))
         cond = ask(self._prompt)
         if not all(method.guides_now(step, state) for method, state in self._methods):
-            return self._denoised(Guidance(step, cond, cond, 1.0, {}))
+            return finished(Guidance(step, cond, cond, 1.0, {}), self._methods)
         wanted = [c for method, state in self._methods for c in method.conditions(step, state)]
         bases = [condition for condition in wanted if condition.role == "base"]
         predictions = {condition: ask(self._text(condition)) for condition in wanted}
         if not wanted and self._scale == 1.0:
-            return self._denoised(Guidance(step, cond, cond, 1.0, {}))
+            return finished(Guidance(step, cond, cond, 1.0, {}), self._methods)
         base = ask(self._text(bases[0] if bases else OWN))
         guidance = Guidance(step, cond, base, self._scale, predictions)
         for method, state in self._methods:
             method.combine(guidance, state)
-        return self._denoised(guidance)
+        return finished(guidance, self._methods)
 
     def _asked(self, sample: Tensor, timestep: object, text: str | Embedded) -> Tensor:
         self.passes += 1
@@ -132,17 +133,3 @@ class GuidedDenoiser:
             from_denoised=functools.partial(schedule.from_denoised, sample=sample, index=at),
             resize_mask=functools.partial(Layout(tuple(sample.shape)).mask, like=sample),
         )
-
-    def _denoised(self, guidance: Guidance) -> Tensor:
-        prediction, step = (
-            guidance.result() if guidance.scale != 1.0 or guidance.touched else guidance.cond,
-            guidance.step,
-        )
-        looking = [(m, state) for m, state in self._methods if m.sees_denoised and m.looks_at(step, state)]
-        if not looking:
-            return prediction.to(guidance.cond.dtype)
-        event = Denoised(step, step.to_denoised(prediction))
-        for method, state in looking:
-            method.denoised(event, state)
-        changed = step.from_denoised(event.x0) if event.touched else prediction
-        return changed.to(guidance.cond.dtype)

@@ -6,6 +6,14 @@
 """
 
 from negguide.guiders.attention import NAGGuidance, NegToMeGuidance
+from negguide.guiders.latents import DynamicNegativeGuidance
 from negguide.guiders.negatives import ContrastiveGuidance, PerpNegGuidance, SignedNegativeGuidance
 
-__all__ = ["ContrastiveGuidance", "NAGGuidance", "NegToMeGuidance", "PerpNegGuidance", "SignedNegativeGuidance"]
+__all__ = [
+    "ContrastiveGuidance",
+    "DynamicNegativeGuidance",
+    "NAGGuidance",
+    "NegToMeGuidance",
+    "PerpNegGuidance",
+    "SignedNegativeGuidance",
+]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import torch
@@ -14,6 +14,7 @@ from negguide.methods import Method
 from negguide.methods.base import OWN, Condition, Guidance, Step
 from negguide.methods.checks import finite
 from negguide.methods.negative import Concept
+from negguide.methods.state import RunState
 from negguide.methods.step import Embedded
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ class MethodGuidance(BaseGuidance):
         self.guidance_scale = finite("guidance_scale", guidance_scale)
         self.stands_for: object = None
         self._texts: dict[str, Encoded] = {}
+        self._state: RunState = {}
+        self._wanted: tuple[Condition, ...] | None = None
         for concept in self._concepts:
             _check(concept)
         # The config holds the settings in the form of JSON; embeddings have none, and are refused when it is loaded.
@@ -87,6 +90,13 @@ class MethodGuidance(BaseGuidance):
         guider._texts = dict(self._texts)
         return guider
 
+    def set_state(self, step: int, num_inference_steps: int, timestep: Tensor) -> None:  # type: ignore[override]
+        """Come to a step, as the denoising loop says; the first one begins a new run."""
+        super().set_state(step, num_inference_steps, timestep)  # type: ignore[arg-type]
+        self._wanted = None
+        if step == 0:
+            self._state = {}
+
     def prepare_inputs(  # type: ignore[override]  # diffusers names a BlockState, and hands over a dict
         self, data: dict[str, tuple[Tensor, Tensor]]
     ) -> list[BlockState]:
@@ -96,7 +106,7 @@ class MethodGuidance(BaseGuidance):
         batches.append(self._prepare_batch(data, 1, "pred_uncond"))
         for at, condition in enumerate(self._extras()):
             batch = self._prepare_batch(data, 1, f"pred_negative_{at}")
-            for name, value in laid_over(data, self._encoded(condition)).items():
+            for name, value in self._laid(data, condition).items():
                 setattr(batch, name, value)
             batches.append(batch)
         return batches
@@ -123,17 +133,26 @@ class MethodGuidance(BaseGuidance):
 
     def _guided(self, pred_cond: Tensor, pred_uncond: Tensor | None, negatives: Mapping[str, Tensor]) -> object:
         if pred_uncond is None:
-            return GuiderOutput(pred=pred_cond, pred_cond=pred_cond, pred_uncond=None)
+            return GuiderOutput(pred=self._alone(pred_cond), pred_cond=pred_cond, pred_uncond=None)
         step = self._as_step(pred_cond)
         predictions = {OWN: pred_uncond}
-        predictions |= {condition: negatives[f"pred_negative_{at}"] for at, condition in enumerate(self._extras(step))}
+        predictions |= {condition: negatives[f"pred_negative_{at}"] for at, condition in enumerate(self._extras())}
         guidance = Guidance(step, pred_cond, pred_uncond, self.guidance_scale, predictions)
-        self.method.combine(guidance, {})
-        return GuiderOutput(pred=guidance.result(), pred_cond=pred_cond, pred_uncond=pred_uncond)
+        self.method.combine(guidance, self._state)
+        return GuiderOutput(pred=self._finished(guidance), pred_cond=pred_cond, pred_uncond=pred_uncond)
+
+    def _alone(self, pred_cond: Tensor) -> Tensor:
+        """What the scheduler gets of a step without guidance."""
+        return pred_cond
+
+    def _finished(self, guidance: Guidance) -> Tensor:
+        """What the scheduler gets of a guided step."""
+        return guidance.result()
 
     def _forget_step(self) -> None:
         nothing: Any = None
         self._step = self._num_inference_steps = nothing
+        self._wanted, self._state = None, {}
 
     @property
     def is_conditional(self) -> bool:
@@ -158,11 +177,13 @@ class MethodGuidance(BaseGuidance):
         count = self._num_inference_steps
         return bool(int(self._start * count) <= self._step < int(self._stop * count))
 
-    def _extras(self, step: Step | None = None) -> tuple[Condition, ...]:
+    def _extras(self) -> tuple[Condition, ...]:
         """The conditions of this step beyond the unconditional; of all steps before the first."""
-        began = self._step is not None
-        wanted = self.method.conditions(step or self._as_step(torch.empty(0)), {}) if began else self.method.prompts()
-        return tuple(dict.fromkeys(condition for condition in wanted if condition != OWN))
+        if self._step is None:
+            return _without_own(self.method.prompts())
+        if self._wanted is None:
+            self._wanted = _without_own(self.method.conditions(self._as_step(torch.empty(0)), self._state))
+        return self._wanted
 
     def _as_step(self, prediction: Tensor) -> Step:
         return Step(
@@ -177,6 +198,10 @@ class MethodGuidance(BaseGuidance):
             resize_mask=_unknown,
         )
 
+    def _laid(self, data: Mapping[str, Any], condition: Condition) -> dict[str, Any]:
+        """A condition's text under the names of the denoising loop, with a row for each image."""
+        return laid_over(data, self._encoded(condition))
+
     def _encoded(self, condition: Condition) -> Encoded | Embedded:
         if isinstance(condition.prompt, Embedded):
             return condition.prompt
@@ -184,6 +209,10 @@ class MethodGuidance(BaseGuidance):
             if concept.condition == condition and concept.prompt in self._texts:
                 return self._texts[str(concept.prompt)]
         raise RuntimeError(f"{condition.prompt!r} is not encoded yet; call guider.encode(pipe) before the pipeline")
+
+
+def _without_own(conditions: Sequence[Condition]) -> tuple[Condition, ...]:
+    return tuple(dict.fromkeys(condition for condition in conditions if condition != OWN))
 
 
 def _check(concept: Concept) -> None:

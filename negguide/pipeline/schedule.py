@@ -63,8 +63,17 @@ class Schedule:
 
     def model_input(self, sample: Tensor, index: int) -> Tensor:
         """A sample as the denoiser gets it: schedulers that hold x0 + sigma eps bring it to unit variance."""
+        length = self._input_length(index)
+        return sample if length is None else sample / length
+
+    def held(self, model_input: Tensor, index: int) -> Tensor:
+        """The sample as the scheduler holds it, of what the denoiser got; the inverse of `model_input`."""
+        length = self._input_length(index)
+        return model_input if length is None else model_input * length
+
+    def _input_length(self, index: int) -> float | None:
         data = {"scaled": 1.0, "edm": self.sigma_data}.get(self.form)
-        return sample if data is None else sample / math.sqrt(data**2 + self.sigmas[index] ** 2)
+        return None if data is None else math.hypot(data, self.sigmas[index])
 
     def to_denoised(self, prediction: Tensor, sample: Tensor, index: int, sign: float = 1.0) -> Tensor:
         """Clean estimate x0 of a prediction made at `sample`; at least float32. `sign`: the pipeline's own flip."""
