@@ -139,6 +139,7 @@ def test_the_core_knows_no_method_and_no_family_by_name() -> None:
         "events",
         "state",
         "step",
+        "finish",
         "tokens",
         "negative",
         "mask",
