@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from comfy_api.latest import io
 
@@ -201,7 +201,7 @@ class NegToMeNode(io.ComfyNode):
         bank: Any = None,
         vae: Any = None,
         region: Any = None,
-        noise: str = "fixed",
+        noise: Literal["fixed", "clean"] = "fixed",
         seed: int = 0,
         **values: Any,
     ) -> Any:

@@ -79,7 +79,7 @@ class Pushing:
     def _push(self, before: Tensor, after: Tensor, grid: Callable[[], Grid]) -> None:
         method = self.method
         assert method.alpha is not None and method.threshold is not None
-        settings: Any = (method.alpha, method.threshold, method.match)
+        settings = (method.alpha, method.threshold, method.match)
         region = None
         if method.mask is not None:
             region = _flat(method.mask, _checked(grid(), before)).to(before.device)

@@ -223,6 +223,7 @@ def table(
 def _rate(shares: list[float]) -> str:
     """Percent, with Wilson's 95 % interval over all pictures."""
     found = rate(shares, [EACH] * len(shares))
+    assert found.low is not None and found.high is not None
     return f"{100 * found.mean:.1f} ({100 * found.low:.0f}-{100 * found.high:.0f})"
 
 

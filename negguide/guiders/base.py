@@ -90,9 +90,9 @@ class MethodGuidance(BaseGuidance):
         guider._texts = dict(self._texts)
         return guider
 
-    def set_state(self, step: int, num_inference_steps: int, timestep: Tensor) -> None:  # type: ignore[override]
+    def set_state(self, step: int, num_inference_steps: int, timestep: torch.LongTensor) -> None:
         """Come to a step, as the denoising loop says; the first one begins a new run."""
-        super().set_state(step, num_inference_steps, timestep)  # type: ignore[arg-type]
+        super().set_state(step, num_inference_steps, timestep)
         self._wanted = None
         if step == 0:
             self._state = {}

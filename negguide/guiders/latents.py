@@ -49,7 +49,7 @@ class LatentGuidance(MethodGuidance):
         """A copy with other settings, bound to the same pipeline."""
         guider: Any = super().new(**kwargs)
         guider._pipe = self._pipe
-        return guider  # type: ignore[no-any-return]
+        return guider
 
     def prepare_models(self, denoiser: torch.nn.Module) -> None:
         super().prepare_models(denoiser)
