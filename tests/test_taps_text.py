@@ -38,7 +38,9 @@ def test_companions_ride_with_the_prompt(family: str, guided: bool) -> None:
     first = next(t for t in with_cat if t.layer.kind != "self")
     mate = next(t for t in alone.heard if t.layer == first.layer and "cond" in t)
     if with_cat[0].layer.kind == "self":
-        assert torch.equal(with_cat[0][CAT], with_cat[0]["cond"]), "the image stream is the prompt's"
+        assert torch.allclose(with_cat[0][CAT], with_cat[0]["cond"], atol=1e-6), (
+            "the image stream is the prompt's, up to rounding"
+        )
     # Elsewhere pooled text vectors, which stay the prompt's, shape the image stream.
     if family in ("sd15", "pixart") or (family == "wan" and not guided):
         assert torch.allclose(first[CAT], mate["cond"], atol=1e-5)
