@@ -99,7 +99,7 @@ def test_a_failing_forward_leaves_nothing_behind_and_the_pipeline_is_not_kept_al
 
     def fails(*_: object) -> None:
         calls.append(1)
-        if len(calls) == 5:
+        if len(calls) == 9:  # in the third step, when the posteriors have moved
             raise ZeroDivisionError
 
     handle = pipe.unet.register_forward_pre_hook(fails)
@@ -112,3 +112,28 @@ def test_a_failing_forward_leaves_nothing_behind_and_the_pipeline_is_not_kept_al
     gc.collect()
     with pytest.raises(RuntimeError, match=r"call guider\.encode\(pipe\)"):
         guider._bound()
+
+
+@pytest.mark.parametrize("name", ["sdxl", "wan", "klein", "zimage"])
+def test_the_latents_of_a_step_are_those_that_the_scheduler_steps_from(name: str, monkeypatch: Any) -> None:
+    pipe = modular(name)
+    guider = DynamicNegativeGuidance(TWO, scale(name), **DYNAMIC).encode(pipe, **text_options(name))
+    read: list[torch.Tensor] = []
+    held: list[torch.Tensor] = []
+    finish, step_of = guider._finished, type(pipe.scheduler).step
+
+    def finished(guidance: Any) -> torch.Tensor:
+        read.append(guidance.step.sample.clone())
+        return finish(guidance)
+
+    def step(scheduler: Any, prediction: Any, t: Any, sample: torch.Tensor, *more: Any, **named: Any) -> Any:
+        held.append(sample.clone())
+        return step_of(scheduler, prediction, t, sample, *more, **named)
+
+    monkeypatch.setattr(guider, "_finished", finished)
+    monkeypatch.setattr(type(pipe.scheduler), "step", step)
+    pipe.update_components(guider=guider)
+    run(name, pipe)
+    assert len(read) == len(held) == 3
+    for found, expected in zip(read, held, strict=True):
+        assert torch.allclose(found, expected, rtol=1e-4, atol=1e-4)
