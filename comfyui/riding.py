@@ -45,18 +45,19 @@ class Pushing:
     riding: Riding | None
 
     @staticmethod
-    def acts(method: NegToMe | None) -> bool:
-        """Whether these settings do anything at all."""
+    def acts(method: NegToMe | None, step: Step | None = None) -> bool:
+        """Whether these settings do anything at a step, or at any."""
         if method is None or method.alpha == 0 or method.threshold is None or method.threshold >= 1:
             return False
-        return isinstance(method.window, Window) and not method.window.is_empty
+        window = method.window
+        return isinstance(window, Window) and (not window.is_empty if step is None else window.is_open(step))
 
     @classmethod
     def at(
         cls, method: NegToMe | None, step: Step, rows: int, options: dict[str, Any], told: list[bool] | None = None
     ) -> Pushing | None:
         """What acts at this step in a call of that many rows, None for nothing; a single picture is told, once a list `told`."""
-        if method is None or not cls.acts(method) or not method.window.is_open(step):  # type: ignore[union-attr]
+        if method is None or not cls.acts(method, step):
             return None
         riding, branches = options.get(RIDING), len(options["cond_or_uncond"])
         if not isinstance(method.reference, str):

@@ -70,8 +70,8 @@ def test_one_image_on_an_accelerator_may_have_four_rows(monkeypatch: pytest.Monk
         assert close(families.run("sd15", steps=2), expected)
     assert seen == [4, 2, 4, 1], "the prompt, the unconditional and two negatives, then the others; one is over by then"
     with attach(pipe, FOUR), rows_seen(pipe, "sd15") as seen:
-        families.run("sd15", steps=2, prompt=TWO)
-    assert max(seen) == 4, "two images: as many as the pipeline's own call"
+        families.run("sd15", steps=2, prompt=[*TWO, "a tree"])
+    assert max(seen) == 6, "three images: as many as the pipeline's own call"
     with attach(pipe, FOUR, max_batch=2), rows_seen(pipe, "sd15") as seen:
         families.run("sd15", steps=2)
     assert max(seen) == 2
